@@ -1,0 +1,96 @@
+"""The one place that builds names: of Jobs and ConfigMaps, labels and annotations, and of objects in storage.
+
+An item's id is the user's text and never becomes part of a name or a key: ids are hashed (`item_key`), so that `../x`,
+4 KiB of unicode or two ids that differ only in case are all as good as any other.
+"""
+
+import base64
+import hashlib
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+GROUP: Final = "mapreduce.dev"
+FINALIZER: Final = f"{GROUP}/finalizer"
+MANAGED_BY: Final = "mapreduce-operator"
+
+LABEL_MANAGED_BY: Final = "app.kubernetes.io/managed-by"
+LABEL_RUN: Final = f"{GROUP}/run-uid"
+LABEL_JOB: Final = f"{GROUP}/job"
+LABEL_STAGE: Final = f"{GROUP}/stage"
+LABEL_ITEM: Final = f"{GROUP}/item-key"
+LABEL_DISPATCH: Final = f"{GROUP}/dispatch"
+LABEL_REVISION: Final = f"{GROUP}/template-revision"
+
+ANNOTATION_ITEM: Final = f"{GROUP}/item"
+ANNOTATION_ITEM_ID: Final = f"{GROUP}/item-id"
+ANNOTATION_CONTEXT: Final = f"{GROUP}/context"
+
+_JOB_NAME_SHARE: Final = 40
+"""Characters of a Job's name that come from the MapReduceJob's: with key and number it stays below 63."""
+_KEY_LENGTH: Final = 10
+"""Base32 characters of an item's key, 50 bits: at 100,000 items the chance of a collision is 1 in 200,000, and
+planning refuses one rather than mixing two items up."""
+
+
+class Stage(StrEnum):
+    """The two kinds of work of a run; reduce is a single item that goes through the same machine as all others."""
+
+    MAP = "map"
+    REDUCE = "reduce"
+
+
+@dataclass(frozen=True, slots=True)
+class RunRef:
+    """Identity of a run: one MapReduceJob object. A job that is deleted and created again is another run."""
+
+    namespace: str
+    name: str
+    uid: str
+
+
+def item_key(run_uid: str, stage: Stage, item_id: str) -> str:
+    """Short key of an item, the same in every process and different in every run.
+
+    The run's uid is part of it because two jobs may share the first 40 characters of their names, and a job created
+    anew may meet Jobs of its namesake that are still being deleted.
+    """
+    digest = hashlib.sha256(f"{run_uid}\0{stage}\0{item_id}".encode()).digest()
+    return base64.b32encode(digest).decode().lower()[:_KEY_LENGTH]
+
+
+def job_name(run: RunRef, key: str, dispatch: int) -> str:
+    """Deterministic name of the Job that carries a dispatch, so that creating it twice is noticed by the API server."""
+    share = run.name[:_JOB_NAME_SHARE].replace(".", "-").rstrip("-")
+    return f"{share}-{key}-d{dispatch}"
+
+
+def results_config_map_name(run: RunRef) -> str:
+    """Name of the ConfigMap through which reduce gets its results."""
+    return job_name(run, item_key(run.uid, Stage.REDUCE, "results"), 0)[:-3]
+
+
+def run_labels(run: RunRef) -> dict[str, str]:
+    """Labels of everything that a run creates; the informer selects by the first, clean-up by the second."""
+    return {LABEL_MANAGED_BY: MANAGED_BY, LABEL_RUN: run.uid, LABEL_JOB: run.name}
+
+
+@dataclass(frozen=True, slots=True)
+class StorageKeys:
+    """Keys of a run's objects, below the store's own prefix."""
+
+    run: RunRef
+
+    @property
+    def prefix(self) -> str:
+        return f"{self.run.namespace}/{self.run.name}/{self.run.uid}/"
+
+    @property
+    def head(self) -> str:
+        return f"{self.prefix}head.json"
+
+    def plan_shard(self, number: int) -> str:
+        return f"{self.prefix}plan/shard-{number:05d}.jsonl"
+
+    def segment(self, sequence: int) -> str:
+        return f"{self.prefix}journal/segment-{sequence:010d}.jsonl"

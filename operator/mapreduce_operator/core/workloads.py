@@ -1,0 +1,104 @@
+"""What the engine knows of Jobs and pods: narrow views, free of Kubernetes' wire format.
+
+Adapters make them, the ledger and the failure table read them. They are values: two views are equal when nothing that
+matters here has changed, which is how unchanged watch events are skipped.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from mapreduce_operator.core.names import LABEL_DISPATCH, LABEL_ITEM, LABEL_REVISION, LABEL_RUN, LABEL_STAGE, Stage
+
+AGENT_INDEX: Final = 0
+"""The agent is the first container of the template."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dispatch:
+    """One launch of an item, numbered per item from 1."""
+
+    item_key: str
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Carried:
+    """What a Job or pod of ours carries, read from its labels."""
+
+    run_uid: str
+    stage: Stage
+    dispatches: tuple[Dispatch, ...]
+    revision: str
+
+    @classmethod
+    def from_labels(cls, labels: Mapping[str, str]) -> "Carried | None":
+        """None when the labels are not ours: someone may use our managed-by value, or edit a label by hand."""
+        try:
+            return cls(
+                run_uid=labels[LABEL_RUN],
+                stage=Stage(labels[LABEL_STAGE]),
+                dispatches=(Dispatch(labels[LABEL_ITEM], int(labels[LABEL_DISPATCH])),),
+                revision=labels[LABEL_REVISION],
+            )
+        except (KeyError, ValueError):
+            return None
+
+
+@dataclass(frozen=True, slots=True)
+class JobSeen:
+    """A Job of ours as the API server shows it."""
+
+    namespace: str
+    name: str
+    uid: str
+    owner_uid: str
+    carried: Carried
+    deleting: bool = False
+    complete: bool = False
+    failed_reason: str | None = None
+    """Reason of the condition Failed=True (or FailureTarget), such as BackoffLimitExceeded or PodFailurePolicy."""
+    failed_message: str = ""
+
+    @property
+    def finished(self) -> bool:
+        return self.complete or self.failed_reason is not None
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerEnd:
+    """How the agent's container ended."""
+
+    exit_code: int
+    signal: int = 0
+    reason: str = ""
+    message: str = ""
+    """The termination message: what the agent wrote to its result file, or the end of its log if it wrote nothing
+    and failed."""
+    started_at: float = 0.0
+    finished_at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class PodSeen:
+    """A pod of ours as the API server shows it."""
+
+    namespace: str
+    name: str
+    uid: str
+    job_uid: str
+    carried: Carried
+    phase: str
+    node: str = ""
+    deleting: bool = False
+    gone: bool = False
+    """Seen in a DELETED event: this is its last state."""
+    reason: str = ""
+    message: str = ""
+    disruption: str = ""
+    """Reason of the condition DisruptionTarget=True, such as EvictionByEvictionAPI."""
+    agent: ContainerEnd | None = None
+
+    @property
+    def ended(self) -> bool:
+        return self.gone or self.phase in {"Succeeded", "Failed"}

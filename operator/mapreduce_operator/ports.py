@@ -1,0 +1,161 @@
+"""What the engine needs of the world, as Protocols; `adapters` fulfil them, and the simulation does so in memory.
+
+Every method of a port either does what it says or raises one of the errors defined here. Nothing else crosses: no
+HTTP status, no client library's exception.
+"""
+
+from collections.abc import AsyncIterator, Iterable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Final, Literal, Protocol
+
+from mapreduce_operator.core.names import RunRef
+from mapreduce_operator.core.workloads import JobSeen, PodSeen
+
+JSON = Any
+"""A JSON value: what the API server, a payload or a result may hold."""
+
+
+class Clock(Protocol):
+    """Wall-clock time. Waiting is asyncio's business, so that a fake loop clock drives both."""
+
+    def now(self) -> float:
+        """Seconds since the epoch."""
+
+
+# ---------------------------------------------------------------------------------------------------------- storage
+
+
+class StorageError(Exception):
+    """Storage did not do what was asked; nothing is known to have been written. The text says what, where and why."""
+
+
+class StorageConflictError(StorageError):
+    """A conditional write lost: the object exists already, or is not the version that was expected."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredObject:
+    data: bytes
+    etag: str
+    """Opaque version of the object, for a later `if_match`."""
+
+
+class ObjectStore(Protocol):
+    """Durable bytes by key. Keys are slash-separated ASCII; a put is atomic and durable when it returns."""
+
+    async def get(self, key: str) -> StoredObject | None:
+        """The object, or None where there is none."""
+
+    async def put(self, key: str, data: bytes, *, if_absent: bool = False, if_match: str | None = None) -> str:
+        """Writes an object and returns its etag; raises StorageConflictError when the condition does not hold."""
+
+    def list(self, prefix: str) -> AsyncIterator[str]:
+        """Keys below a prefix, in ascending order."""
+
+    async def delete(self, keys: Iterable[str]) -> None:
+        """Deletes objects; what is not there is as good as deleted."""
+
+
+# ---------------------------------------------------------------------------------------------------------- cluster
+
+
+class ClusterErrorReason(StrEnum):
+    """Why the API server did not do it, as far as the engine decides differently."""
+
+    NOT_FOUND = "NotFound"
+    ALREADY_EXISTS = "AlreadyExists"
+    CONFLICT = "Conflict"
+    INVALID = "Invalid"  # 400, 422: the object itself is wrong
+    FORBIDDEN = "Forbidden"  # 403 other than quota: RBAC, admission
+    QUOTA = "QuotaExceeded"
+    THROTTLED = "TooManyRequests"
+    EXPIRED = "Expired"  # 410: list again
+    UNAVAILABLE = "Unavailable"  # 5xx, time-outs, broken connections: the outcome of a write is unknown
+
+
+class ClusterError(Exception):
+    """The API server refused or could not be asked. The text is the server's own message, with verb and object."""
+
+    def __init__(self, reason: ClusterErrorReason, message: str, *, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.reason: Final = reason
+        self.retry_after: Final = retry_after
+        """Seconds that the server asked to wait, if it did."""
+
+
+Workload = JobSeen | PodSeen
+WorkloadKind = Literal["jobs", "pods"]
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One event of a watch. A deleted object comes in its last state, pods with `gone` set."""
+
+    workload: Workload
+    deleted: bool
+    resource_version: str
+
+
+@dataclass(frozen=True, slots=True)
+class Bookmark:
+    """The stream is known to be complete up to this version."""
+
+    resource_version: str
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """A page-wise read of all workloads of a kind, complete as of one version."""
+
+    workloads: list[Workload]
+    resource_version: str
+
+
+@dataclass(frozen=True, slots=True)
+class JobCreated:
+    uid: str
+
+
+class Cluster(Protocol):
+    """The Kubernetes API, as far as the engine uses it. All methods raise ClusterError, and have a bound in time."""
+
+    async def create_job(self, namespace: str, manifest: Mapping[str, JSON], *, dry_run: bool = False) -> JobCreated:
+        """Creates a Job; with dry_run it is only validated, strictly, as the API server would on a real create."""
+
+    async def get_job(self, namespace: str, name: str) -> tuple[str, str] | None:
+        """(uid, uid of the controlling owner or "") of whatever Job has this name, ours or not."""
+
+    async def delete_job(self, namespace: str, name: str, uid: str) -> None:
+        """Deletes the Job and its pods in the background; a Job that is gone, or that has another uid, is left alone."""
+
+    async def delete_jobs(self, run: RunRef) -> None:
+        """Deletes all Jobs of a run, with their pods, in the background."""
+
+    async def list_workloads(self, kind: WorkloadKind) -> Listing:
+        """All Jobs or pods that this operator manages, read page by page."""
+
+    def watch_workloads(self, kind: WorkloadKind, resource_version: str) -> AsyncIterator[Change | Bookmark]:
+        """Changes since a version, until the server ends the stream; raises ClusterError(EXPIRED) on a 410."""
+
+    async def read_config_map(self, namespace: str, name: str) -> Mapping[str, str] | None:
+        """The `data` of a ConfigMap, or None where there is none."""
+
+    async def write_config_map(self, namespace: str, manifest: Mapping[str, JSON]) -> None:
+        """Creates a ConfigMap, or replaces the one of that name."""
+
+    async def delete_config_map(self, namespace: str, name: str) -> None:
+        """Deletes a ConfigMap; one that is gone is as good as deleted."""
+
+    async def patch_status(self, run: RunRef, status: Mapping[str, JSON]) -> None:
+        """Merge-patches the status of a MapReduceJob, only of the very object with that uid. Lists are replaced whole;
+        a key with the value None is removed."""
+
+    async def add_finalizer(self, run: RunRef) -> None:
+        """Adds our finalizer, keeping those of others."""
+
+    async def remove_finalizer(self, run: RunRef) -> None:
+        """Removes our finalizer, keeping those of others; done already is fine."""
+
+    async def post_event(self, run: RunRef, *, kind: Literal["Normal", "Warning"], reason: str, message: str) -> None:
+        """Posts an Event about a MapReduceJob."""
