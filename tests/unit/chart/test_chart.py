@@ -1,0 +1,588 @@
+"""What the chart renders, for its defaults and for every value that it has."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+import yaml
+
+PROJECT: Final = Path(__file__).parents[3]
+CHART: Final = PROJECT / "charts" / "mapreduce-operator"
+NAMESPACE: Final = "mapreduce-system"
+NAME: Final = "mapreduce-operator"
+CLUSTER_SCOPED: Final = {"ClusterRole", "ClusterRoleBinding", "CustomResourceDefinition"}
+
+DEPLOYMENT: Final = f"Deployment/{NAME}"
+SERVICE_ACCOUNT: Final = f"ServiceAccount/{NAME}"
+CLAIM: Final = f"PersistentVolumeClaim/{NAME}"
+CRD: Final = "CustomResourceDefinition/mapreducejobs.mapreduce.dev"
+POD: Final = "spec.template.spec"
+CONTAINER: Final = f"{POD}.containers.operator"
+
+Values = Mapping[str, Any]
+Manifests = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Helm:
+    binary: str
+
+    def run(self, *arguments: str, values: Values | None = None) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [self.binary, *arguments, *(() if values is None else ("--values", "-"))],
+            input=None if values is None else json.dumps(values),
+            env={**os.environ, "KUBECONFIG": os.devnull},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    def template(self, values: Values, *, chart: Path = CHART) -> Manifests:
+        """The rendered objects by kind and name."""
+        done = self.run("template", NAME, str(chart), "--namespace", NAMESPACE, values=values)
+        assert done.returncode == 0, done.stderr
+        rendered = [manifest for manifest in yaml.safe_load_all(done.stdout) if manifest]
+        manifests = {f"{manifest['kind']}/{manifest['metadata']['name']}": manifest for manifest in rendered}
+        assert len(manifests) == len(rendered)
+        return manifests
+
+    def refusal(self, values: Values) -> str:
+        done = self.run("template", NAME, str(CHART), values=values)
+        assert done.returncode != 0, f"accepted: {values}"
+        return done.stderr
+
+    def notes(self, values: Values) -> str:
+        arguments = ("--namespace", NAMESPACE, "--dry-run=client", "--output=json")
+        done = self.run("install", NAME, str(CHART), *arguments, values=values)
+        assert done.returncode == 0, done.stderr
+        return str(json.loads(done.stdout)["info"]["notes"])
+
+
+@pytest.fixture(scope="module")
+def helm() -> Helm:
+    caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    cache = Path(os.environ.get("MAPREDUCE_CACHE") or caches / "mapreduce-operator")
+    binary = shutil.which("helm") or shutil.which("helm", path=cache / "bin")
+    if binary is None:
+        pytest.fail("helm is missing: run dev/tools.sh")
+    return Helm(binary)
+
+
+@pytest.fixture(scope="module")
+def defaults(helm: Helm) -> Manifests:
+    return helm.template({})
+
+
+@pytest.fixture(scope="module")
+def schema() -> Any:
+    return json.loads((CHART / "values.schema.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def own_namespace(helm: Helm) -> Manifests:
+    return helm.template(nested("operator.watchNamespace", "team-a"))
+
+
+def nested(path: str, value: Any) -> Values:
+    for key in reversed(path.split(".")):
+        value = {key: value}
+    return dict(value)
+
+
+def at(manifests: Manifests, name: str, path: str = "") -> Any:
+    """What stands at a dotted path of an object, where a list's elements go by their names; None if nothing does."""
+    found = manifests.get(name)
+    for key in filter(None, path.split(".")):
+        if isinstance(found, list):
+            found = next((element for element in found if element["name"] == key), None)
+        else:
+            found = (found or {}).get(key)
+    return found
+
+
+def default_values(values: Any = None, node: Any = None, prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Every value of the chart: its dotted path, its default, its part of the schema."""
+    values = values or yaml.safe_load((CHART / "values.yaml").read_text())
+    node = node or json.loads((CHART / "values.schema.json").read_text())
+    for key, value in values.items():
+        inner = node["properties"][key]
+        if isinstance(value, dict) and value and "properties" in inner:
+            yield from default_values(value, inner, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value, inner
+
+
+# ---------------------------------------------------------------------------------------------------- the whole chart
+
+
+def test_lint_has_nothing_to_say(helm: Helm) -> None:
+    done = helm.run("lint", "--strict", str(CHART))
+
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_defaults_render_these_objects(defaults: Manifests) -> None:
+    assert sorted(defaults) == sorted(
+        [
+            f"ClusterRole/{NAME}",
+            f"ClusterRole/{NAME}-edit",
+            f"ClusterRole/{NAME}-view",
+            f"ClusterRoleBinding/{NAME}",
+            CRD,
+            DEPLOYMENT,
+            CLAIM,
+            f"Service/{NAME}-metrics",
+            SERVICE_ACCOUNT,
+        ]
+    )
+
+
+def test_every_object_has_its_namespace_and_the_recommended_labels(defaults: Manifests) -> None:
+    for name, manifest in defaults.items():
+        expected = None if manifest["kind"] in CLUSTER_SCOPED else NAMESPACE
+        assert manifest["metadata"].get("namespace") == expected, name
+        assert (
+            manifest["metadata"]["labels"].items()
+            >= {
+                "app.kubernetes.io/name": NAME,
+                "app.kubernetes.io/instance": NAME,
+                "app.kubernetes.io/version": "0.1.0",
+                "app.kubernetes.io/component": "operator",
+                "app.kubernetes.io/part-of": NAME,
+                "app.kubernetes.io/managed-by": "Helm",
+                "helm.sh/chart": f"{NAME}-0.1.0",
+            }.items()
+        ), name
+
+
+def test_one_version_everywhere() -> None:
+    version = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]["version"]
+    chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
+    dockerfile = (PROJECT / "images" / "operator" / "Dockerfile").read_text()
+
+    assert chart["version"] == version
+    assert chart["appVersion"] == version
+    assert f"ARG VERSION={version}\n" in dockerfile
+
+
+def test_digits_stay_text(helm: Helm) -> None:
+    arguments = ("template", "1234", str(CHART), "--namespace", "5678")
+    done = helm.run(*arguments, values={"priorityClassName": "90", "serviceAccount": {"name": "12"}})
+    manifests = list(yaml.safe_load_all(done.stdout))
+
+    assert {manifest["metadata"]["labels"]["app.kubernetes.io/instance"] for manifest in manifests} == {"1234"}
+    assert {manifest["metadata"].get("namespace") for manifest in manifests} == {None, "5678"}
+    pod = next(manifest for manifest in manifests if manifest["kind"] == "Deployment")["spec"]["template"]["spec"]
+    assert (pod["priorityClassName"], pod["serviceAccountName"]) == ("90", "12")
+
+
+def test_chart_may_be_part_of_another(helm: Helm, tmp_path: Path, defaults: Manifests) -> None:
+    (tmp_path / "Chart.yaml").write_text("{apiVersion: v2, name: platform, version: 1.0.0}")
+    shutil.copytree(CHART, tmp_path / "charts" / CHART.name)
+
+    assert helm.template({"global": {"registry": "x"}}, chart=tmp_path) == defaults
+
+
+# ------------------------------------------------------------------------------------------------------------- values
+
+ENVIRONMENT: Final = {
+    "MAPREDUCE_STORAGE_URL": "file:///var/lib/mapreduce-operator",
+    "MAPREDUCE_PROBE_PORT": "8080",
+    "MAPREDUCE_WATCH_NAMESPACE": "",
+    "MAPREDUCE_MAX_ACTIVE_JOBS": "500",
+    "MAPREDUCE_MAX_ITEMS": "100000",
+    "MAPREDUCE_MAX_ITEM_BYTES": "32768",
+    "MAPREDUCE_LOG_LEVEL": "INFO",
+    "MAPREDUCE_LOG_FORMAT": "json",
+}
+DIGEST: Final = f"sha256:{'0' * 64}"
+TOLERATION: Final = {"key": "dedicated", "operator": "Equal", "value": "control", "effect": "NoSchedule"}
+SPREAD: Final = {"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "ScheduleAnyway"}
+NODE_AFFINITY: Final = {
+    "nodeAffinity": {
+        "requiredDuringSchedulingIgnoredDuringExecution": {
+            "nodeSelectorTerms": [{"matchExpressions": [{"key": "arch", "operator": "Exists"}]}]
+        }
+    }
+}
+
+# Of each value: another setting than the default, and what must then stand where.
+EFFECTS: Final[dict[str, tuple[Any, list[tuple[str, str, Any]]]]] = {
+    "nameOverride": (
+        "runner",
+        [(f"Deployment/{NAME}-runner", "metadata.name", f"{NAME}-runner"), (DEPLOYMENT, "", None)],
+    ),
+    "fullnameOverride": ("runner", [("Deployment/runner", "metadata.name", "runner"), (DEPLOYMENT, "", None)]),
+    "image.repository": ("example.org/mine", [(DEPLOYMENT, f"{CONTAINER}.image", "example.org/mine:0.1.0")]),
+    "image.tag": ("dev", [(DEPLOYMENT, f"{CONTAINER}.image", "mapreduce-operator:dev")]),
+    "image.digest": (DIGEST, [(DEPLOYMENT, f"{CONTAINER}.image", f"mapreduce-operator@{DIGEST}")]),
+    "image.pullPolicy": ("Never", [(DEPLOYMENT, f"{CONTAINER}.imagePullPolicy", "Never")]),
+    "imagePullSecrets": ([{"name": "login"}], [(DEPLOYMENT, f"{POD}.imagePullSecrets", [{"name": "login"}])]),
+    "operator.watchNamespace": (
+        "team-a",
+        [(DEPLOYMENT, f"{CONTAINER}.env.MAPREDUCE_WATCH_NAMESPACE.value", "team-a")],
+    ),
+    "operator.maxActiveJobs": (
+        2000000,
+        [(DEPLOYMENT, f"{CONTAINER}.env.MAPREDUCE_MAX_ACTIVE_JOBS.value", "2000000")],
+    ),
+    "operator.maxItems": (2000000, [(DEPLOYMENT, f"{CONTAINER}.env.MAPREDUCE_MAX_ITEMS.value", "2000000")]),
+    "operator.maxItemBytes": (1048576, [(DEPLOYMENT, f"{CONTAINER}.env.MAPREDUCE_MAX_ITEM_BYTES.value", "1048576")]),
+    "operator.logLevel": ("DEBUG", [(DEPLOYMENT, f"{CONTAINER}.env.MAPREDUCE_LOG_LEVEL.value", "DEBUG")]),
+    "operator.logFormat": ("text", [(DEPLOYMENT, f"{CONTAINER}.env.MAPREDUCE_LOG_FORMAT.value", "text")]),
+    "storage.url": (
+        "file:///srv/map.reduce",
+        [
+            (DEPLOYMENT, f"{CONTAINER}.env.MAPREDUCE_STORAGE_URL.value", "file:///srv/map.reduce"),
+            (DEPLOYMENT, f"{CONTAINER}.volumeMounts.storage.mountPath", "/srv/map.reduce"),
+        ],
+    ),
+    "storage.persistence.enabled": (
+        False,
+        [(CLAIM, "", None), (DEPLOYMENT, f"{POD}.volumes.storage", {"name": "storage", "emptyDir": {}})],
+    ),
+    "storage.persistence.size": ("20Gi", [(CLAIM, "spec.resources.requests.storage", "20Gi")]),
+    "storage.persistence.storageClassName": ("", [(CLAIM, "spec.storageClassName", "")]),
+    "storage.persistence.accessModes": (["ReadWriteMany"], [(CLAIM, "spec.accessModes", ["ReadWriteMany"])]),
+    "storage.persistence.existingClaim": (
+        "mine",
+        [(CLAIM, "", None), (DEPLOYMENT, f"{POD}.volumes.storage.persistentVolumeClaim.claimName", "mine")],
+    ),
+    "storage.persistence.retain": (False, [(CLAIM, "metadata.annotations", None)]),
+    "crds.install": (False, [(CRD, "", None)]),
+    "crds.keep": (False, [(CRD, "metadata.annotations", None)]),
+    "serviceAccount.create": (
+        False,
+        [(SERVICE_ACCOUNT, "", None), (DEPLOYMENT, f"{POD}.serviceAccountName", "default")],
+    ),
+    "serviceAccount.name": (
+        "robot",
+        [
+            ("ServiceAccount/robot", "metadata.name", "robot"),
+            (DEPLOYMENT, f"{POD}.serviceAccountName", "robot"),
+            (f"ClusterRoleBinding/{NAME}", "subjects.robot.namespace", NAMESPACE),
+        ],
+    ),
+    "serviceAccount.annotations": (
+        {"example.org/role": "storage"},
+        [(SERVICE_ACCOUNT, "metadata.annotations", {"example.org/role": "storage"})],
+    ),
+    "rbac.create": (False, [(f"ClusterRole/{NAME}", "", None), (f"ClusterRoleBinding/{NAME}", "", None)]),
+    "rbac.aggregate": (False, [(f"ClusterRole/{NAME}-view", "", None), (f"ClusterRole/{NAME}-edit", "", None)]),
+    "metrics.service.enabled": (False, [(f"Service/{NAME}-metrics", "", None)]),
+    "resources.requests": (
+        {"cpu": "2"},
+        [(DEPLOYMENT, f"{CONTAINER}.resources.requests", {"cpu": "2", "memory": "128Mi"})],
+    ),
+    "resources.limits": ({"memory": "1Gi"}, [(DEPLOYMENT, f"{CONTAINER}.resources.limits", {"memory": "1Gi"})]),
+    "nodeSelector": ({"disk": "ssd"}, [(DEPLOYMENT, f"{POD}.nodeSelector", {"disk": "ssd"})]),
+    "tolerations": ([TOLERATION], [(DEPLOYMENT, f"{POD}.tolerations", [TOLERATION])]),
+    "affinity": (NODE_AFFINITY, [(DEPLOYMENT, f"{POD}.affinity", NODE_AFFINITY)]),
+    "topologySpreadConstraints": ([SPREAD], [(DEPLOYMENT, f"{POD}.topologySpreadConstraints", [SPREAD])]),
+    "priorityClassName": ("high", [(DEPLOYMENT, f"{POD}.priorityClassName", "high")]),
+    "podLabels": ({"team": "a"}, [(DEPLOYMENT, "spec.template.metadata.labels.team", "a")]),
+    "podAnnotations": ({"team": "a"}, [(DEPLOYMENT, "spec.template.metadata.annotations", {"team": "a"})]),
+    "extraEnv": (
+        [{"name": "HTTPS_PROXY", "value": "http://proxy"}],
+        [(DEPLOYMENT, f"{CONTAINER}.env.HTTPS_PROXY.value", "http://proxy")],
+    ),
+    "extraVolumes": (
+        [{"name": "ca", "configMap": {"name": "ca"}}],
+        [(DEPLOYMENT, f"{POD}.volumes.ca.configMap.name", "ca")],
+    ),
+    "extraVolumeMounts": (
+        [{"name": "ca", "mountPath": "/etc/ca"}],
+        [(DEPLOYMENT, f"{CONTAINER}.volumeMounts.ca.mountPath", "/etc/ca")],
+    ),
+}
+
+
+def test_no_value_is_missing_from_the_table_of_effects() -> None:
+    assert [path for path, _, _ in default_values()] == list(EFFECTS)
+
+
+@pytest.mark.parametrize("path", EFFECTS)
+def test_each_value_has_its_effect(helm: Helm, defaults: Manifests, path: str) -> None:
+    changed, effects = EFFECTS[path]
+
+    manifests = helm.template(nested(path, changed))
+
+    for name, place, expected in effects:
+        assert at(manifests, name, place) == expected
+        assert at(defaults, name, place) != expected
+
+
+def test_readme_lists_each_value_with_default_and_description() -> None:
+    rows = [line for line in (CHART / "README.md").read_text().splitlines() if line.startswith("| `")]
+
+    expected = [
+        f"| `{path}` | `{json.dumps(default)}` | {node['description']} |" for path, default, node in default_values()
+    ]
+
+    assert rows == expected
+
+
+def test_environment_by_default(defaults: Manifests) -> None:
+    env = at(defaults, DEPLOYMENT, f"{CONTAINER}.env")
+
+    assert {variable["name"]: variable["value"] for variable in env} == ENVIRONMENT
+
+
+def test_labels_of_the_chart_win_over_pod_labels(helm: Helm) -> None:
+    manifests = helm.template({"podLabels": {"app.kubernetes.io/name": "other"}})
+
+    assert at(manifests, DEPLOYMENT, "spec.template.metadata.labels").items() >= (
+        at(manifests, DEPLOYMENT, "spec.selector.matchLabels").items()
+    )
+
+
+# ------------------------------------------------------------------------------------------------------------- schema
+
+
+def objects_in(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    for key, inner in node.get("properties", {}).items():
+        yield f"{path}/{key}", inner
+        yield from objects_in(inner, f"{path}/{key}")
+    if "items" in node:
+        yield from objects_in(node["items"], f"{path}[]")
+
+
+def test_schema_describes_every_value(schema: Any) -> None:
+    assert [path for path, node in objects_in(schema) if not node.get("description")] == []
+
+
+def test_schema_is_closed_wherever_the_chart_has_values(schema: Any) -> None:
+    assert schema["additionalProperties"] is False
+    groups = {path.rpartition(".")[0].replace(".", "/") for path, _, _ in default_values()} - {""}
+    nodes = dict(objects_in(schema))
+    assert {group for group in groups if nodes[f"/{group}"]["additionalProperties"] is not False} == set()
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("replicas", 2),
+        ("image.registry", "example.org"),
+        ("image.tag", 1.0),
+        ("image.digest", "0123"),
+        ("image.pullPolicy", "Sometimes"),
+        ("imagePullSecrets", ["login"]),
+        ("operator.maxActiveJobs", 0),
+        ("operator.maxItems", "100"),
+        ("operator.maxItemBytes", 1.5),
+        ("operator.watchNamespace", "Team_A"),
+        ("operator.logLevel", "info"),
+        ("operator.logFormat", "xml"),
+        ("storage.url", "s3://bucket/prefix"),
+        ("storage.url", "/var/lib/mapreduce-operator"),
+        ("storage.url", "file://var/lib"),
+        ("storage.url", "file:///var/../etc"),
+        ("storage.url", "file:///"),
+        ("storage.persistence.size", "a lot"),
+        ("storage.persistence.accessModes", ["ReadOnlyMany"]),
+        ("storage.persistence.storageClassName", False),
+        ("crds.install", "yes"),
+        ("serviceAccount.annotations", {"a": 1}),
+        ("rbac.clusterAdmin", True),
+        ("metrics.service.port", 9090),
+        ("resources.claims", []),
+        ("podLabels", {"team": True}),
+        ("fullnameOverride", "With Blank"),
+        ("extraVolumes", [{"name": "storage", "emptyDir": {}}]),
+        ("extraVolumeMounts", [{"name": "ca"}]),
+        *(("extraEnv", [{"name": name, "value": "x"}]) for name in ENVIRONMENT),
+    ],
+)
+def test_schema_refuses_and_names_the_place(helm: Helm, path: str, value: Any) -> None:
+    refusal = helm.refusal(nested(path, value))
+
+    group, _, name = path.rpartition(".")
+    assert re.search(rf"'/{path.replace('.', '/')}(/.*)?'|at '/?{group}'.*'{name}'", refusal), refusal
+
+
+# ----------------------------------------------------------------------------------------------------------------- CRDs
+
+
+def test_crds_of_the_chart_are_those_of_the_project() -> None:
+    project, chart = (
+        {path.name: path.read_text() for path in folder.iterdir()}
+        for folder in (PROJECT / "crds", CHART / "files" / "crds")
+    )
+
+    assert "mapreducejobs.mapreduce.dev" in "".join(project.values())
+    assert chart == project, "run make crds"
+
+
+def test_crds_are_rendered_unchanged_and_kept(defaults: Manifests) -> None:
+    files = [yaml.safe_load(path.read_text()) for path in (CHART / "files" / "crds").iterdir()]
+
+    for crd in files:
+        rendered = at(defaults, f"CustomResourceDefinition/{crd['metadata']['name']}")
+        assert rendered["spec"] == crd["spec"]
+        expected = {**crd["metadata"].get("annotations", {}), "helm.sh/resource-policy": "keep"}
+        assert rendered["metadata"]["annotations"] == expected
+    assert [name for name in defaults if name.startswith("CustomResourceDefinition")] == [
+        f"CustomResourceDefinition/{crd['metadata']['name']}" for crd in files
+    ]
+
+
+# ----------------------------------------------------------------------------------------------------------------- RBAC
+
+OPERATOR_RULES: Final = {
+    ("mapreduce.dev", "mapreducejobs"): ["get", "list", "watch", "patch"],
+    ("mapreduce.dev", "mapreducejobs/status"): ["patch"],
+    ("mapreduce.dev", "mapreducejobs/finalizers"): ["update"],
+    ("batch", "jobs"): ["create", "get", "list", "watch", "delete", "deletecollection"],
+    ("", "pods"): ["list", "watch"],
+    ("", "configmaps"): ["get", "create", "update", "delete"],
+    ("", "events"): ["create"],
+}
+VIEW_RULES: Final = {
+    ("mapreduce.dev", "mapreducejobs"): ["get", "list", "watch"],
+    ("mapreduce.dev", "mapreducejobs/status"): ["get"],
+    ("mapreduce.dev", "mapreducejobs/scale"): ["get"],
+}
+EDIT_RULES: Final = {
+    ("mapreduce.dev", "mapreducejobs"): [
+        *("get", "list", "watch"),
+        *("create", "update", "patch", "delete", "deletecollection"),
+    ],
+    ("mapreduce.dev", "mapreducejobs/status"): ["get"],
+    ("mapreduce.dev", "mapreducejobs/scale"): ["get", "update", "patch"],
+}
+
+
+def rules(manifests: Manifests, name: str) -> dict[tuple[str, str], list[str]]:
+    flat = [
+        ((group, resource), rule["verbs"])
+        for rule in at(manifests, name, "rules")
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+    ]
+    assert len(dict(flat)) == len(flat)
+    return dict(flat)
+
+
+def test_no_rule_has_a_wildcard(defaults: Manifests, own_namespace: Manifests) -> None:
+    roles = [
+        manifest
+        for manifest in [*defaults.values(), *own_namespace.values()]
+        if manifest["kind"] in {"Role", "ClusterRole"}
+    ]
+
+    assert len(roles) == 4
+    assert "*" not in json.dumps([role["rules"] for role in roles])
+
+
+def test_operator_has_exactly_these_rights(defaults: Manifests) -> None:
+    assert rules(defaults, f"ClusterRole/{NAME}") == OPERATOR_RULES
+
+    binding = at(defaults, f"ClusterRoleBinding/{NAME}")
+    assert binding["roleRef"] == {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": NAME}
+    assert binding["subjects"] == [{"kind": "ServiceAccount", "name": NAME, "namespace": NAMESPACE}]
+
+
+def test_users_rights_are_part_of_the_clusters_own_roles(defaults: Manifests) -> None:
+    assert rules(defaults, f"ClusterRole/{NAME}-view") == VIEW_RULES
+    assert rules(defaults, f"ClusterRole/{NAME}-edit") == EDIT_RULES
+
+    def part_of(name: str) -> set[str]:
+        prefix = "rbac.authorization.k8s.io/aggregate-to-"
+        labels = at(defaults, name, "metadata.labels")
+        return {label.removeprefix(prefix) for label in labels if label.startswith(prefix)}
+
+    assert part_of(f"ClusterRole/{NAME}-view") == {"view", "edit", "admin"}
+    assert part_of(f"ClusterRole/{NAME}-edit") == {"edit", "admin"}
+
+
+def test_with_a_namespace_to_watch_the_rights_end_there(own_namespace: Manifests) -> None:
+    assert {manifest["kind"] for manifest in own_namespace.values()} & CLUSTER_SCOPED == {"CustomResourceDefinition"}
+    assert rules(own_namespace, f"Role/{NAME}") == OPERATOR_RULES
+    assert at(own_namespace, f"Role/{NAME}", "metadata.namespace") == "team-a"
+
+    binding = at(own_namespace, f"RoleBinding/{NAME}")
+    assert binding["metadata"]["namespace"] == "team-a"
+    assert binding["roleRef"] == {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": NAME}
+    assert binding["subjects"] == [{"kind": "ServiceAccount", "name": NAME, "namespace": NAMESPACE}]
+
+
+# ------------------------------------------------------------------------------------------------------------------ pod
+
+
+def test_one_operator_at_a_time(defaults: Manifests) -> None:
+    assert at(defaults, DEPLOYMENT, "spec.replicas") == 1
+    assert at(defaults, DEPLOYMENT, "spec.strategy") == {"type": "Recreate"}
+
+
+def test_pod_meets_the_restricted_standard_with_a_read_only_root(defaults: Manifests) -> None:
+    pod = at(defaults, DEPLOYMENT, POD)
+    assert pod["securityContext"] == {
+        "runAsNonRoot": True,
+        "runAsUser": 65532,
+        "runAsGroup": 65532,
+        "fsGroup": 65532,
+        "fsGroupChangePolicy": "OnRootMismatch",
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+    assert not {"hostNetwork", "hostPID", "hostIPC", "initContainers"} & pod.keys()
+
+    (container,) = pod["containers"]
+    assert container["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+    assert all("hostPort" not in port for port in container["ports"])
+    assert pod["volumes"] == [
+        {"name": "storage", "persistentVolumeClaim": {"claimName": NAME}},
+        {"name": "tmp", "emptyDir": {}},
+    ]
+    assert [mount["mountPath"] for mount in container["volumeMounts"]] == ["/var/lib/mapreduce-operator", "/tmp"]  # noqa: S108
+
+
+def test_only_the_pod_gets_the_token(defaults: Manifests) -> None:
+    assert at(defaults, SERVICE_ACCOUNT, "automountServiceAccountToken") is False
+    assert at(defaults, DEPLOYMENT, f"{POD}.automountServiceAccountToken") is True
+
+
+def test_probes_and_metrics_are_on_the_port_that_the_operator_serves(defaults: Manifests) -> None:
+    container = at(defaults, DEPLOYMENT, CONTAINER)
+    port = int(at(defaults, DEPLOYMENT, f"{CONTAINER}.env.MAPREDUCE_PROBE_PORT.value"))
+
+    assert container["ports"] == [{"name": "probes", "containerPort": port}]
+    assert container["livenessProbe"]["httpGet"] == {"path": "/livez", "port": "probes"}
+    assert container["readinessProbe"]["httpGet"] == {"path": "/readyz", "port": "probes"}
+    service = at(defaults, f"Service/{NAME}-metrics", "spec")
+    assert service["ports"] == [{"name": "metrics", "port": port, "targetPort": "probes"}]
+    assert service["selector"] == at(defaults, DEPLOYMENT, "spec.selector.matchLabels")
+
+
+# ---------------------------------------------------------------------------------------------------------------- notes
+
+
+def test_notes_warn_of_storage_that_does_not_last(helm: Helm) -> None:
+    assert "WARNING" not in helm.notes({})
+    assert "WARNING: storage is an emptyDir" in helm.notes(nested("storage.persistence.enabled", False))
+
+
+def test_notes_say_what_to_do_next(helm: Helm) -> None:
+    assert "kubectl get mrj --watch" in helm.notes({})
+    assert "kubectl -n team-a get mrj --watch" in helm.notes(nested("operator.watchNamespace", "team-a"))
+
+
+def test_notes_say_what_stays_behind(helm: Helm) -> None:
+    kept = helm.notes({})
+    assert "delete crd mapreducejobs.mapreduce.dev" in kept
+    assert f"delete pvc {NAME}" in kept
+
+    nothing = helm.notes({"crds": {"keep": False}, "storage": {"persistence": {"retain": False}}})
+    assert "delete crd" not in nothing
+    assert "delete pvc" not in nothing
