@@ -1,0 +1,46 @@
+# shellcheck shell=bash  # sourced: is the cluster well, and waiting until it is
+
+kube() { timeout 20 kubectl --kubeconfig "$OWN_KUBECONFIG" --request-timeout=5s "$@" 2>/dev/null; }
+
+node_containers() { docker ps "$@" --filter "label=io.x-k8s.kind.cluster=$CLUSTER" --format '{{.Names}}' | sort; }
+
+api_answers() { [ -s "$OWN_KUBECONFIG" ] && kube get --raw /readyz >/dev/null; }
+
+nodes_are_ready() {
+  local states
+  states=$(kube get nodes -o 'jsonpath={range .items[*]}{.status.conditions[?(@.type=="Ready")].status}{"\n"}{end}')
+  [ "$states" = "$(node_containers -a | sed 's/.*/True/')" ] && kubelets_are_alive
+}
+
+# A node is called Ready for 40 s after its kubelet died; the kubelet's lease tells sooner.
+kubelets_are_alive() {
+  local renewed oldest
+  oldest=$(date -d '25 seconds ago' +%s)
+  for renewed in $(kube get leases -n kube-node-lease -o 'jsonpath={.items[*].spec.renewTime}'); do
+    [ "$(date -d "$renewed" +%s)" -ge "$oldest" ] || return 1
+  done
+}
+
+dns_is_available() {
+  [ "$(kube get deployment coredns -n kube-system -o 'jsonpath={.status.conditions[?(@.type=="Available")].status}')" = True ]
+}
+
+has_default_service_account() { kube get serviceaccount default -n default >/dev/null; }
+
+is_healthy() {
+  [ -n "$(node_containers)" ] && [ "$(node_containers)" = "$(node_containers -a)" ] &&
+    api_answers && nodes_are_ready && dns_is_available && has_default_service_account
+}
+
+wait_for() { # wait_for TEXT SECONDS COMMAND
+  if "$3"; then return; fi
+  note "waiting for $1 (at most $2 s)"
+  until_true "$2" "$3" || { note "waited $2 s for $1 in vain" && return 1; }
+}
+
+wait_until_healthy() {
+  wait_for "the API server" 60 api_answers &&
+    wait_for "the nodes to be Ready" 90 nodes_are_ready &&
+    wait_for "CoreDNS" 90 dns_is_available &&
+    wait_for "the default service account" 30 has_default_service_account
+}
