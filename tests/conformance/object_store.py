@@ -20,6 +20,7 @@ from mapreduce_operator.ports import ObjectStore, StorageConflictError
 Reopen = Callable[[], ObjectStore]
 
 RACERS = 32
+RACES = 10
 
 
 async def keys(store: ObjectStore, prefix: str = "") -> list[str]:
@@ -103,26 +104,31 @@ class ObjectStoreConformance:
         assert found.data == b"second"
 
     async def test_of_many_who_create_one_wins(self, store: ObjectStore) -> None:
-        won = await winners(
-            asyncio.ensure_future(store.put("run/head.json", b"%d" % racer, if_absent=True)) for racer in range(RACERS)
-        )
+        for race in range(RACES):
+            key = f"run-{race}/head.json"
 
-        found = await store.get("run/head.json")
-        assert len(won) == 1
-        assert found is not None
-        assert found.data == b"%d" % won[0]
+            won = await winners(
+                asyncio.ensure_future(store.put(key, b"%d" % racer, if_absent=True)) for racer in range(RACERS)
+            )
+
+            found = await store.get(key)
+            assert len(won) == 1
+            assert found is not None
+            assert found.data == b"%d" % won[0]
 
     async def test_of_many_who_swap_one_wins(self, store: ObjectStore) -> None:
         etag = await store.put("run/head.json", b"start")
+        for race in range(RACES):
+            won = await winners(
+                asyncio.ensure_future(store.put("run/head.json", b"%d/%d" % (race, racer), if_match=etag))
+                for racer in range(RACERS)
+            )
 
-        won = await winners(
-            asyncio.ensure_future(store.put("run/head.json", b"%d" % racer, if_match=etag)) for racer in range(RACERS)
-        )
-
-        found = await store.get("run/head.json")
-        assert len(won) == 1
-        assert found is not None
-        assert found.data == b"%d" % won[0]
+            found = await store.get("run/head.json")
+            assert len(won) == 1
+            assert found is not None
+            assert found.data == b"%d/%d" % (race, won[0])
+            etag = found.etag
 
     async def test_a_swap_with_the_current_etag_goes_through(self, store: ObjectStore) -> None:
         etag = await store.put("head.json", b"0")
