@@ -32,6 +32,13 @@ long_step() {
   note "done in $((SECONDS - began)) s"
 }
 
+# Two at a time would create the same nodes, or fill the same folder. alone COMMAND...
+alone() {
+  exec 9>"$CACHE/$1.lock"
+  flock -w 900 9 || fail "another process has been at it for 15 minutes: $1"
+  "$@"
+}
+
 # until_true SECONDS COMMAND...
 until_true() {
   local end=$((SECONDS + $1))

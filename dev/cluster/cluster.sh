@@ -120,16 +120,11 @@ status() {
 }
 
 print_env() {
-  printf 'export PATH=%q:$PATH\n' "$CACHE/bin" # shellcheck disable=SC2016
+  # shellcheck disable=SC2016  # $PATH is for the shell that evaluates this
+  printf 'export PATH=%q:$PATH\n' "$CACHE/bin"
   if has_cluster_of_the_user; then return; fi
   printf 'export KUBECONFIG=%q\n' "$OWN_KUBECONFIG"
   if find_engine && engine_is_ours; then printf 'export DOCKER_HOST=%q\n' "$DOCKER_HOST"; fi
-}
-
-alone() { # two at a time would create the same nodes
-  exec 9>"$CACHE/cluster.lock"
-  flock -w 900 9 || fail "another cluster.sh has been at work for 15 minutes"
-  "$@"
 }
 
 case ${1:-} in
