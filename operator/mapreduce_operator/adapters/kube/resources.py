@@ -1,0 +1,40 @@
+"""The kinds of objects that the operator touches, and where the API server has them."""
+
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import quote
+
+from mapreduce_operator.core.names import GROUP
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    api: str
+    """Path of the API group and its version."""
+    plural: str
+
+    def path(self, namespace: str, name: str = "", subresource: str = "") -> str:
+        """Path of an object, or of the collection; an empty namespace is all namespaces."""
+        parts = [self.api]
+        if namespace:
+            parts += ["namespaces", quote(namespace, safe="")]
+        parts.append(self.plural)
+        if name:
+            parts.append(quote(name, safe=""))
+        if subresource:
+            parts.append(subresource)
+        return "/".join(parts)
+
+    def about(self, namespace: str, name: str = "") -> str:
+        """The same for people."""
+        return f"{self.plural} {namespace or '*'}/{name}" if name else f"{self.plural} in {namespace or '*'}"
+
+
+JOBS: Final = Resource("/apis/batch/v1", "jobs")
+PODS: Final = Resource("/api/v1", "pods")
+CONFIG_MAPS: Final = Resource("/api/v1", "configmaps")
+EVENTS: Final = Resource("/api/v1", "events")
+
+MAPREDUCE_JOB_API: Final = f"{GROUP}/v1alpha1"
+MAPREDUCE_JOB_KIND: Final = "MapReduceJob"
+MAPREDUCE_JOBS: Final = Resource(f"/apis/{MAPREDUCE_JOB_API}", "mapreducejobs")
