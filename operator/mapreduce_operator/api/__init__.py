@@ -1,0 +1,95 @@
+"""The API of mapreduce.dev: models of the custom resources, and the words they use.
+
+This is the lowest layer; it knows nothing of the operator. The CustomResourceDefinitions are made from it
+(`mapreduce_operator.api.crd`).
+"""
+
+from mapreduce_operator.api.enums import (
+    BackoffType,
+    ConditionStatus,
+    EmptyPolicy,
+    FailureReason,
+    InputFormat,
+    ItemState,
+    OnDelete,
+    OnDuplicate,
+    Phase,
+    RetryAction,
+    RunWhen,
+    SuspendPolicy,
+)
+from mapreduce_operator.api.input import ConfigMapInput, Input
+from mapreduce_operator.api.mapreducejob import (
+    API_VERSION,
+    KIND,
+    CheckpointPolicy,
+    MapReduceJob,
+    MapReduceJobSpec,
+    ObjectMeta,
+    Retention,
+    SuccessPolicy,
+)
+from mapreduce_operator.api.status import (
+    POSITIONS_MAX_LENGTH,
+    AttemptCounts,
+    CheckpointStatus,
+    Condition,
+    FailureSummary,
+    ItemCounts,
+    MapReduceJobStatus,
+    PlanStatus,
+    ReduceStatus,
+    StagePositions,
+    StatePositions,
+    TemplateRevisions,
+)
+from mapreduce_operator.api.template import Container, PodSpec, PodTemplate, TemplateMetadata
+from mapreduce_operator.api.work import Backoff, MapWork, ReduceWork, ResultContract, Retry, RetryRule, Work
+
+__all__ = [
+    "API_VERSION",
+    "KIND",
+    "POSITIONS_MAX_LENGTH",
+    "AttemptCounts",
+    "Backoff",
+    "BackoffType",
+    "CheckpointPolicy",
+    "CheckpointStatus",
+    "Condition",
+    "ConditionStatus",
+    "ConfigMapInput",
+    "Container",
+    "EmptyPolicy",
+    "FailureReason",
+    "FailureSummary",
+    "Input",
+    "InputFormat",
+    "ItemCounts",
+    "ItemState",
+    "MapReduceJob",
+    "MapReduceJobSpec",
+    "MapReduceJobStatus",
+    "MapWork",
+    "ObjectMeta",
+    "OnDelete",
+    "OnDuplicate",
+    "Phase",
+    "PlanStatus",
+    "PodSpec",
+    "PodTemplate",
+    "ReduceStatus",
+    "ReduceWork",
+    "ResultContract",
+    "Retention",
+    "Retry",
+    "RetryAction",
+    "RetryRule",
+    "RunWhen",
+    "StagePositions",
+    "StatePositions",
+    "SuccessPolicy",
+    "SuspendPolicy",
+    "TemplateMetadata",
+    "TemplateRevisions",
+    "Work",
+]

@@ -1,0 +1,120 @@
+"""The MapReduceJob: what users write, and the object around it."""
+
+from datetime import datetime
+from typing import Final, Literal
+
+from pydantic import ConfigDict, Field
+
+from mapreduce_operator.api.enums import OnDelete, SuspendPolicy
+from mapreduce_operator.api.input import Input
+from mapreduce_operator.api.model import Model, rule
+from mapreduce_operator.api.status import MapReduceJobStatus
+from mapreduce_operator.api.work import MapWork, ReduceWork
+
+API_VERSION: Final = "mapreduce.dev/v1alpha1"
+KIND: Final = "MapReduceJob"
+
+
+class SuccessPolicy(Model):
+    """When the job counts as successful."""
+
+    min_success_ratio: float = Field(default=0, ge=0, le=1)
+    """Share of the items that must succeed, from 0 to 1; with fewer the job fails. With 0, one success is enough."""
+
+
+class CheckpointPolicy(Model):
+    """How much may happen before it is made safe in storage.
+
+    Whatever comes first gives rise to a checkpoint. What happened since the last one is not lost when the operator
+    dies: finished Jobs are kept until their outcomes are safe.
+    """
+
+    every_items: int = Field(default=5, ge=1, le=10_000)
+    """A checkpoint is written after so many outcomes."""
+
+    every_seconds: int = Field(default=5, ge=1, le=3600)
+    """A checkpoint is written after so many seconds, if there are outcomes to write."""
+
+
+class Retention(Model):
+    """What stays when the job is deleted."""
+
+    on_delete: OnDelete = OnDelete.DELETE
+    """What happens to plan, journal and results in storage when this object is deleted."""
+
+
+class MapReduceJobSpec(Model):
+    """What to run, over what, and how."""
+
+    input: Input
+
+    map: MapWork
+
+    reduce: ReduceWork | None = None
+
+    success_policy: SuccessPolicy = SuccessPolicy()
+
+    checkpoint: CheckpointPolicy = CheckpointPolicy()
+
+    retention: Retention = Retention()
+
+    suspend: bool = False
+    """Starts no agents as long as it is true. Nothing is lost: with false the job goes on."""
+
+    suspend_policy: SuspendPolicy = SuspendPolicy.DRAIN
+    """What happens to agents that run when the job is suspended. Drain: they may end. Interrupt: they are stopped, and
+    run again later; no attempt is counted.
+    """
+
+
+class ObjectMeta(Model):
+    """What the operator needs of an object's metadata; the API server owns its schema."""
+
+    name: str
+    namespace: str = ""
+    uid: str = ""
+    resource_version: str = ""
+    generation: int = 0
+    creation_timestamp: datetime | None = None
+    deletion_timestamp: datetime | None = None
+    finalizers: tuple[str, ...] = ()
+    labels: dict[str, str] = Field(default_factory=dict)
+    annotations: dict[str, str] = Field(default_factory=dict)
+
+
+class MapReduceJob(Model):
+    """Runs a container over every item of a list, thousands at a time, and reduces the results.
+
+    Each item is the run of an agent in a pod of its own. The agent finds its item in /mapreduce/item.json and writes at
+    most 4,096 bytes of JSON to /mapreduce/result.json; it needs no SDK. Failed items are tried again as spec.map.retry
+    says; those that fail for good become dead letters and do not stop the others. Then an optional reduce makes one
+    result of all results, which stands in status.result.
+
+    Change spec.map.maxParallel or use `kubectl scale` to run more or fewer agents at a time, and spec.suspend to pause.
+    Wait for the end with `kubectl wait --for=condition=Finished`.
+    """
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "x-kubernetes-validations": [
+                rule(
+                    "self.metadata.name.size() <= 63",
+                    "metadata.name must be at most 63 characters long: it becomes the value of a label",
+                    field="",
+                ),
+                rule(
+                    "!has(oldSelf.status) || !has(oldSelf.status.plan) || self.spec.input == oldSelf.spec.input",
+                    "spec.input cannot be changed after the items were planned: create another job for other items",
+                    field=".spec.input",
+                    reason="FieldValueForbidden",
+                ),
+            ]
+        }
+    )
+
+    api_version: Literal["mapreduce.dev/v1alpha1"] = API_VERSION
+    kind: Literal["MapReduceJob"] = KIND
+    metadata: ObjectMeta
+    spec: MapReduceJobSpec
+
+    status: MapReduceJobStatus | None = None

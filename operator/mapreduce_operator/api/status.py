@@ -1,0 +1,243 @@
+"""What the operator reports of a job: bounded, below 64 KiB however many items there are.
+
+Free texts are cut to their limit instead of being refused: a status must not fail to be written because an agent was
+wordy.
+"""
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Annotated, Final
+
+from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field, JsonValue
+
+from mapreduce_operator.api.enums import ConditionStatus, ItemState, Phase
+from mapreduce_operator.api.model import Model
+
+POSITIONS_MAX_LENGTH: Final = 8192
+"""Characters of one string of positions; five of them are most of a status."""
+
+
+def _cut_to(length: int) -> Callable[[object], object]:
+    def cut(text: object) -> object:
+        return text[: length - 1] + "…" if isinstance(text, str) and len(text) > length else text
+
+    return cut
+
+
+def _whole_seconds(time: datetime) -> datetime:
+    return time.replace(microsecond=0)
+
+
+Count = Annotated[int, Field(ge=0)]
+Timestamp = Annotated[AwareDatetime, AfterValidator(_whole_seconds)]
+"""A point in time, in whole seconds as everywhere in Kubernetes; seconds since 1970 are taken too."""
+Reason = Annotated[str, Field(max_length=128, pattern="^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$")]
+Positions = Annotated[str, Field(max_length=POSITIONS_MAX_LENGTH)]
+Text128 = Annotated[str, BeforeValidator(_cut_to(128)), Field(max_length=128)]
+ItemId = Annotated[str, BeforeValidator(_cut_to(253)), Field(max_length=253)]
+Text256 = Annotated[str, BeforeValidator(_cut_to(256)), Field(max_length=256)]
+Text1024 = Annotated[str, BeforeValidator(_cut_to(1024)), Field(max_length=1024)]
+
+
+class Condition(Model):
+    """One aspect of the job's state, in the form that all Kubernetes tools know."""
+
+    type: str = Field(min_length=1, max_length=64, pattern="^[A-Z][A-Za-z0-9]*$")
+    """What the condition is about, such as Ready, Complete, Failed or Finished."""
+
+    status: ConditionStatus
+    """Whether it holds: True, False or Unknown."""
+
+    observed_generation: Count | None = None
+    """The metadata.generation of the job that the condition was derived from."""
+
+    last_transition_time: Timestamp
+    """When the status of the condition changed last."""
+
+    reason: Reason
+    """Why, in one word for programs."""
+
+    message: Text1024
+    """Why, and what to do about it, for people."""
+
+
+class PlanStatus(Model):
+    """The plan of the job: its items in their order, safe in storage. From then on spec.input cannot be changed."""
+
+    items: Count
+    """How many items there are."""
+
+    sha256: str = Field(max_length=64, pattern="^[0-9a-f]{64}$")
+    """Hash of the plan's content."""
+
+    prefix: str = Field(max_length=1024)
+    """Where the plan lies in storage: the beginning of its keys."""
+
+
+class ItemCounts(Model):
+    """How many items are in each state; they sum to total."""
+
+    total: Count = 0
+    """All items."""
+
+    pending: Count = 0
+    """Items that wait for their turn."""
+
+    running: Count = 0
+    """Items with an agent at work."""
+
+    retry_wait: Count = 0
+    """Items that failed and wait to be tried again."""
+
+    succeeded: Count = 0
+    """Items that are done."""
+
+    dead_lettered: Count = 0
+    """Items that failed and will not be tried again."""
+
+
+class AttemptCounts(Model):
+    """How often agents ran, over all items."""
+
+    total: Count = 0
+    """Runs that ended by the agent's own doing: success, failure or timeout."""
+
+    interruptions: Count = 0
+    """Runs that ended by somebody else's doing, such as an eviction."""
+
+
+class StatePositions(Model):
+    """Which items are in each state: their positions in the plan, counted from 0, as intervals such as `0-5,7`."""
+
+    pending: Positions = ""
+    """Items that wait for their turn."""
+
+    running: Positions = ""
+    """Items with an agent at work."""
+
+    retry_wait: Positions = ""
+    """Items that failed and wait to be tried again."""
+
+    succeeded: Positions = ""
+    """Items that are done."""
+
+    dead_lettered: Positions = ""
+    """Items that failed and will not be tried again."""
+
+
+class StagePositions(Model):
+    """Which items are in which state."""
+
+    map: StatePositions | None = None
+
+
+class FailureSummary(Model):
+    """One kind of failure, and how often it was seen."""
+
+    reason: Text128
+    """Why the attempts failed: the operator's word for it, or the agent's own."""
+
+    count: Count
+    """How many attempts failed so."""
+
+    sample_item_id: ItemId
+    """One of the items that failed so."""
+
+    message: Text256 = ""
+    """What that item's agent said."""
+
+
+class ReduceStatus(Model):
+    """The state of the reduce."""
+
+    state: ItemState
+    """Pending, Running, RetryWait, Succeeded or DeadLettered."""
+
+    attempts: Count = 0
+    """How many times its agent ran to its own end."""
+
+    message: Text256 = ""
+    """What its last failure said."""
+
+
+class TemplateRevisions(Model):
+    """Which revisions of the templates serve the agents that start now: hashes of their content."""
+
+    map: str | None = Field(default=None, max_length=64)
+    """Revision of spec.map.template."""
+
+    reduce: str | None = Field(default=None, max_length=64)
+    """Revision of spec.reduce.template."""
+
+
+class CheckpointStatus(Model):
+    """The last point of the job that is safe in storage; a restarted operator goes on from there."""
+
+    sequence: Count
+    """Number of the checkpoint; it only grows."""
+
+    time: Timestamp
+    """When it was written."""
+
+    reason: Reason
+    """What gave rise to it."""
+
+
+class MapReduceJobStatus(Model):
+    """What the operator reports of the job. It never claims what is not yet safe in storage."""
+
+    observed_generation: Count | None = None
+    """The metadata.generation that this status answers to; if it is older than the job's, the operator has not yet
+    seen the last change.
+    """
+
+    phase: Phase | None = None
+    """Where the job is, in one word. Programs should look at the conditions."""
+
+    reason: Reason | None = None
+    """Why the job is in this phase, in one word."""
+
+    progress: str | None = Field(default=None, max_length=32)
+    """Items that are done and items in all, such as 812/1000."""
+
+    active: Count | None = None
+    """How many Jobs of this MapReduceJob are alive."""
+
+    selector: str | None = Field(default=None, max_length=512)
+    """Label selector of the agents' pods, for `kubectl get pods --selector` and autoscalers."""
+
+    start_time: Timestamp | None = None
+    """When the operator took the job up."""
+
+    completion_time: Timestamp | None = None
+    """When the job came to its end, good or bad."""
+
+    plan: PlanStatus | None = None
+
+    items: ItemCounts | None = None
+
+    attempts: AttemptCounts | None = None
+
+    positions: StagePositions | None = None
+
+    failures: tuple[FailureSummary, ...] = Field(default=(), max_length=10)
+    """The most frequent kinds of failure."""
+
+    reduce: ReduceStatus | None = None
+
+    result: JsonValue | None = None
+    """What the reduce wrote: at most 4,096 bytes of JSON."""
+
+    template_revisions: TemplateRevisions | None = None
+
+    checkpoint: CheckpointStatus | None = None
+
+    storage: str | None = Field(default=None, max_length=1024)
+    """Where plan, journal and results of this job lie."""
+
+    conditions: tuple[Condition, ...] = Field(
+        default=(),
+        max_length=12,
+        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
+    )
+    """The state of the job, aspect by aspect, as `kubectl wait` and other tools read it."""

@@ -1,0 +1,146 @@
+"""How an agent runs: its pod, its time, its retries and the result it owes. Map and reduce share all of it."""
+
+from typing import Annotated
+
+from pydantic import ConfigDict, Field
+
+from mapreduce_operator.api.enums import BackoffType, FailureReason, RetryAction, RunWhen
+from mapreduce_operator.api.model import Model, rule
+from mapreduce_operator.api.template import PodTemplate
+
+ExitCode = Annotated[int, Field(ge=1, le=255)]
+
+
+class Backoff(Model):
+    """How long an item waits before it is tried again after a failure."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "x-kubernetes-validations": [
+                # has: the API server also checks the default of this object, `{}`, before it fills it in.
+                rule(
+                    "!has(self.initialSeconds) || !has(self.maxSeconds) || self.maxSeconds >= self.initialSeconds",
+                    "maxSeconds must not be less than initialSeconds",
+                    field=".maxSeconds",
+                )
+            ]
+        }
+    )
+
+    type: BackoffType = BackoffType.EXPONENTIAL
+    """How the wait grows from one failed attempt to the next. Fixed: not at all. Linear: by initialSeconds each time.
+    Exponential: it doubles. Fibonacci: it is the sum of the two before.
+    """
+
+    initial_seconds: int = Field(default=10, ge=0, le=86_400)
+    """Wait after the first failed attempt, in seconds."""
+
+    max_seconds: int = Field(default=300, ge=0, le=86_400)
+    """The longest wait, in seconds."""
+
+    jitter: float = Field(default=0.2, ge=0, le=1)
+    """Share of the wait that is drawn by chance: with 0.2 each wait is up to 20 % longer or shorter, so that items that
+    failed together do not come back together.
+    """
+
+
+class RetryRule(Model):
+    """What to do about the failures that match all that the rule names."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "x-kubernetes-validations": [
+                rule(
+                    "has(self.onExitCodes) && self.onExitCodes.size() > 0"
+                    " || has(self.onReasons) && self.onReasons.size() > 0",
+                    "a rule must say what it is for: onExitCodes, onReasons or both",
+                    field="",
+                    reason="FieldValueRequired",
+                )
+            ]
+        }
+    )
+
+    action: RetryAction
+    """Retry: try again, as far as maxAttempts allows. DoNotRetry: the item becomes a dead letter at once."""
+
+    on_exit_codes: frozenset[ExitCode] = Field(default=frozenset(), max_length=255)
+    """Exit codes of the agent that the rule is for. Where onReasons is given too, both must match."""
+
+    on_reasons: frozenset[FailureReason] = Field(default=frozenset(), max_length=len(FailureReason))
+    """Reasons of failure that the rule is for. Error: the agent ended with an exit code other than 0. OOMKilled: it
+    needed more memory than its limit. DeadlineExceeded: it ran longer than timeoutSeconds. ResultMissing: it ended with
+    exit code 0 and wrote no result. ResultInvalid: its result could not be read, or broke result.rule.
+    """
+
+
+class Retry(Model):
+    """How often an item is tried again, and when."""
+
+    max_attempts: int = Field(default=3, ge=1, le=100)
+    """How many times the agent may run to its own end, be it failure or timeout, before the item becomes a dead letter.
+    1 means no retry.
+    """
+
+    max_interruptions: int = Field(default=10, ge=0, le=1000)
+    """How many times an item may be interrupted by somebody else, such as by an eviction, a preemption or the loss of
+    a node, before it becomes a dead letter. Interruptions do not count as attempts.
+    """
+
+    backoff: Backoff = Backoff()
+
+    rules: tuple[RetryRule, ...] = Field(default=(), max_length=20)
+    """What to do about particular failures. The first rule that matches decides; a failure that none matches is
+    retried.
+    """
+
+
+class ResultContract(Model):
+    """What an agent's result must be for the attempt to count as a success."""
+
+    required: bool = True
+    """Whether an agent that ends with exit code 0 must have written /mapreduce/result.json. If it has not, the attempt
+    counts as failed, with the reason ResultMissing: an agent that did nothing should not pass for one that is done.
+    """
+
+    rule: str | None = Field(default=None, min_length=1, max_length=1024)
+    """A CEL expression over `result` and `item` that must be true, such as `result.tests.failed == 0`. If it is not,
+    the attempt counts as failed, with the reason ResultInvalid.
+    """
+
+
+class Work(Model):
+    """What a stage runs."""
+
+    template: PodTemplate
+
+    timeout_seconds: int = Field(default=3600, ge=1, le=604_800)
+    """How long an agent may run, in seconds, counted from the start of its pod. Then Kubernetes stops it, and the
+    attempt counts as failed, with the reason DeadlineExceeded.
+    """
+
+    retry: Retry = Retry()
+
+    result: ResultContract = ResultContract()
+
+
+class MapWork(Work):
+    """Runs an agent for each item."""
+
+    max_parallel: int = Field(default=10, ge=0, le=10_000)
+    """How many agents may run at the same time. It may be changed while the job runs, also by `kubectl scale`; 0 starts
+    no more agents until it is raised.
+    """
+
+
+class ReduceWork(Work):
+    """Runs one agent over all results, after the map; without it the job ends with the map.
+
+    It finds one line for each item, in the order of the input, in /mapreduce/results.jsonl, and writes
+    /mapreduce/result.json. It may be added or corrected until it runs.
+    """
+
+    run_when: RunWhen = RunWhen.ANY_SUCCEEDED
+    """Which ends of the map let the reduce run. AllSucceeded: every item succeeded. AnySucceeded: at least one did.
+    Always: in any case.
+    """

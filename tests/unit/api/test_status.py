@@ -1,0 +1,138 @@
+"""What the operator writes into the status."""
+
+import json
+from datetime import UTC, datetime
+
+import pytest
+from pydantic import ValidationError
+
+from mapreduce_operator.api import (
+    POSITIONS_MAX_LENGTH,
+    CheckpointStatus,
+    Condition,
+    ConditionStatus,
+    FailureSummary,
+    ItemCounts,
+    ItemState,
+    MapReduceJobStatus,
+    Phase,
+    PlanStatus,
+    ReduceStatus,
+    StagePositions,
+    StatePositions,
+)
+
+NOON = datetime(2026, 11, 21, 12, 0, 0, 123_456, tzinfo=UTC)
+
+
+def test_a_status_is_written_in_the_names_of_kubernetes_and_without_what_is_absent() -> None:
+    status = MapReduceJobStatus(
+        observed_generation=3,
+        phase=Phase.MAP,
+        start_time=NOON,
+        items=ItemCounts(total=3, running=1, retry_wait=2),
+        positions=StagePositions(map=StatePositions(running="0", retry_wait="1-2")),
+        reduce=ReduceStatus(state=ItemState.PENDING),
+    )
+
+    assert status.to_kubernetes() == {
+        "observedGeneration": 3,
+        "phase": "Map",
+        "startTime": "2026-11-21T12:00:00Z",
+        "items": {"total": 3, "pending": 0, "running": 1, "retryWait": 2, "succeeded": 0, "deadLettered": 0},
+        "positions": {"map": {"pending": "", "running": "0", "retryWait": "1-2", "succeeded": "", "deadLettered": ""}},
+        "failures": [],
+        "reduce": {"state": "Pending", "attempts": 0, "message": ""},
+        "conditions": [],
+    }
+
+
+def test_a_status_read_from_the_api_server_is_the_one_that_was_written() -> None:
+    status = MapReduceJobStatus(
+        phase=Phase.SUCCEEDED,
+        completion_time=NOON,
+        plan=PlanStatus(items=1, sha256="0" * 64, prefix="default/words/5d1f/"),
+        checkpoint=CheckpointStatus(sequence=4, time=NOON, reason="PhaseChanged"),
+        conditions=(
+            Condition(
+                type="Ready",
+                status=ConditionStatus.TRUE,
+                observed_generation=1,
+                last_transition_time=NOON,
+                reason="Completed",
+                message="all 1 items succeeded",
+            ),
+        ),
+    )
+
+    assert MapReduceJobStatus.model_validate_json(json.dumps(status.to_kubernetes())) == status
+
+
+def test_nulls_inside_a_result_are_kept() -> None:
+    result = {"words": None, "list": [None, {"a": None}]}
+
+    assert MapReduceJobStatus(result=result).to_kubernetes()["result"] == result
+
+
+def test_times_may_be_given_as_seconds_since_1970() -> None:
+    status = MapReduceJobStatus.model_validate({"startTime": 1_795_262_400.9})
+
+    assert status.start_time == datetime.fromtimestamp(1_795_262_400, tz=UTC)
+
+
+def test_times_without_a_time_zone_are_refused() -> None:
+    with pytest.raises(ValidationError, match="timezone"):
+        MapReduceJobStatus(start_time=datetime(2026, 11, 21))  # noqa: DTZ001
+
+
+def test_wordy_texts_are_cut_and_say_so() -> None:
+    failure = FailureSummary(reason="r" * 129, count=1, sample_item_id="ü" * 300, message="m" * 5000)
+    condition = Condition(
+        type="Ready", status=ConditionStatus.FALSE, last_transition_time=NOON, reason="Wordy", message="w" * 5000
+    )
+
+    assert failure.reason == "r" * 127 + "…"
+    assert failure.sample_item_id == "ü" * 252 + "…"
+    assert failure.message == "m" * 255 + "…"
+    assert condition.message == "w" * 1023 + "…"
+
+
+def test_texts_that_just_fit_are_left_alone() -> None:
+    assert FailureSummary(reason="Error", count=1, sample_item_id="a", message="m" * 256).message == "m" * 256
+
+
+@pytest.mark.parametrize(
+    "beyond",
+    [
+        {"failures": [{"reason": "Error", "count": 1, "sampleItemId": "a"}] * 11},
+        {"positions": {"map": {"pending": "1" * (POSITIONS_MAX_LENGTH + 1)}}},
+        {"items": {"total": -1}},
+        {"phase": "Mapping"},
+        {"reason": "two words"},
+    ],
+)
+def test_what_the_api_server_would_refuse_is_refused(beyond: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        MapReduceJobStatus.model_validate(beyond)
+
+
+def test_the_largest_status_stays_below_64_kib() -> None:
+    wordy = "x" * 9000
+    status = MapReduceJobStatus(
+        positions=StagePositions(map=StatePositions(**dict.fromkeys(StatePositions.model_fields, wordy[:8192]))),
+        failures=(FailureSummary(reason=wordy, count=10**9, sample_item_id=wordy, message=wordy),) * 10,
+        result=wordy[:4094],
+        conditions=tuple(
+            Condition(
+                type=f"Type{number}",
+                status=ConditionStatus.UNKNOWN,
+                observed_generation=10**9,
+                last_transition_time=NOON,
+                reason="R" * 64,
+                message=wordy[:512],
+            )
+            for number in range(12)
+        ),
+    )
+
+    assert len(json.dumps(status.to_kubernetes())) < 64 * 1024
