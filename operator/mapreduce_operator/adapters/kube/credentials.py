@@ -34,7 +34,7 @@ class Endpoint:
 
     server: str
     """URL without a slash at its end; it may have a path."""
-    ssl: ssl.SSLContext | None = None
+    tls: ssl.SSLContext | None = None
     proxy: str | None = None
     server_name: str | None = None
     """Name to expect in the server's certificate, where it is not the host in the URL."""
@@ -142,8 +142,8 @@ class KubeconfigCredentials:
             return self._value
 
     def _take_certificate(self) -> None:
-        if self._endpoint.ssl is not None:
-            _add_certificate(self._endpoint.ssl, self._configuration)
+        if self._endpoint.tls is not None:
+            _add_certificate(self._endpoint.tls, self._configuration)
 
 
 def _load(file: str, context: str | None) -> "Configuration":

@@ -99,7 +99,7 @@ class ApiSession:
                     yield chunk
 
     def _open(self, connections: int, timeout: aiohttp.ClientTimeout) -> aiohttp.ClientSession:
-        context = self._credentials.endpoint.ssl
+        context = self._credentials.endpoint.tls
         return aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=connections, ssl=True if context is None else context),
             timeout=timeout,

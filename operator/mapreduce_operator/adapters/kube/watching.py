@@ -9,7 +9,7 @@ from typing import Final
 import msgspec
 
 from mapreduce_operator.adapters.kube.errors import Status, error_in_stream, translated
-from mapreduce_operator.adapters.kube.wire import AnyObject, Job, Pod, WatchEvent, job_seen, pod_seen
+from mapreduce_operator.adapters.kube.wire import AnyObject, Job, Metadata, Pod, WatchEvent, job_seen, pod_seen
 from mapreduce_operator.core.workloads import Workload
 from mapreduce_operator.ports import Bookmark, Change, WorkloadKind
 
@@ -52,11 +52,14 @@ def event_in(line: bytes, kind: WorkloadKind, *, request: str) -> Change | Bookm
         if event.type == "BOOKMARK":
             return Bookmark(_objects.decode(event.object).metadata.resource_version)
         deleted = event.type == "DELETED"
-        workload: Workload | None
         if kind == "jobs":
             job = _jobs.decode(event.object)
-            version, workload = job.metadata.resource_version, job_seen(job)
-        else:
-            pod = _pods.decode(event.object)
-            version, workload = pod.metadata.resource_version, pod_seen(pod, gone=deleted)
-        return Bookmark(version) if workload is None else Change(workload, deleted, version)
+            return _told(job_seen(job), job.metadata, deleted=deleted)
+        pod = _pods.decode(event.object)
+        return _told(pod_seen(pod, gone=deleted), pod.metadata, deleted=deleted)
+
+
+def _told(workload: Workload | None, metadata: Metadata, *, deleted: bool) -> Change | Bookmark:
+    if workload is None:
+        return Bookmark(metadata.resource_version)
+    return Change(workload, deleted, metadata.resource_version)

@@ -1,0 +1,273 @@
+import json
+from typing import Any
+
+import msgspec
+import pytest
+
+from mapreduce_operator.adapters.kube import wire
+from mapreduce_operator.core.names import Stage
+from mapreduce_operator.core.workloads import Carried, ContainerEnd, Dispatch, JobSeen, PodSeen
+from tests.unit.adapters.kube.objects import (
+    JOB_UID,
+    LABELS,
+    POD_UID,
+    RUN_UID,
+    condition,
+    job,
+    pod,
+    terminated,
+    waiting,
+)
+
+CARRIED = Carried(RUN_UID, Stage.MAP, (Dispatch("abcdefghij", 2),), "5f1c")
+EVICTED = condition("DisruptionTarget", reason="EvictionByEvictionAPI", message="Eviction API: evicting")
+
+
+def job_view(body: dict[str, Any]) -> JobSeen | None:
+    return wire.job_seen(msgspec.json.decode(json.dumps(body), type=wire.Job))
+
+
+def pod_view(body: dict[str, Any], *, gone: bool = False) -> PodSeen | None:
+    return wire.pod_seen(msgspec.json.decode(json.dumps(body), type=wire.Pod), gone=gone)
+
+
+def seen_pod(body: dict[str, Any], *, gone: bool = False) -> PodSeen:
+    view = pod_view(body, gone=gone)
+    assert view is not None
+    return view
+
+
+# ---------------------------------------------------------------------------------------------------------------- Jobs
+
+
+def test_a_running_job() -> None:
+    assert job_view(job()) == JobSeen(
+        namespace="team-a",
+        name="licence-words-abcdefghij-d2",
+        uid=JOB_UID,
+        owner_uid=RUN_UID,
+        carried=CARRIED,
+    )
+
+
+def test_a_complete_job() -> None:
+    view = job_view(job(condition("SuccessCriteriaMet"), condition("Complete")))
+
+    assert view is not None
+    assert (view.complete, view.failed_reason, view.finished) == (True, None, True)
+
+
+def test_a_job_whose_pods_are_still_ending_is_not_complete() -> None:
+    view = job_view(job(condition("SuccessCriteriaMet")))
+
+    assert view is not None
+    assert not view.finished
+
+
+@pytest.mark.parametrize("kind", ["Failed", "FailureTarget"])
+def test_a_failed_job_tells_the_reason(kind: str) -> None:
+    view = job_view(job(condition(kind, reason="BackoffLimitExceeded", message="Job has reached the limit")))
+
+    assert view is not None
+    assert (view.failed_reason, view.failed_message) == ("BackoffLimitExceeded", "Job has reached the limit")
+    assert view.finished
+
+
+def test_failed_is_heard_before_its_announcement() -> None:
+    view = job_view(job(condition("FailureTarget", reason="PodFailurePolicy"), condition("Failed", reason="Later")))
+
+    assert view is not None
+    assert view.failed_reason == "Later"
+
+
+def test_a_condition_that_is_not_true_says_nothing() -> None:
+    view = job_view(job(condition("Failed", "False", "BackoffLimitExceeded"), condition("Complete", "Unknown")))
+
+    assert view is not None
+    assert not view.finished
+
+
+def test_a_job_that_is_being_deleted() -> None:
+    view = job_view(job(deletionTimestamp="2025-06-01T10:01:00Z"))
+
+    assert view is not None
+    assert view.deleting
+
+
+def test_a_job_without_a_controlling_owner() -> None:
+    view = job_view(job(ownerReferences=[{"apiVersion": "v1", "kind": "ConfigMap", "name": "x", "uid": "x"}]))
+
+    assert view is not None
+    assert view.owner_uid == ""
+
+
+def test_a_job_without_status_is_a_new_one() -> None:
+    body = job()
+    body["status"] = {}
+
+    view = job_view(body)
+
+    assert view is not None
+    assert not view.finished
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        None,
+        {},
+        {"app.kubernetes.io/managed-by": "mapreduce-operator"},
+        LABELS | {"mapreduce.dev/dispatch": "two"},
+        LABELS | {"mapreduce.dev/stage": "shuffle"},
+    ],
+)
+def test_what_does_not_carry_our_labels_is_not_ours(labels: dict[str, str] | None) -> None:
+    assert job_view(job(labels=labels)) is None
+    assert pod_view(pod(labels=labels)) is None
+
+
+# ---------------------------------------------------------------------------------------------------------------- pods
+
+
+def test_a_pod_that_succeeded_with_a_result() -> None:
+    body = pod("Succeeded", terminated("aside", exitCode=7), terminated("agent", message='{"words": 5644}'))
+
+    assert pod_view(body) == PodSeen(
+        namespace="team-a",
+        name="licence-words-abcdefghij-d2-x7k2p",
+        uid=POD_UID,
+        job="licence-words-abcdefghij-d2",
+        job_uid=JOB_UID,
+        carried=CARRIED,
+        phase="Succeeded",
+        node="node-1",
+        agent=ContainerEnd(
+            exit_code=0,
+            reason="Completed",
+            message='{"words": 5644}',
+            started_at=1748772002.0,
+            finished_at=1748772012.0,
+        ),
+    )
+
+
+def test_a_pod_whose_agent_failed() -> None:
+    view = seen_pod(pod("Failed", terminated(exitCode=3, reason="Error", message="Traceback …")))
+
+    assert view.agent is not None
+    assert (view.agent.exit_code, view.agent.reason, view.agent.message) == (3, "Error", "Traceback …")
+    assert view.ended
+
+
+def test_a_pod_whose_agent_was_killed_for_its_memory() -> None:
+    view = seen_pod(pod("Failed", terminated(exitCode=137, reason="OOMKilled", signal=9)))
+
+    assert view.agent is not None
+    assert (view.agent.exit_code, view.agent.signal, view.agent.reason) == (137, 9, "OOMKilled")
+
+
+def test_a_pod_that_was_evicted() -> None:
+    body = pod(
+        "Failed",
+        terminated(exitCode=143, reason="Error"),
+        status={"conditions": [condition("PodScheduled"), condition("Ready", "False", "PodFailed"), EVICTED]},
+        deletionTimestamp="2025-06-01T10:00:30Z",
+        deletionGracePeriodSeconds=30,
+    )
+
+    view = seen_pod(body)
+
+    assert view.disruption == "EvictionByEvictionAPI"
+    assert view.deleting
+    assert view.ended
+
+
+def test_a_pod_that_the_kubelet_evicted_before_its_containers_began() -> None:
+    body = pod(
+        "Failed",
+        status={
+            "reason": "Evicted",
+            "message": "The node was low on resource: memory.",
+            "conditions": [condition("DisruptionTarget", reason="TerminationByKubelet")],
+            "containerStatuses": None,
+        },
+    )
+
+    view = seen_pod(body)
+
+    assert (view.reason, view.message) == ("Evicted", "The node was low on resource: memory.")
+    assert view.disruption == "TerminationByKubelet"
+    assert view.agent is None
+
+
+def test_a_disruption_that_is_not_true_is_none() -> None:
+    view = seen_pod(pod(status={"conditions": [EVICTED | {"status": "False"}]}))
+
+    assert view.disruption == ""
+
+
+def test_a_pod_that_exceeded_its_deadline() -> None:
+    body = pod(
+        "Failed",
+        terminated(exitCode=137, reason="Error"),
+        status={"reason": "DeadlineExceeded", "message": "Pod was active on the node longer than the deadline"},
+    )
+
+    view = seen_pod(body)
+
+    assert view.reason == "DeadlineExceeded"
+    assert view.agent is not None
+
+
+def test_a_pod_that_waits_for_its_image() -> None:
+    view = seen_pod(pod("Pending", waiting("aside"), waiting("agent", "ImagePullBackOff")))
+
+    assert (view.phase, view.agent, view.ended) == ("Pending", None, False)
+
+
+def test_a_pod_that_was_never_scheduled_has_no_node() -> None:
+    body = pod("Pending", status={"containerStatuses": None})
+    del body["spec"]["nodeName"]
+
+    assert seen_pod(body).node == ""
+
+
+def test_an_earlier_end_of_a_restarted_agent_is_not_its_end() -> None:
+    running = waiting() | {"state": {"running": {"startedAt": "2025-06-01T10:00:40Z"}}, "restartCount": 1}
+    running["lastState"] = terminated(exitCode=1)["state"]
+
+    assert seen_pod(pod("Running", running)).agent is None
+
+
+def test_a_deleted_pod_is_seen_in_its_last_state() -> None:
+    view = seen_pod(pod("Running", waiting()), gone=True)
+
+    assert view.gone
+    assert view.ended
+    assert view.phase == "Running"
+
+
+def test_an_end_without_times_is_an_end() -> None:
+    view = seen_pod(
+        pod("Failed", terminated(exitCode=137, reason="ContainerStatusUnknown", startedAt=None, finishedAt=None))
+    )
+
+    assert view.agent is not None
+    assert (view.agent.started_at, view.agent.finished_at) == (0.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    "owners",
+    [None, [], [{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "x", "uid": "x", "controller": True}]],
+)
+def test_a_pod_that_no_job_owns(owners: list[dict[str, Any]] | None) -> None:
+    view = seen_pod(pod(ownerReferences=owners))
+
+    assert (view.job, view.job_uid) == ("", "")
+
+
+def test_a_pod_of_which_only_times_and_versions_changed_is_the_same() -> None:
+    one = pod("Running", waiting())
+    other = pod("Running", waiting() | {"ready": True}, resourceVersion="2003")
+
+    assert pod_view(one) == pod_view(other)
