@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import Any, Final, Literal, Protocol
 
 from mapreduce_operator.core.names import RunRef
-from mapreduce_operator.core.workloads import JobSeen, PodSeen
+from mapreduce_operator.core.workloads import Workload
 
 JSON = Any
 """A JSON value: what the API server, a payload or a result may hold."""
@@ -21,6 +21,22 @@ class Clock(Protocol):
 
     def now(self) -> float:
         """Seconds since the epoch."""
+
+
+class Metrics(Protocol):
+    """Counts what happened. Counters only grow, and what a restarted operator finds again is not counted again."""
+
+    def outcome(self, verdict: str, reason: str) -> None:
+        """A dispatch ended and its outcome is durable."""
+
+    def stale_events(self, number: int) -> None:
+        """News of old dispatches came and were ignored."""
+
+    def commit(self, reason: str, seconds: float) -> None:
+        """A checkpoint was written."""
+
+    def run_crashed(self) -> None:
+        """A run ended by an unexpected exception and is taken up again."""
 
 
 # ---------------------------------------------------------------------------------------------------------- storage
@@ -84,7 +100,6 @@ class ClusterError(Exception):
         """Seconds that the server asked to wait, if it did."""
 
 
-Workload = JobSeen | PodSeen
 WorkloadKind = Literal["jobs", "pods"]
 
 
@@ -147,9 +162,8 @@ class Cluster(Protocol):
     async def delete_config_map(self, namespace: str, name: str) -> None:
         """Deletes a ConfigMap; one that is gone is as good as deleted."""
 
-    async def patch_status(self, run: RunRef, status: Mapping[str, JSON]) -> None:
-        """Merge-patches the status of a MapReduceJob, only of the very object with that uid. Lists are replaced whole;
-        a key with the value None is removed."""
+    async def write_status(self, run: RunRef, status: Mapping[str, JSON]) -> None:
+        """Replaces the status of a MapReduceJob, only of the very object with that uid."""
 
     async def add_finalizer(self, run: RunRef) -> None:
         """Adds our finalizer, keeping those of others."""

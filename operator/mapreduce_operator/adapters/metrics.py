@@ -10,16 +10,24 @@ class PrometheusMetrics:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._outcomes: Final = Counter(
-            "mapreduce_outcomes", "Dispatches that ended and whose outcome is durable.", ["verdict", "reason"], registry=registry
+            "mapreduce_outcomes",
+            "Dispatches that ended and whose outcome is durable.",
+            ["verdict", "reason"],
+            registry=registry,
         )
         self._stale: Final = Counter(
             "mapreduce_stale_events", "Events of old dispatches that were ignored.", registry=registry
         )
         self._commits: Final = Histogram(
-            "mapreduce_checkpoint_seconds", "Time to write a checkpoint, by what gave rise to it.", ["reason"], registry=registry
+            "mapreduce_checkpoint_seconds",
+            "Time to write a checkpoint, by what gave rise to it.",
+            ["reason"],
+            registry=registry,
         )
         self._crashes: Final = Counter(
-            "mapreduce_run_crashes", "Runs that ended by an unexpected exception and were started anew.", registry=registry
+            "mapreduce_run_crashes",
+            "Runs that ended by an unexpected exception and were started anew.",
+            registry=registry,
         )
 
     def outcome(self, verdict: str, reason: str) -> None:

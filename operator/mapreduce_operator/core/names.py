@@ -89,8 +89,11 @@ class StorageKeys:
     def head(self) -> str:
         return f"{self.prefix}head.json"
 
-    def plan_shard(self, number: int) -> str:
-        return f"{self.prefix}plan/shard-{number:05d}.jsonl"
+    # Shards and segments are named after their content: whoever writes late, a deposed leader or a retry, writes
+    # beside what was committed and never over it.
 
-    def segment(self, sequence: int) -> str:
-        return f"{self.prefix}journal/segment-{sequence:010d}.jsonl"
+    def plan_shard(self, number: int, sha256: str) -> str:
+        return f"{self.prefix}plan/shard-{number:05d}-{sha256[:16]}.jsonl"
+
+    def segment(self, sequence: int, sha256: str) -> str:
+        return f"{self.prefix}journal/segment-{sequence:010d}-{sha256[:16]}.jsonl"

@@ -5,7 +5,7 @@ matters here has changed, which is how unchanged watch events are skipped.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from mapreduce_operator.core.names import LABEL_DISPATCH, LABEL_ITEM, LABEL_REVISION, LABEL_RUN, LABEL_STAGE, Stage
@@ -86,6 +86,8 @@ class PodSeen:
     namespace: str
     name: str
     uid: str
+    job: str
+    """Name of the Job that owns the pod."""
     job_uid: str
     carried: Carried
     phase: str
@@ -99,6 +101,13 @@ class PodSeen:
     """Reason of the condition DisruptionTarget=True, such as EvictionByEvictionAPI."""
     agent: ContainerEnd | None = None
 
+    def as_gone(self) -> "PodSeen":
+        """This pod, found deleted by a listing rather than by an event."""
+        return replace(self, gone=True)
+
     @property
     def ended(self) -> bool:
         return self.gone or self.phase in {"Succeeded", "Failed"}
+
+
+Workload = JobSeen | PodSeen

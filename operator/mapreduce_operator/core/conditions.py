@@ -1,0 +1,124 @@
+"""The conditions of a MapReduceJob: what `kubectl wait`, Flux, Argo CD and `helm --wait` conclude from it.
+
+All conditions that say how far a job is are present from the first visit; Reconciling and Stalled are abnormal-true
+and present only while they are true, since kstatus takes their mere truth as "in progress" and "failed". A running job
+is Ready: like a Job of Kubernetes, it is deployed well long before it is done.
+Source of the rules: kstatus of sigs.k8s.io/cli-utils, and Kubernetes' API conventions.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from mapreduce_operator.api import Condition, ConditionStatus, Phase
+from mapreduce_operator.core.phases import FINAL_PHASES
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """What the conditions are derived from."""
+
+    phase: Phase
+    reason: str
+    message: str
+    suspended: bool = False
+    still_running: int = 0
+    obstacle: tuple[str, str] | None = None
+    """(reason, message) of what only the user can mend: input, template. Nothing is dispatched meanwhile."""
+    storage_problem: str | None = None
+    """What storage said when it refused the last commit."""
+    capped: bool = False
+    """Items wait although maxParallel would let them run: the operator's own cap is used up by all jobs together."""
+    quota_message: str | None = None
+    """What the API server said when a resource quota refused a Job."""
+
+
+def conditions_of(situation: Situation) -> dict[str, tuple[bool, str, str]]:
+    """Condition type -> (status, reason, message)."""
+    phase, reason, message = situation.phase, situation.reason, situation.message
+    finished = phase in FINAL_PHASES
+    failed = phase is Phase.FAILED
+    complete = finished and not failed
+    stopped_by_user = situation.suspended and not finished
+    found: dict[str, tuple[bool, str, str]] = {
+        "Complete": (complete, reason, message),
+        "Failed": (failed, reason, message),
+        "Finished": (finished, reason, message),
+    }
+    if situation.obstacle and not finished:
+        why, what = situation.obstacle
+        found["Accepted"] = (False, why, what)
+        found["Ready"] = (False, why, what)
+        found["Stalled"] = (True, why, what)
+        found["Progressing"] = (False, why, what)
+    else:
+        accepted = phase not in {Phase.PENDING, Phase.PLANNING}
+        found["Accepted"] = (
+            accepted,
+            "Planned" if accepted else reason,
+            "input and templates are valid" if accepted else message,
+        )
+        found["Progressing"] = _progressing(situation, finished)
+        found["Ready"] = (
+            accepted and not failed,
+            found["Progressing"][1] if not finished else reason,
+            found["Progressing"][2] if not finished else message,
+        )
+        if failed:
+            found["Stalled"] = (True, reason, message)
+        elif not accepted:
+            found["Reconciling"] = (True, reason, message)
+    running = f"; {situation.still_running:,} agents still run" if situation.still_running else ""
+    found["Suspended"] = (
+        (True, "Suspended", f"spec.suspend is true{running}")
+        if stopped_by_user
+        else (False, "NotSuspended", "spec.suspend is false")
+    )
+    found["CheckpointHealthy"] = (
+        (False, "StorageUnavailable", situation.storage_problem)
+        if situation.storage_problem
+        else (True, "Saved", "outcomes are durable")
+    )
+    return found
+
+
+def _progressing(situation: Situation, finished: bool) -> tuple[bool, str, str]:
+    if finished:
+        return False, situation.reason, situation.message
+    if situation.suspended:
+        return False, "Suspended", "spec.suspend is true"
+    if situation.storage_problem:
+        return False, "StorageUnavailable", situation.storage_problem
+    if situation.quota_message:
+        return True, "QuotaLimited", situation.quota_message
+    if situation.capped:
+        return (
+            True,
+            "OperatorLimited",
+            "items wait for other jobs: the operator's limit of Jobs alive at the same time is reached",
+        )
+    return True, situation.reason, situation.message
+
+
+def merge(
+    before: Iterable[Condition], found: Mapping[str, tuple[bool, str, str]], *, generation: int, now: float
+) -> tuple[Condition, ...]:
+    """The conditions to write: a transition time changes only with the status, so that nothing flaps."""
+    known = {condition.type: condition for condition in before}
+    merged = []
+    for kind, (holds, reason, message) in sorted(found.items()):
+        status = ConditionStatus.TRUE if holds else ConditionStatus.FALSE
+        earlier = known.get(kind)
+        since = earlier.last_transition_time if earlier is not None and earlier.status is status else now
+        merged.append(
+            Condition.model_validate(
+                {
+                    "type": kind,
+                    "status": status,
+                    "reason": reason,
+                    "message": message,
+                    "observedGeneration": generation,
+                    "lastTransitionTime": since,
+                }
+            )
+        )
+    return tuple(merged)

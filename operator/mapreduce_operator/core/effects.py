@@ -1,0 +1,58 @@
+"""What a run wants done in the world. The core says it, the engine does it and reports back."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from mapreduce_operator.core.journal import CommitReason
+from mapreduce_operator.core.names import Stage
+from mapreduce_operator.core.workloads import Dispatch
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """Create the Job of a dispatch."""
+
+    stage: Stage
+    position: int
+    dispatch: Dispatch
+    attempt: int
+    """Number of the attempt that this will be, if nobody interrupts it."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteJob:
+    """Delete a Job: its outcome is durable, or its agent is to be interrupted."""
+
+    name: str
+    uid: str
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """Make all outcomes so far durable, and the phase."""
+
+    reason: CommitReason
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyTemplate:
+    """Let the API server try the template of a stage, without creating anything."""
+
+    stage: Stage
+
+
+@dataclass(frozen=True, slots=True)
+class PrepareReduce:
+    """Put the results in plan order where the reduce agent finds them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Announce:
+    """Tell the story: an Event of the MapReduceJob."""
+
+    kind: Literal["Normal", "Warning"]
+    reason: str
+    message: str
+
+
+Effect = Launch | DeleteJob | Commit | VerifyTemplate | PrepareReduce | Announce

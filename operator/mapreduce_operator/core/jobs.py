@@ -1,0 +1,217 @@
+"""From template and dispatch to the Job that carries it.
+
+What the template says is kept; what it leaves open is set to the restricted Pod Security Standard, so that an agent
+runs as nobody, without a token, on a read-only root file system with a writable /tmp, unless the template says
+otherwise. Item data reaches the pod as a mounted file and never as a part of a command line.
+"""
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any, Final
+
+import msgspec
+
+from mapreduce_operator.api import Work
+from mapreduce_operator.core import contract, names
+from mapreduce_operator.core.names import RunRef, Stage
+from mapreduce_operator.core.plan import PlannedItem, canonical
+from mapreduce_operator.core.workloads import AGENT_INDEX, Dispatch
+
+_USER: Final = 65532
+"""The usual id of "nonroot": an image whose user has a name but no number could not start under runAsNonRoot."""
+_VOLUME: Final = "mapreduce"
+_TMP_VOLUME: Final = "mapreduce-tmp"
+_RESULTS_VOLUME: Final = "mapreduce-results"
+
+Manifest = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Revision:
+    """A template in the form that a stage runs: prepared once, used for every dispatch until it is corrected."""
+
+    stage: Stage
+    hash: str
+    """Of the template as the user wrote it; each outcome records it."""
+    pod_labels: Mapping[str, str]
+    pod_annotations: Mapping[str, str]
+    pod_spec: Manifest
+
+
+def prepare(stage: Stage, work: Work, run: RunRef) -> Revision:
+    """The template with everything in it that is the same for all dispatches."""
+    written = work.template.as_written()
+    metadata = written.get("metadata") or {}
+    spec: Manifest = copy.deepcopy(written["spec"])
+    spec |= {"restartPolicy": "Never", "activeDeadlineSeconds": work.timeout_seconds}
+    spec.setdefault("automountServiceAccountToken", False)
+    spec.setdefault("enableServiceLinks", False)
+    _default(
+        spec.setdefault("securityContext", {}),
+        runAsNonRoot=True,
+        runAsUser=_USER,
+        runAsGroup=_USER,
+        fsGroup=_USER,
+        seccompProfile={"type": "RuntimeDefault"},
+    )
+    files = ["item.json", "context.json"] if stage is Stage.MAP else ["context.json"]
+    mounts = [
+        {"name": _VOLUME, "mountPath": f"{contract.DIRECTORY}/{file}", "subPath": file, "readOnly": True}
+        for file in files
+    ]
+    volumes: list[Manifest] = [
+        {
+            "name": _VOLUME,
+            "downwardAPI": {
+                "items": [
+                    {
+                        "path": file,
+                        "fieldRef": {
+                            "fieldPath": f"metadata.annotations['{names.GROUP}/{file.removesuffix('.json')}']"
+                        },
+                    }
+                    for file in files
+                ]
+            },
+        },
+        {"name": _TMP_VOLUME, "emptyDir": {}},
+    ]
+    if stage is Stage.REDUCE:
+        for path in (contract.RESULTS_FILE, contract.FAILURES_FILE):
+            file = path.removeprefix(contract.DIRECTORY + "/")
+            mounts.append({"name": _RESULTS_VOLUME, "mountPath": path, "subPath": file, "readOnly": True})
+        volumes.append({"name": _RESULTS_VOLUME, "configMap": {"name": names.results_config_map_name(run)}})
+    spec["volumes"] = [*spec.get("volumes", []), *volumes]
+    environment = _environment(stage, run)
+    for container in (*spec.get("initContainers", []), *spec["containers"]):
+        _prepare_container(container, mounts, environment)
+    # The log's end stands in for an agent that fails without a word; it never replaces a result.
+    spec["containers"][AGENT_INDEX] |= {
+        "terminationMessagePath": contract.RESULT_FILE,
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+    }
+    return Revision(
+        stage=stage,
+        hash=sha256(canonical(written)).hexdigest()[:10],
+        pod_labels=metadata.get("labels") or {},
+        pod_annotations=metadata.get("annotations") or {},
+        pod_spec=spec,
+    )
+
+
+def _prepare_container(container: Manifest, mounts: list[Manifest], environment: list[Manifest]) -> None:
+    _default(
+        container.setdefault("securityContext", {}),
+        allowPrivilegeEscalation=False,
+        readOnlyRootFilesystem=True,
+        capabilities={"drop": ["ALL"]},
+    )
+    own = container.get("volumeMounts", [])
+    tmp = (
+        []
+        if any(mount.get("mountPath", "").rstrip("/") == "/tmp" for mount in own)
+        else [
+            {"name": _TMP_VOLUME, "mountPath": "/tmp"}  # noqa: S108
+        ]
+    )
+    container["volumeMounts"] = [*own, *tmp, *mounts]
+    given = {variable.get("name") for variable in container.get("env", [])}
+    container["env"] = [
+        *container.get("env", []),
+        *(variable for variable in environment if variable["name"] not in given),
+    ]
+
+
+def _environment(stage: Stage, run: RunRef) -> list[Manifest]:
+    """What is the same for all items of a Job; the rest stands in the context file."""
+    variables = {
+        "MAPREDUCE_JOB": run.name,
+        "MAPREDUCE_NAMESPACE": run.namespace,
+        "MAPREDUCE_CONTEXT_FILE": contract.CONTEXT_FILE,
+        "MAPREDUCE_RESULT_FILE": contract.RESULT_FILE,
+        # A user without an entry in /etc/passwd has / as home, which is not writable.
+        "HOME": "/tmp",  # noqa: S108
+    }
+    if stage is Stage.MAP:
+        variables["MAPREDUCE_ITEM_FILE"] = contract.ITEM_FILE
+    else:
+        variables |= {
+            "MAPREDUCE_RESULTS_FILE": contract.RESULTS_FILE,
+            "MAPREDUCE_FAILURES_FILE": contract.FAILURES_FILE,
+        }
+    return [{"name": name, "value": value} for name, value in variables.items()]
+
+
+def _default(target: Manifest, **values: Any) -> None:
+    for key, value in values.items():
+        target.setdefault(key, value)
+
+
+def manifest(
+    revision: Revision, run: RunRef, dispatch: Dispatch, attempt: int, item: PlannedItem, work: Work
+) -> Manifest:
+    """The Job of one dispatch.
+
+    No retry by Kubernetes: which failure is worth another attempt is decided in core.items. A disruption fails the
+    Job at once, so that it is seen and counted rather than repaired silently.
+    """
+    labels = names.run_labels(run) | {
+        names.LABEL_STAGE: revision.stage.value,
+        names.LABEL_ITEM: dispatch.item_key,
+        names.LABEL_DISPATCH: str(dispatch.number),
+        names.LABEL_REVISION: revision.hash,
+    }
+    context = canonical(
+        {
+            "job": run.name,
+            "namespace": run.namespace,
+            "jobUid": run.uid,
+            "itemId": item.id,
+            "dispatch": dispatch.number,
+            "attempt": attempt,
+            "maxAttempts": work.retry.max_attempts,
+            "timeoutSeconds": work.timeout_seconds,
+        }
+        | (msgspec.json.decode(item.payload, type=Manifest) if revision.stage is Stage.REDUCE else {})
+    )
+    annotations = {names.ANNOTATION_CONTEXT: context.decode(), names.ANNOTATION_ITEM_ID: item.id}
+    if revision.stage is Stage.MAP:
+        annotations[names.ANNOTATION_ITEM] = item.payload.decode()
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {
+            "name": names.job_name(run, dispatch.item_key, dispatch.number),
+            "namespace": run.namespace,
+            "labels": labels,
+            "annotations": {names.ANNOTATION_ITEM_ID: item.id},
+            "ownerReferences": [owner_reference(run)],
+        },
+        "spec": {
+            "backoffLimit": 0,
+            "podReplacementPolicy": "Failed",
+            "podFailurePolicy": {
+                "rules": [{"action": "FailJob", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]}]
+            },
+            "template": {
+                "metadata": {
+                    "labels": {**revision.pod_labels, **labels},
+                    "annotations": {**revision.pod_annotations, **annotations},
+                },
+                "spec": revision.pod_spec,
+            },
+        },
+    }
+
+
+def owner_reference(run: RunRef) -> Manifest:
+    return {
+        "apiVersion": f"{names.GROUP}/v1alpha1",
+        "kind": "MapReduceJob",
+        "name": run.name,
+        "uid": run.uid,
+        "controller": True,
+        "blockOwnerDeletion": True,
+    }

@@ -1,0 +1,207 @@
+"""The codec of what makes a run durable: segments of records, and the head that says which of them count.
+
+    head.json  --sha256-->  segment n  --sha256-->  segment n-1  --sha256-->  …  segment 1
+
+Every object's hash stands in the object that follows it, so that one changed bit is found and named, while the head
+stays small however long a run gets: bytes written over a run grow with its items, not with items times commits.
+A record holds the outcome and the state that the item got by it. Reading it back decides nothing anew, since the
+policy may have been edited meanwhile.
+"""
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Final
+
+import msgspec
+
+from mapreduce_operator.api import ItemState, Phase, Reason
+from mapreduce_operator.core.items import Item
+from mapreduce_operator.core.names import Stage
+from mapreduce_operator.core.outcomes import Outcome, Verdict
+from mapreduce_operator.core.plan import ShardInfo
+from mapreduce_operator.core.workloads import Dispatch
+
+SCHEMA_VERSION: Final = 1
+
+
+class JournalError(Exception):
+    """What was read back is not what was written, or was written by a newer operator."""
+
+
+class CommitReason(StrEnum):
+    """Why a commit was made."""
+
+    ITEMS = "Items"
+    TIME = "Time"
+    PHASE_CHANGE = "PhaseChange"
+    IDLE = "Idle"
+    SHUTDOWN = "Shutdown"
+
+
+class PlanInfo(msgspec.Struct, frozen=True, rename="camel"):
+    items: int
+    duplicates: int
+    sha256: str
+    shards: list[ShardInfo]
+
+
+class Head(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
+    """The committed point of a run. It moves by compare-and-swap."""
+
+    schema_version: int
+    run_uid: str
+    phase: Phase
+    phase_reason: str
+    phase_message: str
+    plan: PlanInfo
+    sequence: int = 0
+    """Number of the last segment that counts; those with higher numbers were never committed."""
+    tail_sha256: str = ""
+    """Hash of that segment."""
+    epoch: int = 0
+    """Of the leader that wrote the head."""
+    started_at: float = 0.0
+    committed_at: float = 0.0
+    reason: CommitReason | None = None
+
+
+class SegmentHeader(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
+    sequence: int
+    previous_sha256: str
+    phase: Phase
+    at: float
+    reason: CommitReason
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One outcome and what became of the item by it."""
+
+    outcome: Outcome
+    item: Item
+
+    def without_result(self) -> "Record":
+        """The record of a map item without its result; that of reduce is small and part of the status."""
+        if self.outcome.stage is Stage.REDUCE or self.outcome.result is None:
+            return self
+        return Record(replace(self.outcome, result=None), self.item)
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    header: SegmentHeader
+    records: list[Record]
+
+
+class _Line(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
+    stage: Stage
+    key: str
+    dispatch: int
+    job_uid: str
+    verdict: Verdict
+    state: ItemState
+    attempts: int
+    interruptions: int = 0
+    not_before: float = 0.0
+    reason: Reason | None = None
+    item_reason: Reason | None = None
+    message: str = ""
+    exit_code: int | None = None
+    retryable: bool = True
+    result: msgspec.Raw | None = None
+    revision: str = ""
+    job: str = ""
+    pod: str = ""
+    node: str = ""
+    started_at: float = 0.0
+    ended_at: float = 0.0
+
+
+_encoder: Final = msgspec.json.Encoder()
+_head_decoder: Final = msgspec.json.Decoder(Head)
+_header_decoder: Final = msgspec.json.Decoder(SegmentHeader)
+_line_decoder: Final = msgspec.json.Decoder(_Line)
+
+
+def digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def encode_head(head: Head) -> bytes:
+    return _encoder.encode(head) + b"\n"
+
+
+def decode_head(data: bytes, where: str) -> Head:
+    """Raises JournalError for a head that is damaged or too new."""
+    try:
+        version = msgspec.json.decode(data, type=dict[str, msgspec.Raw]).get("schemaVersion")
+        if version is not None and int(bytes(version)) > SCHEMA_VERSION:
+            raise JournalError(
+                f"{where} has schema version {int(bytes(version))}, this operator knows {SCHEMA_VERSION}: run the newer operator again"
+            )
+        return _head_decoder.decode(data)
+    except (msgspec.DecodeError, ValueError) as error:
+        raise JournalError(f"{where} is damaged: {error}") from error
+
+
+def encode_segment(header: SegmentHeader, records: Iterable[Record]) -> bytes:
+    return b"\n".join([_encoder.encode(header), *(_encoder.encode(_line(record)) for record in records)]) + b"\n"
+
+
+def decode_segment(data: bytes, expected_sha256: str, where: str) -> Segment:
+    """Raises JournalError when the bytes are not those that the next object knows."""
+    if digest(data) != expected_sha256:
+        raise JournalError(f"{where} is damaged: its SHA-256 is not {expected_sha256}")
+    header, _, lines = data.partition(b"\n")
+    return Segment(_header_decoder.decode(header), [_record(line) for line in _line_decoder.decode_lines(lines)])
+
+
+def _line(record: Record) -> _Line:
+    outcome, item = record.outcome, record.item
+    return _Line(
+        stage=outcome.stage,
+        key=outcome.dispatch.item_key,
+        dispatch=outcome.dispatch.number,
+        job_uid=outcome.job_uid,
+        verdict=outcome.verdict,
+        state=item.state,
+        attempts=item.attempts,
+        interruptions=item.interruptions,
+        not_before=item.not_before,
+        reason=outcome.reason,
+        item_reason=item.reason,
+        message=outcome.message,
+        exit_code=outcome.exit_code,
+        retryable=outcome.retryable,
+        result=None if outcome.result is None else msgspec.Raw(outcome.result),
+        revision=outcome.revision,
+        job=outcome.job,
+        pod=outcome.pod,
+        node=outcome.node,
+        started_at=outcome.started_at,
+        ended_at=outcome.ended_at,
+    )
+
+
+def _record(line: _Line) -> Record:
+    outcome = Outcome(
+        stage=line.stage,
+        dispatch=Dispatch(line.key, line.dispatch),
+        job_uid=line.job_uid,
+        verdict=line.verdict,
+        reason=line.reason,
+        message=line.message,
+        exit_code=line.exit_code,
+        retryable=line.retryable,
+        result=None if line.result is None else bytes(line.result),
+        revision=line.revision,
+        job=line.job,
+        pod=line.pod,
+        node=line.node,
+        started_at=line.started_at,
+        ended_at=line.ended_at,
+    )
+    item = Item(line.state, line.attempts, line.interruptions, line.not_before, reason=line.item_reason)
+    return Record(outcome, item)

@@ -1,0 +1,143 @@
+"""The state of all items of a stage, in memory.
+
+Everything that is asked per event (counts, the next item to run, the next moment at which a wait is over) costs the
+same for ten items as for 100,000: counts are kept by the one method that changes an item, and queues hold positions.
+"""
+
+import heapq
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final
+
+from mapreduce_operator.api import ItemState, Retry
+from mapreduce_operator.core.items import FINAL_STATES, Dispatched, Ended, Item, ItemEvent, Released, transition
+
+_CODES: Final = {state: number for number, state in enumerate(ItemState)}
+_NEW: Final = Item()
+
+
+class Ledger:
+    """Items by their position in the plan. Positions are stable for the life of a run; keys name items to the world."""
+
+    def __init__(self, keys: Sequence[str]) -> None:
+        self._items = [_NEW] * len(keys)
+        self._keys = list(keys)
+        self._positions = {key: position for position, key in enumerate(keys)}
+        self._codes = bytearray(len(keys))
+        self._counts = dict.fromkeys(ItemState, 0)
+        self._counts[ItemState.PENDING] = len(keys)
+        self._attempts = 0
+        self._interruptions = 0
+        # Positions in ascending order: a retried item goes before those that never ran, in the order of the plan.
+        # Both queues may hold entries that no longer apply; they are dropped when they come up.
+        self._pending = list(range(len(keys)))
+        self._waiting: list[tuple[float, int]] = []
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __getitem__(self, position: int) -> Item:
+        return self._items[position]
+
+    def key(self, position: int) -> str:
+        return self._keys[position]
+
+    def position(self, key: str) -> int | None:
+        """The position of an item, or None for a key that is not of this run."""
+        return self._positions.get(key)
+
+    @property
+    def counts(self) -> Mapping[ItemState, int]:
+        """Items by state; the sum is the number of items, always."""
+        return self._counts
+
+    @property
+    def running(self) -> int:
+        return self._counts[ItemState.RUNNING]
+
+    @property
+    def attempts(self) -> int:
+        return self._attempts
+
+    @property
+    def interruptions(self) -> int:
+        return self._interruptions
+
+    @property
+    def finished(self) -> bool:
+        """Nothing left to run, to wait for or to retry."""
+        return sum(self._counts[state] for state in FINAL_STATES) == len(self._items)
+
+    def apply(self, position: int, event: ItemEvent, retry: Retry, now: float) -> Item | None:
+        """The item after the event, or None when the event is a duplicate or stale and nothing changed."""
+        changed = transition(self._items[position], event, retry, now)
+        if changed is not None:
+            self._put(position, changed)
+            if not isinstance(event, Ended):
+                self.enqueue(position)
+        return changed
+
+    def restore(self, position: int, item: Item) -> None:
+        """Puts an item into a state that was decided before: the journal's way to bring a run back."""
+        self._put(position, item)
+        self.enqueue(position)
+
+    def enqueue(self, position: int) -> None:
+        """Lets an item take its turn. For one whose dispatch ended this is due when the outcome is durable, and not
+        before: so no item ever has two dispatches that an operator started anew would not know of.
+        """
+        item = self._items[position]
+        if item.state is ItemState.PENDING:
+            heapq.heappush(self._pending, position)
+        elif item.state is ItemState.RETRY_WAIT:
+            heapq.heappush(self._waiting, (item.not_before, position))
+
+    def _put(self, position: int, item: Item) -> None:
+        before = self._items[position]
+        self._items[position] = item
+        self._codes[position] = _CODES[item.state]
+        self._counts[before.state] -= 1
+        self._counts[item.state] += 1
+        self._attempts += item.attempts - before.attempts
+        self._interruptions += item.interruptions - before.interruptions
+
+    def release(self, retry: Retry, now: float) -> None:
+        """Moves the items whose wait is over back to Pending."""
+        while self._waiting and self._waiting[0][0] <= now:
+            _, position = heapq.heappop(self._waiting)
+            self.apply(position, Released(), retry, now)
+
+    def next_release(self) -> float | None:
+        """When the next wait is over, in seconds since the epoch; it may be early, never late."""
+        return self._waiting[0][0] if self._waiting else None
+
+    def dispatch_next(self, retry: Retry, now: float) -> int | None:
+        """Marks the first pending item as running and returns its position; None when none is pending."""
+        while self._pending:
+            position = heapq.heappop(self._pending)
+            if self.apply(position, Dispatched(), retry, now) is not None:
+                return position
+        return None
+
+    def in_state(self, state: ItemState) -> Iterator[int]:
+        """Positions of the items in a state, ascending."""
+        return (match.start() for match in re.finditer(re.escape(bytes([_CODES[state]])), bytes(self._codes)))
+
+    def intervals(self, state: ItemState, instead: Mapping[int, ItemState], limit: int) -> str:
+        """The positions of a state as Kubernetes' Jobs write their indexes ("0-5,7"), at most `limit` characters.
+
+        `instead` overrides single positions; what does not fit is cut at a comma and ends in "…".
+        """
+        codes = bytearray(self._codes)
+        for position, other in instead.items():
+            codes[position] = _CODES[other]
+        text: list[str] = []
+        length = 0
+        for match in re.finditer(re.escape(bytes([_CODES[state]])) + b"+", codes):
+            first, last = match.start(), match.end() - 1
+            interval = str(first) if first == last else f"{first}-{last}"
+            length += len(interval) + 1
+            if length > limit - 1:
+                return ",".join([*text, "…"])
+            text.append(interval)
+        return ",".join(text)

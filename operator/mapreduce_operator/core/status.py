@@ -1,0 +1,135 @@
+"""What the world is told of a run: the status, derived from what is durable.
+
+Outcomes that still wait for storage are shown as running. The size is bounded: counts, intervals of plan positions cut
+at a limit, the ten most frequent failures, and references to everything else.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+
+from mapreduce_operator.api import (
+    POSITIONS_MAX_LENGTH,
+    AttemptCounts,
+    CheckpointStatus,
+    Condition,
+    FailureSummary,
+    ItemCounts,
+    ItemState,
+    MapReduceJobStatus,
+    Phase,
+    PlanStatus,
+    ReduceStatus,
+    StagePositions,
+    StatePositions,
+    TemplateRevisions,
+)
+from mapreduce_operator.core.conditions import Situation, conditions_of, merge
+from mapreduce_operator.core.journal import Head
+from mapreduce_operator.core.names import LABEL_RUN, RunRef, Stage, StorageKeys
+from mapreduce_operator.core.outcomes import Verdict
+from mapreduce_operator.core.phases import FINAL_PHASES
+from mapreduce_operator.core.run import RunState
+
+TOP_FAILURES: Final = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a status says beside the state of the run."""
+
+    ref: RunRef
+    generation: int
+    situation: Situation
+    storage_url: str
+    start_time: float
+    before: tuple[Condition, ...]
+    """The conditions as they were written last: unchanged ones keep their transition time."""
+
+
+def status_without_plan(report: Report, now: float) -> MapReduceJobStatus:
+    """The status of a run that is not planned yet, be it for a moment or until its input is corrected."""
+    return MapReduceJobStatus.model_validate(_common(report, now))
+
+
+def status_of(run: RunState, head: Head, id_of: Callable[[int], str], report: Report, now: float) -> MapReduceJobStatus:
+    """The status of a planned run."""
+    ledger = run.ledgers[Stage.MAP]
+    not_durable = {
+        ledger.position(r.outcome.dispatch.item_key) or 0 for r in run.uncommitted if r.outcome.stage is Stage.MAP
+    }
+    interruptions = sum(
+        record.outcome.verdict is Verdict.INTERRUPTED for record in run.uncommitted if record.outcome.stage is Stage.MAP
+    )
+    attempts = sum(record.outcome.stage is Stage.MAP for record in run.uncommitted) - interruptions
+    counts = dict(ledger.counts)
+    for position in not_durable:
+        counts[ledger[position].state] -= 1
+        counts[ItemState.RUNNING] += 1
+    done = counts[ItemState.SUCCEEDED] + counts[ItemState.DEAD_LETTERED]
+    failures = sorted(run.failures.items(), key=lambda entry: (-entry[1].count, entry[0]))[:TOP_FAILURES]
+    shown_as = dict.fromkeys(not_durable, ItemState.RUNNING)
+    finished = head.phase in FINAL_PHASES
+    return MapReduceJobStatus.model_validate(
+        _common(report, now)
+        | {
+            "progress": f"{done}/{len(ledger)}",
+            "active": run.active,
+            "completion_time": head.committed_at if finished else None,
+            "plan": PlanStatus(items=head.plan.items, sha256=head.plan.sha256, prefix=StorageKeys(run.ref).prefix),
+            "items": ItemCounts(total=len(ledger), **{state.name.lower(): counts[state] for state in ItemState}),
+            "attempts": AttemptCounts(
+                total=ledger.attempts - attempts, interruptions=ledger.interruptions - interruptions
+            ),
+            "positions": StagePositions(
+                map=StatePositions(
+                    **{
+                        state.name.lower(): ledger.intervals(state, shown_as, POSITIONS_MAX_LENGTH)
+                        for state in ItemState
+                    }
+                )
+            ),
+            "failures": [
+                FailureSummary(
+                    reason=reason, count=known.count, sample_item_id=id_of(known.position), message=known.message
+                )
+                for reason, known in failures
+            ],
+            "reduce": _reduce(run, head.phase),
+            "result": None if run.reduce_result is None else msgspec.json.decode(run.reduce_result),
+            "template_revisions": TemplateRevisions(
+                **{stage.value: revision.hash for stage in Stage if (revision := run.revision(stage)) is not None}
+            ),
+            "checkpoint": CheckpointStatus.model_validate(
+                {"sequence": head.sequence, "time": head.committed_at, "reason": head.reason}
+            ),
+        }
+    )
+
+
+def _common(report: Report, now: float) -> dict[str, object]:
+    situation = report.situation
+    paused = situation.suspended and situation.phase not in FINAL_PHASES
+    return {
+        "observed_generation": report.generation,
+        "phase": Phase.PAUSED if paused else situation.phase,
+        "reason": "Suspended" if paused else situation.obstacle[0] if situation.obstacle else situation.reason,
+        "selector": f"{LABEL_RUN}={report.ref.uid}",
+        "start_time": report.start_time,
+        "storage": f"{report.storage_url.rstrip('/')}/{StorageKeys(report.ref).prefix}",
+        "conditions": merge(report.before, conditions_of(situation), generation=report.generation, now=now),
+    }
+
+
+def _reduce(run: RunState, phase: Phase) -> ReduceStatus | None:
+    if run.spec.reduce is None:
+        return None
+    item = run.ledgers[Stage.REDUCE][0]
+    waiting = any(record.outcome.stage is Stage.REDUCE for record in run.uncommitted)
+    return ReduceStatus(
+        state=ItemState.RUNNING if waiting else item.state,
+        attempts=item.attempts - waiting,
+        message="" if item.state is ItemState.SUCCEEDED else run.reduce_message,
+    )

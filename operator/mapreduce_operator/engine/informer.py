@@ -1,0 +1,109 @@
+"""One list+watch over the Jobs and one over the pods of all runs.
+
+Keeps the last view of each, skips what did not change, and tells each run of its own. Survives whatever ends a stream:
+it goes on from the last version it knows, and lists anew when that is too old. A listing also finds what was deleted
+while nobody watched.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Final
+
+from mapreduce_operator.core.workloads import PodSeen, Workload
+from mapreduce_operator.ports import Bookmark, Cluster, ClusterError, ClusterErrorReason, WorkloadKind
+
+log = logging.getLogger(__name__)
+
+_PAUSES: Final = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
+"""Seconds between tries after failures in a row."""
+
+Listener = Callable[[Workload, bool], None]
+"""Called with a workload and whether it was deleted."""
+
+
+class Informer:
+    """Knows all Jobs and pods that this operator manages."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster: Final = cluster
+        self._listener: Listener | None = None
+        self._known: Final[dict[WorkloadKind, dict[str, Workload]]] = {"jobs": {}, "pods": {}}
+        self._runs: Final[dict[str, dict[str, Workload]]] = {}
+        self._synced: Final[dict[WorkloadKind, asyncio.Event]] = {"jobs": asyncio.Event(), "pods": asyncio.Event()}
+
+    async def serve(self, listener: Listener) -> None:
+        """Watches until cancelled, and tells the listener of each change."""
+        self._listener = listener
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._follow("jobs"))
+            tasks.create_task(self._follow("pods"))
+
+    async def wait_until_synced(self) -> None:
+        """Returns when both kinds were listed once: what is not known from then on does not exist."""
+        for event in self._synced.values():
+            await event.wait()
+
+    @property
+    def synced(self) -> bool:
+        return all(event.is_set() for event in self._synced.values())
+
+    def known(self, run_uid: str) -> list[Workload]:
+        """Jobs and pods of a run, in their last state."""
+        return list(self._runs.get(run_uid, {}).values())
+
+    async def _follow(self, kind: WorkloadKind) -> None:
+        version: str | None = None
+        failures = 0
+        while True:
+            try:
+                if version is None:
+                    version = await self._list(kind)
+                    failures = 0
+                async for change in self._cluster.watch_workloads(kind, version):
+                    version = change.resource_version
+                    failures = 0
+                    if not isinstance(change, Bookmark):
+                        self._take(kind, change.workload, change.deleted)
+                # The server ends a stream every few minutes; one that ends them at once shall not be hammered.
+                await asyncio.sleep(_PAUSES[0])
+            except ClusterError as error:
+                if error.reason is ClusterErrorReason.EXPIRED:
+                    version = None
+                else:
+                    log.warning("watching %s was interrupted: %s", kind, error)
+                pause = _PAUSES[min(failures, len(_PAUSES) - 1)]
+                failures += 1
+                # A stream that breaks again and again may do so because of the version it starts from.
+                if failures > 3:
+                    version = None
+                await asyncio.sleep(max(pause, error.retry_after or 0.0))
+
+    async def _list(self, kind: WorkloadKind) -> str:
+        listing = await self._cluster.list_workloads(kind)
+        present = {workload.uid for workload in listing.workloads}
+        for gone in [workload for uid, workload in self._known[kind].items() if uid not in present]:
+            self._take(kind, gone, deleted=True)
+        for workload in listing.workloads:
+            self._take(kind, workload, deleted=False)
+        self._synced[kind].set()
+        return listing.resource_version
+
+    def _take(self, kind: WorkloadKind, workload: Workload, deleted: bool) -> None:
+        known = self._known[kind]
+        if not deleted and known.get(workload.uid) == workload:
+            return
+        run_uid = workload.carried.run_uid
+        if deleted:
+            known.pop(workload.uid, None)
+            mine = self._runs.get(run_uid, {})
+            mine.pop(workload.uid, None)
+            if not mine:
+                self._runs.pop(run_uid, None)
+            if isinstance(workload, PodSeen) and not workload.gone:
+                workload = workload.as_gone()
+        else:
+            known[workload.uid] = workload
+            self._runs.setdefault(run_uid, {})[workload.uid] = workload
+        if self._listener is not None:
+            self._listener(workload, deleted)

@@ -1,0 +1,189 @@
+"""Reads and writes what makes a run durable. The order of writes is the point of this module:
+
+plan shards, then the head (create-only); later a segment, then the head (compare-and-swap). Whatever is interrupted
+between two of these leaves the head on the last state that is whole.
+"""
+
+from bisect import bisect_right
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Sequence
+from itertools import accumulate
+from typing import Final
+
+from mapreduce_operator.api import Phase
+from mapreduce_operator.core import journal as codec
+from mapreduce_operator.core.journal import Head, JournalError, PlanInfo, Record, Segment, SegmentHeader
+from mapreduce_operator.core.names import RunRef, StorageKeys
+from mapreduce_operator.core.outcomes import Outcome
+from mapreduce_operator.core.plan import Planned, PlannedItem, ShardInfo, decode_shard, encode_shards, plan_hash
+from mapreduce_operator.core.run import Batch
+from mapreduce_operator.ports import Clock, ObjectStore, StorageConflictError
+
+_CACHED_SHARDS: Final = 4
+
+
+class DeposedError(Exception):
+    """Somebody else moved the head of this run: it is not ours any more."""
+
+
+class Journal:
+    """The durable side of one run. `head` is what the last successful write or load made of it."""
+
+    def __init__(self, store: ObjectStore, run: RunRef, clock: Clock) -> None:
+        self._store: Final = store
+        self._run: Final = run
+        self._clock: Final = clock
+        self._keys: Final = StorageKeys(run)
+        self._etag = ""
+        self._head: Head | None = None
+        self._ends: list[int] = []
+        self._shards: OrderedDict[int, list[PlannedItem]] = OrderedDict()
+
+    @property
+    def head(self) -> Head:
+        if self._head is None:
+            raise RuntimeError("the run has neither been planned nor loaded")
+        return self._head
+
+    async def load(self) -> Head | None:
+        """The committed point of the run, or None when it was never planned; raises JournalError when damaged."""
+        stored = await self._store.get(self._keys.head)
+        if stored is None:
+            return None
+        head = codec.decode_head(stored.data, self._keys.head)
+        if head.run_uid != self._run.uid:
+            raise JournalError(f"{self._keys.head} belongs to the run {head.run_uid}, not to {self._run.uid}")
+        self._take(head, stored.etag)
+        return head
+
+    async def create(self, planned: Planned) -> Head:
+        """Makes a plan durable. Nothing may be dispatched before this returns."""
+        shards: list[ShardInfo] = []
+        for number, (info, data) in enumerate(encode_shards(planned.items)):
+            await self._store.put(self._keys.plan_shard(number, info.sha256), data)
+            shards.append(info)
+        now = self._clock.now()
+        head = Head(
+            schema_version=codec.SCHEMA_VERSION,
+            run_uid=self._run.uid,
+            phase=Phase.MAP,
+            phase_reason="Planned",
+            phase_message=f"{len(planned.items):,} items are planned",
+            plan=PlanInfo(
+                items=len(planned.items), duplicates=planned.duplicates, sha256=plan_hash(shards), shards=shards
+            ),
+            started_at=now,
+            committed_at=now,
+            reason=codec.CommitReason.PHASE_CHANGE,
+        )
+        self._take(head, await self._swap(head))
+        return head
+
+    async def append(self, batch: Batch) -> Head:
+        """Makes a batch durable: its records in a segment, then the head that counts it.
+
+        Raises StorageError when nothing is known to be written, and the same batch may be given again; raises
+        DeposedError when another leader has moved the head.
+        """
+        before = self.head
+        now = self._clock.now()
+        sequence = before.sequence + 1
+        header = SegmentHeader(sequence, before.tail_sha256, batch.turn.phase, now, batch.reason)
+        data = codec.encode_segment(header, batch.records)
+        sha256 = codec.digest(data)
+        await self._store.put(self._keys.segment(sequence, sha256), data)
+        head = Head(
+            schema_version=codec.SCHEMA_VERSION,
+            run_uid=before.run_uid,
+            phase=batch.turn.phase,
+            phase_reason=batch.turn.reason,
+            phase_message=batch.turn.message,
+            plan=before.plan,
+            sequence=sequence,
+            tail_sha256=sha256,
+            epoch=before.epoch,
+            started_at=before.started_at,
+            committed_at=now,
+            reason=batch.reason,
+        )
+        self._take(head, await self._swap(head))
+        return head
+
+    async def _swap(self, head: Head) -> str:
+        """Moves the head. A swap whose answer was lost looks like one that was lost to another: the content tells."""
+        data = codec.encode_head(head)
+        try:
+            if self._head is None:
+                return await self._store.put(self._keys.head, data, if_absent=True)
+            return await self._store.put(self._keys.head, data, if_match=self._etag)
+        except StorageConflictError as error:
+            stored = await self._store.get(self._keys.head)
+            if stored is not None and stored.data == data:
+                return stored.etag
+            raise DeposedError(f"{self._keys.head} was moved by another operator: {error}") from error
+
+    def _take(self, head: Head, etag: str) -> None:
+        if self._head is None:
+            self._ends = list(accumulate(shard.items for shard in head.plan.shards))
+        self._head, self._etag = head, etag
+
+    async def ids(self) -> list[str]:
+        """Ids of all items in plan order."""
+        names: list[str] = []
+        for number in range(len(self.head.plan.shards)):
+            names += [item.id for item in await self._shard(number)]
+        return names
+
+    async def planned_item(self, position: int) -> PlannedItem:
+        """One item of the plan; a few shards stay in memory."""
+        number = bisect_right(self._ends, position)
+        shard = self._shards.get(number)
+        if shard is None:
+            shard = self._shards[number] = await self._shard(number)
+            while len(self._shards) > _CACHED_SHARDS:
+                self._shards.popitem(last=False)
+        else:
+            self._shards.move_to_end(number)
+        return shard[position - (self._ends[number - 1] if number else 0)]
+
+    async def _shard(self, number: int) -> list[PlannedItem]:
+        info = self.head.plan.shards[number]
+        return decode_shard(await self._read(self._keys.plan_shard(number, info.sha256), info.sha256))
+
+    async def segments_backwards(self) -> AsyncIterator[Segment]:
+        """Committed segments, the newest first, since each knows the hash of the one before it."""
+        sequence, sha256 = self.head.sequence, self.head.tail_sha256
+        while sequence > 0:
+            key = self._keys.segment(sequence, sha256)
+            segment = codec.decode_segment(await self._read(key, sha256), sha256, key)
+            yield segment
+            sequence, sha256 = sequence - 1, segment.header.previous_sha256
+
+    async def records(self) -> list[Record]:
+        """All committed records in their order, without the results, which would be most of the memory."""
+        batches: list[Sequence[Record]] = []
+        async for segment in self.segments_backwards():
+            batches.append([record.without_result() for record in segment.records])
+        return [record for batch in reversed(batches) for record in batch]
+
+    async def last_outcomes(self, keys: Sequence[str]) -> list[Outcome]:
+        """The last committed outcome of each of these items, in their order."""
+        last: dict[str, Outcome] = {}
+        async for segment in self.segments_backwards():
+            for record in reversed(segment.records):
+                last.setdefault(record.outcome.dispatch.item_key, record.outcome)
+        return [last[key] for key in keys]
+
+    async def _read(self, key: str, sha256: str) -> bytes:
+        stored = await self._store.get(key)
+        if stored is None:
+            raise JournalError(f"{key} is missing; the head of the run says that it was written")
+        if codec.digest(stored.data) != sha256:
+            raise JournalError(f"{key} is damaged: its SHA-256 is not {sha256}")
+        return stored.data
+
+    async def delete_all(self) -> None:
+        """Deletes everything of the run, the head first: without it nothing else counts."""
+        await self._store.delete([self._keys.head])
+        keys = [key async for key in self._store.list(self._keys.prefix)]
+        await self._store.delete(keys)

@@ -1,0 +1,47 @@
+"""Reads the input of a job and plans it. What is wrong with it raises InputError, for the user to mend."""
+
+from typing import Any
+
+from mapreduce_operator.api import Input
+from mapreduce_operator.core.names import RunRef
+from mapreduce_operator.core.plan import InputError, Limits, Planned, keys_of, parse_text, plan_items
+from mapreduce_operator.ports import Cluster
+
+
+async def plan_input(cluster: Cluster, run: RunRef, source: Input, limits: Limits) -> Planned:
+    """The plan of the input as it is now; raises InputError, or ClusterError when it cannot be read."""
+    planned = plan_items(
+        await _read(cluster, run, source),
+        id_expression=source.id_expression,
+        on_duplicate=source.on_duplicate,
+        max_items=source.max_items,
+        limits=limits,
+    )
+    keys_of(run.uid, [item.id for item in planned.items])
+    return planned
+
+
+async def _read(cluster: Cluster, run: RunRef, source: Input) -> list[Any]:
+    reference = source.config_map_ref
+    if reference is None:
+        return list(source.items or ())
+    data = await cluster.read_config_map(run.namespace, reference.name)
+    if data is None:
+        raise InputError(
+            "ConfigMapNotFound",
+            f"spec.input.configMapRef names the ConfigMap {reference.name!r}, which does not exist in the namespace "
+            f"{run.namespace!r}. Create it, or correct the name; the job goes on by itself",
+        )
+    if reference.key not in data:
+        raise InputError(
+            "ConfigMapKeyNotFound",
+            f"the ConfigMap {reference.name!r} has no key {reference.key!r} in its data; it has {_some(sorted(data))}. "
+            "Add it, or correct spec.input.configMapRef.key; the job goes on by itself",
+        )
+    return parse_text(
+        data[reference.key], reference.format, f"key {reference.key!r} of the ConfigMap {reference.name!r}"
+    )
+
+
+def _some(keys: list[str]) -> str:
+    return ", ".join(map(repr, keys[:10])) + (" and more" if len(keys) > 10 else "") if keys else "no keys"

@@ -1,0 +1,442 @@
+"""One run at work: from the object that the user applied to its end, by way of the world's answers.
+
+What to do is decided in core.run; here it is done, and what came of it is told back. A run that fails by an unexpected
+exception is started anew by the supervisor: everything that it needs is durable, or alive in the cluster.
+"""
+
+import asyncio
+import logging
+from collections.abc import Coroutine
+from typing import Final, assert_never
+
+from mapreduce_operator.api import MapReduceJob, MapReduceJobStatus, Phase
+from mapreduce_operator.core.conditions import Situation
+from mapreduce_operator.core.contract import ResultRule
+from mapreduce_operator.core.effects import Announce, Commit, DeleteJob, Effect, Launch, PrepareReduce, VerifyTemplate
+from mapreduce_operator.core.jobs import manifest
+from mapreduce_operator.core.journal import CommitReason, Head, JournalError
+from mapreduce_operator.core.names import RunRef, Stage
+from mapreduce_operator.core.phases import Turn
+from mapreduce_operator.core.plan import InputError, keys_of
+from mapreduce_operator.core.results import ReduceInput, ResultsTooLargeError, reduce_input
+from mapreduce_operator.core.run import Batch, RunState
+from mapreduce_operator.core.status import Report, status_of, status_without_plan
+from mapreduce_operator.core.workloads import Dispatch, JobSeen, PodSeen, Workload
+from mapreduce_operator.engine.dispatcher import Dispatcher, Launched, LaunchRefused, TemplateRejected
+from mapreduce_operator.engine.journal import Journal
+from mapreduce_operator.engine.planner import plan_input
+from mapreduce_operator.engine.reporter import Reporter
+from mapreduce_operator.engine.teardown import tear_down
+from mapreduce_operator.engine.world import World
+from mapreduce_operator.ports import ClusterError, StorageConflictError, StorageError
+
+log = logging.getLogger(__name__)
+
+SAVE_SECONDS: Final = 8.0
+"""For the last commit when the operator shuts down; Kubernetes gives it 30 s in all."""
+_REPLAN_SECONDS: Final = 5.0
+"""How often an input that could not be planned is looked at again: a ConfigMap may come later."""
+_STORAGE_PAUSES: Final = (0.5, 1.0, 2.0, 5.0, 10.0)
+_OBSTACLES: Final = {
+    StorageError: "StorageUnavailable",
+    StorageConflictError: "StorageUnavailable",
+    JournalError: "StateDamaged",
+    ClusterError: "ClusterUnavailable",
+}
+_QUOTA_PAUSES: Final = (1.0, 2.0, 5.0, 10.0, 30.0)
+
+
+class Run:
+    """The life of one MapReduceJob in this process."""
+
+    def __init__(self, job: MapReduceJob, world: World) -> None:
+        self.ref: Final = ref_of(job)
+        self._job = job
+        self._world: Final = world
+        self._journal: Final = Journal(world.store, self.ref, world.clock)
+        self._dispatcher: Final = Dispatcher(world.cluster, self.ref)
+        self._reporter: Final = Reporter(world.cluster, self.ref, self._status, job.status)
+        self._state: RunState | None = None
+        self._ids: list[str] = []
+        self._reduce_input: ReduceInput | None = None
+        self._awake: Final = asyncio.Event()
+        self._inbox: Final[dict[str, tuple[Workload, bool]]] = {}
+        self._stopping = False
+        self._obstacle: tuple[str, str] | None = None
+        self._storage_problem: str | None = None
+        self._quota_message: str | None = None
+        self._quota_pause = 0
+        self._no_launch_before = 0.0
+        self._capped = False
+        self._generation = job.metadata.generation
+        self._tasks: asyncio.TaskGroup | None = None
+        self._doing: Final[set[asyncio.Task[None]]] = set()
+        self._commit_task: asyncio.Task[None] | None = None
+        ended = job.status is not None and job.status.completion_time is not None
+        self._ended = job.status if ended else None
+        started = job.status.start_time if job.status is not None else None
+        self._start_time: Final = started.timestamp() if started is not None else world.clock.now()
+        self._name: Final = f"{self.ref.namespace}/{self.ref.name}"
+
+    # ----------------------------------------------------------------------------------------------- from outside
+
+    def observe(self, job: MapReduceJob) -> None:
+        """The object changed."""
+        self._job = job
+        self._awake.set()
+
+    def notify(self, workload: Workload, deleted: bool) -> None:
+        """A Job or pod of this run changed. Only its last state is kept until the run looks."""
+        self._inbox[workload.uid] = (workload, deleted)
+        self._awake.set()
+
+    def stop(self) -> None:
+        """The operator shuts down: save everything and return; agents go on without us."""
+        self._stopping = True
+        self._awake.set()
+
+    # ------------------------------------------------------------------------------------------------------ life
+
+    async def serve(self) -> None:
+        """Carries the run to its end; returns when the object is gone or the operator stops."""
+        async with asyncio.TaskGroup() as tasks:
+            reporter = tasks.create_task(self._reporter.serve())
+            try:
+                await self._live()
+            finally:
+                self._world.capacity.release(self.ref.uid)
+                reporter.cancel()
+
+    async def _live(self) -> None:
+        if not self._deleting and not self._over:
+            await self._world.cluster.add_finalizer(self.ref)
+            await self._establish()
+            if self._state is not None:
+                await self._work(self._state)
+        while True:
+            self._awake.clear()
+            if self._deleting or self._stopping:
+                break
+            self._reporter.request()
+            await self._sleep(None)
+        if self._deleting:
+            await tear_down(self._world, self.ref, self._journal, self._job.spec.retention, self._awake)
+
+    @property
+    def _deleting(self) -> bool:
+        return self._job.metadata.deletion_timestamp is not None
+
+    @property
+    def _over(self) -> bool:
+        """The end of the run was written into the status before: nothing of it needs to be loaded again."""
+        return self._ended is not None and not self._world.known_workloads(self.ref.uid)
+
+    async def _sleep(self, until: float | None) -> None:
+        """Waits for news, at most until a moment in seconds since the epoch."""
+        try:
+            async with asyncio.timeout(None if until is None else max(0.0, until - self._world.clock.now())):
+                await self._awake.wait()
+        except TimeoutError:
+            return
+
+    # ----------------------------------------------------------------------------------------------- to the plan
+
+    async def _establish(self) -> None:
+        """Loads the run, or plans it; returns without a state when it was deleted or stopped before that."""
+        failures = 0
+        while not self._deleting and not self._stopping:
+            self._awake.clear()
+            try:
+                head = await self._journal.load() or await self._plan()
+                if head is not None:
+                    await self._resume(head)
+                    return
+                pause = _REPLAN_SECONDS
+            except (StorageError, JournalError, ClusterError) as error:
+                log.warning("%s: %s", self._name, error)
+                self._obstacle = (_OBSTACLES[type(error)], str(error))
+                pause = _STORAGE_PAUSES[min(failures, len(_STORAGE_PAUSES) - 1)]
+                failures += 1
+            self._reporter.request()
+            await self._sleep(self._world.clock.now() + pause)
+
+    async def _plan(self) -> Head | None:
+        """The head of a new plan, or None and an obstacle when the input is at fault."""
+        try:
+            planned = await plan_input(self._world.cluster, self.ref, self._job.spec.input, self._world.limits)
+        except InputError as error:
+            if self._obstacle != (error.reason, str(error)):
+                self._obstacle = (error.reason, str(error))
+                await self._announce(Announce("Warning", error.reason, str(error)))
+            return None
+        head = await self._journal.create(planned)
+        left_out = f"; {planned.duplicates:,} duplicates were left out" if planned.duplicates else ""
+        await self._announce(Announce("Normal", "Planned", f"planned {len(planned.items):,} items{left_out}"))
+        return head
+
+    async def _resume(self, head: Head) -> None:
+        """Brings the state back from the journal, and takes over what is alive in the cluster."""
+        self._ids = await self._journal.ids()
+        turn = Turn(head.phase, head.phase_reason, head.phase_message)
+        self._generation = self._job.metadata.generation
+        state = RunState(self.ref, self._job.spec, keys_of(self.ref.uid, self._ids), turn)
+        state.replay(await self._journal.records())
+        self._obstacle = None
+        self._state = state
+        self._inbox.clear()
+        for workload in self._world.known_workloads(self.ref.uid):
+            self._inbox[workload.uid] = (workload, False)
+        if self._inbox:
+            log.info(
+                "%s: resumed at checkpoint %d with %d Jobs and pods alive", self._name, head.sequence, len(self._inbox)
+            )
+
+    # ----------------------------------------------------------------------------------------------------- work
+
+    async def _work(self, state: RunState) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            self._tasks = tasks
+            while not state.finished or state.active:
+                self._awake.clear()
+                if self._deleting or self._stopping:
+                    await self._save(state)
+                    for task in self._doing:
+                        task.cancel()
+                    return
+                await self._step(state)
+        await self._write_status()
+        # What is left to do is to be deleted one day; 100,000 items need not be remembered for that.
+        self._ended, self._state, self._ids = self._status(), None, []
+
+    async def _step(self, state: RunState) -> None:
+        """Takes in what happened, does what follows, and waits for more."""
+        if self._job.metadata.generation != self._generation:
+            self._generation = self._job.metadata.generation
+            state.respec(self._job.spec)
+        await self._absorb(state)
+        now = self._world.clock.now()
+        for effect in state.decide(now, self._grant(state, now)):
+            self._start(effect, state)
+        if stale := state.take_stale():
+            self._world.metrics.stale_events(stale)
+        self._reporter.request()
+        if not state.finished:
+            await self._sleep(self._next_wake(state, now))
+
+    def _grant(self, state: RunState, now: float) -> int:
+        wanted = state.wanted() if now >= self._no_launch_before else 0
+        granted = self._world.capacity.grant(self.ref.uid, active=state.active, wanted=wanted, wake=self._awake.set)
+        self._capped = granted < wanted
+        return granted
+
+    def _next_wake(self, state: RunState, now: float) -> float | None:
+        wake = state.next_wake(now)
+        if now < self._no_launch_before:
+            wake = min(wake or self._no_launch_before, self._no_launch_before)
+        return wake
+
+    async def _absorb(self, state: RunState) -> None:
+        """Takes in what the informer told since the last time: Jobs first, so that pods find theirs adopted."""
+        while self._inbox:
+            news = list(self._inbox.values())
+            self._inbox.clear()
+            for workload, deleted in news:
+                if isinstance(workload, JobSeen) and workload.owner_uid == self.ref.uid:
+                    for effect in state.observe_job(workload, deleted, self._world.clock.now()):
+                        self._start(effect, state)
+            for workload, _ in news:
+                if isinstance(workload, PodSeen):
+                    rule = await self._rule_for(state, workload)
+                    for effect in state.observe_pod(workload, rule, self._world.clock.now()):
+                        self._start(effect, state)
+
+    async def _rule_for(self, state: RunState, pod: PodSeen) -> ResultRule:
+        rule = state.rule(pod.carried.stage)
+        if rule.expression is None or not pod.ended or pod.carried.stage is Stage.REDUCE:
+            return rule
+        position = state.ledgers[Stage.MAP].position(pod.carried.dispatches[0].item_key)
+        if position is None:
+            return rule
+        item = await self._journal.planned_item(position)
+        return ResultRule(rule.required, rule.expression, item.payload)
+
+    # --------------------------------------------------------------------------------------------------- effects
+
+    def _start(self, effect: Effect, state: RunState) -> None:
+        match effect:
+            case Launch():
+                self._do(self._launch(effect, state))
+            case DeleteJob():
+                self._do(self._dispatcher.delete(effect))
+            case Commit():
+                self._commit_task = self._do(self._commit(state.begin_commit(effect.reason), state))
+            case VerifyTemplate():
+                self._do(self._verify(effect, state))
+            case PrepareReduce():
+                self._do(self._prepare_reduce(state))
+            case Announce():
+                self._do(self._announce(effect))
+            case _:
+                assert_never(effect)
+
+    def _do(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
+        """Does something beside the loop, supervised: an exception in it ends the run, which is then started anew."""
+        assert self._tasks is not None
+        task = self._tasks.create_task(work)
+        self._doing.add(task)
+        task.add_done_callback(self._doing.discard)
+        return task
+
+    async def _launch(self, effect: Launch, state: RunState) -> None:
+        revision, work = state.revision(effect.stage), state.work(effect.stage)
+        if revision is None or work is None:
+            state.refused(effect.stage, effect.position, effect.dispatch.number)
+            return
+        if effect.stage is Stage.REDUCE:
+            assert self._reduce_input is not None
+            item = self._reduce_input.as_item()
+        else:
+            item = await self._journal.planned_item(effect.position)
+        body = manifest(revision, self.ref, effect.dispatch, effect.attempt, item, work)
+        match await self._dispatcher.create(body):
+            case Launched(name, uid):
+                state.started(effect.stage, effect.position, effect.dispatch.number, name, uid)
+                self._quota_message, self._quota_pause = None, 0
+            case TemplateRejected(message):
+                state.refused(effect.stage, effect.position, effect.dispatch.number)
+                state.template_verified(effect.stage, revision.hash, message)
+            case LaunchRefused(message):
+                state.refused(effect.stage, effect.position, effect.dispatch.number)
+                self._quota_message = message
+                self._no_launch_before = self._world.clock.now() + _QUOTA_PAUSES[self._quota_pause]
+                self._quota_pause = min(self._quota_pause + 1, len(_QUOTA_PAUSES) - 1)
+        self._awake.set()
+
+    async def _verify(self, effect: VerifyTemplate, state: RunState) -> None:
+        revision, work = state.revision(effect.stage), state.work(effect.stage)
+        if revision is None or work is None:
+            return
+        item = (
+            ReduceInput.empty().as_item()
+            if effect.stage is Stage.REDUCE or not self._ids
+            else await self._journal.planned_item(0)
+        )
+        body = manifest(revision, self.ref, Dispatch("dry-run", 0), 1, item, work)
+        rejection = await self._dispatcher.try_out(body)
+        if rejection is not None:
+            rejection = f"the API server refuses spec.{effect.stage}.template: {rejection}. Correct the template; the job goes on by itself"
+            await self._announce(Announce("Warning", "TemplateRejected", rejection))
+        state.template_verified(effect.stage, revision.hash, rejection)
+        self._awake.set()
+
+    async def _prepare_reduce(self, state: RunState) -> None:
+        ledger = state.ledgers[Stage.MAP]
+        pause = 0
+        while True:
+            try:
+                outcomes = await self._journal.last_outcomes([ledger.key(position) for position in range(len(ledger))])
+                self._reduce_input = reduce_input(zip(self._ids, outcomes, strict=True))
+                await self._world.cluster.write_config_map(self.ref.namespace, self._reduce_input.config_map(self.ref))
+            except ResultsTooLargeError as error:
+                state.reduce_impossible(str(error))
+                break
+            except (StorageError, ClusterError) as error:
+                log.warning("%s: the results are not ready for reduce yet: %s", self._name, error)
+                await asyncio.sleep(_STORAGE_PAUSES[pause])
+                pause = min(pause + 1, len(_STORAGE_PAUSES) - 1)
+            else:
+                state.reduce_prepared()
+                break
+        self._awake.set()
+
+    async def _commit(self, batch: Batch, state: RunState) -> None:
+        """Makes a batch durable, however long storage takes; no outcome changes because of it."""
+        started, pause = self._world.clock.now(), 0
+        while True:
+            try:
+                await self._journal.append(batch)
+                break
+            except StorageError as error:
+                log.warning("%s: %d outcomes wait for storage: %s", self._name, len(batch.records), error)
+                self._storage_problem = f"{len(batch.records):,} outcomes wait for storage: {error}"
+                self._reporter.request()
+                await asyncio.sleep(_STORAGE_PAUSES[pause])
+                pause = min(pause + 1, len(_STORAGE_PAUSES) - 1)
+        self._storage_problem = None
+        now = self._world.clock.now()
+        self._world.metrics.commit(batch.reason, now - started)
+        for record in batch.records:
+            self._world.metrics.outcome(record.outcome.verdict, record.outcome.reason or "")
+        for effect in state.committed(batch, now):
+            self._start(effect, state)
+        self._awake.set()
+
+    async def _save(self, state: RunState) -> None:
+        """The last commit of this process: after the one in flight, everything that is not durable yet."""
+        try:
+            async with asyncio.timeout(SAVE_SECONDS):
+                if self._commit_task is not None:
+                    await self._commit_task
+                if state.uncommitted:
+                    batch = state.begin_commit(CommitReason.SHUTDOWN)
+                    await self._journal.append(batch)
+                    state.committed(batch, self._world.clock.now())
+                await self._write_status()
+        except (TimeoutError, StorageError) as error:
+            log.warning(
+                "%s: %d outcomes were not saved (%s); their Jobs stay and are read again",
+                self._name,
+                len(state.uncommitted),
+                str(error) or "time ran out",
+            )
+
+    async def _write_status(self) -> None:
+        try:
+            await self._reporter.write()
+        except ClusterError as error:
+            log.warning("%s: the status was not written: %s", self._name, error)
+
+    async def _announce(self, event: Announce) -> None:
+        """Posts an Event. One that is lost changes nothing."""
+        try:
+            await self._world.cluster.post_event(self.ref, kind=event.kind, reason=event.reason, message=event.message)
+        except ClusterError as error:
+            log.warning("%s: the event %s was not posted: %s", self._name, event.reason, error)
+
+    # ---------------------------------------------------------------------------------------------------- status
+
+    def _status(self) -> MapReduceJobStatus | None:
+        now = self._world.clock.now()
+        generation = self._job.metadata.generation
+        if self._state is None:
+            if self._ended is not None:
+                return self._ended.model_copy(update={"observed_generation": generation})
+            turn = Turn(Phase.PLANNING, "Planning", "the input is being planned")
+        else:
+            turn = self._state.committed_turn
+        situation = Situation(
+            phase=turn.phase,
+            reason=turn.reason,
+            message=turn.message,
+            suspended=self._job.spec.suspend,
+            still_running=self._state.active if self._state else 0,
+            obstacle=self._obstacle or (self._state.obstacle if self._state else None),
+            storage_problem=self._storage_problem,
+            capped=self._capped,
+            quota_message=self._quota_message,
+        )
+        report = Report(
+            ref=self.ref,
+            generation=generation,
+            situation=situation,
+            storage_url=self._world.storage_url,
+            start_time=self._start_time,
+            before=self._reporter.conditions,
+        )
+        if self._state is None:
+            return status_without_plan(report, now)
+        return status_of(self._state, self._journal.head, lambda position: self._ids[position], report, now)
+
+
+def ref_of(job: MapReduceJob) -> RunRef:
+    return RunRef(job.metadata.namespace, job.metadata.name, job.metadata.uid)

@@ -1,0 +1,141 @@
+"""Keeps one run per MapReduceJob alive, and brings all of them to a safe stop.
+
+A run that fails by an unexpected exception is started anew after a pause: what it needs is durable or alive in the
+cluster, so nothing is lost by it, and no other run notices.
+"""
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from typing import Any, Final
+
+from pydantic import ValidationError
+
+from mapreduce_operator.api import MapReduceJob
+from mapreduce_operator.core.workloads import Workload
+from mapreduce_operator.engine.informer import Informer
+from mapreduce_operator.engine.run import Run
+from mapreduce_operator.engine.world import World
+
+log = logging.getLogger(__name__)
+
+_PAUSES: Final = (1.0, 2.0, 5.0, 10.0, 30.0)
+"""Seconds before a failed run is started anew."""
+_HEALTHY_SECONDS: Final = 300.0
+"""A run that lived so long starts over with the shortest pause."""
+
+
+class _Charge:
+    """One object in our care: its latest version, the run at work on it, and the task that keeps it alive."""
+
+    def __init__(self, job: MapReduceJob) -> None:
+        self.job = job
+        self.run: Run | None = None
+        self.task: asyncio.Task[None] | None = None
+
+    def is_at(self, metadata: Mapping[str, Any]) -> bool:
+        """Nothing that matters changed: our own status updates come back as events once a second."""
+        known = self.job.metadata
+        return known.generation == metadata.get("generation") and (known.deletion_timestamp is not None) == (
+            "deletionTimestamp" in metadata
+        )
+
+
+class Supervisor:
+    """All runs of this operator. `serve` must run for the others to have an effect."""
+
+    def __init__(self, world: World, informer: Informer) -> None:
+        self._world: Final = world
+        self._informer: Final = informer
+        self._charges: Final[dict[str, _Charge]] = {}
+        self._tasks: asyncio.TaskGroup | None = None
+        self._stopping = False
+
+    async def serve(self) -> None:
+        """Watches Jobs and pods, and carries all runs. Returns only when cancelled; raises if the informer dies."""
+        async with asyncio.TaskGroup() as tasks:
+            self._tasks = tasks
+            tasks.create_task(self._informer.serve(self.notify))
+            await self._informer.wait_until_synced()
+            for charge in list(self._charges.values()):
+                self._care(charge, tasks)
+
+    def observe(self, body: Mapping[str, Any]) -> None:
+        """An object was listed, added or changed. It is parsed once per generation: it may hold 50,000 items."""
+        metadata = body["metadata"]
+        uid: str = metadata["uid"]
+        charge = self._charges.get(uid)
+        if charge is not None and charge.is_at(metadata):
+            return
+        try:
+            job = MapReduceJob.model_validate(body)
+        except ValidationError as error:
+            log.error(
+                "%s/%s cannot be read and is left alone: the CRD in the cluster is not this operator's? %s",
+                metadata.get("namespace"),
+                metadata.get("name"),
+                error,
+            )
+            return
+        if charge is None:
+            charge = self._charges[uid] = _Charge(job)
+            # Before the first listing an existing Job could be taken for one that is gone.
+            if self._tasks is not None and self._informer.synced and not self._stopping:
+                self._care(charge, self._tasks)
+            return
+        charge.job = job
+        if charge.run is not None:
+            charge.run.observe(job)
+
+    def forget(self, uid: str) -> None:
+        """An object is gone, whoever removed its finalizer."""
+        charge = self._charges.pop(uid, None)
+        if charge is not None and charge.task is not None:
+            charge.task.cancel()
+
+    def notify(self, workload: Workload, deleted: bool) -> None:
+        """A Job or pod changed: its run should look."""
+        charge = self._charges.get(workload.carried.run_uid)
+        if charge is not None and charge.run is not None:
+            charge.run.notify(workload, deleted)
+
+    async def drain(self, seconds: float) -> None:
+        """Saves everything and stops all runs; agents keep running. Returns within the given time."""
+        self._stopping = True
+        tasks = [charge.task for charge in self._charges.values() if charge.task is not None]
+        for charge in self._charges.values():
+            if charge.run is not None:
+                charge.run.stop()
+        if tasks:
+            _, late = await asyncio.wait(tasks, timeout=seconds)
+            if late:
+                log.warning(
+                    "%d runs were not saved within %.0f s; their finished Jobs are read again", len(late), seconds
+                )
+
+    def _care(self, charge: _Charge, tasks: asyncio.TaskGroup) -> None:
+        if charge.task is None:
+            charge.task = tasks.create_task(self._keep_alive(charge), name=charge.job.metadata.name)
+
+    async def _keep_alive(self, charge: _Charge) -> None:
+        failures = 0
+        while not self._stopping:
+            charge.run = run = Run(charge.job, self._world)
+            started = self._world.clock.now()
+            try:
+                await run.serve()
+            except Exception:
+                if self._world.clock.now() - started > _HEALTHY_SECONDS:
+                    failures = 0
+                pause = _PAUSES[min(failures, len(_PAUSES) - 1)]
+                failures += 1
+                self._world.metrics.run_crashed()
+                log.exception(
+                    "the run %s/%s failed unexpectedly and starts anew in %.0f s",
+                    run.ref.namespace,
+                    run.ref.name,
+                    pause,
+                )
+                await asyncio.sleep(pause)
+            else:
+                return

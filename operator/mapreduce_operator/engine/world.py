@@ -1,0 +1,24 @@
+"""What all runs share."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from mapreduce_operator.core.plan import Limits
+from mapreduce_operator.core.workloads import Workload
+from mapreduce_operator.engine.capacity import Capacity
+from mapreduce_operator.ports import Clock, Cluster, Metrics, ObjectStore
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """The outside of a run: ports, and what the operator's settings say."""
+
+    cluster: Cluster
+    store: ObjectStore
+    storage_url: str
+    clock: Clock
+    metrics: Metrics
+    capacity: Capacity
+    limits: Limits
+    known_workloads: Callable[[str], list[Workload]]
+    """Jobs and pods of a run, as the informer knows them."""
