@@ -168,7 +168,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return int(differs)
 
 
-# The layer contract keeps pathlib out of the API's models; these two lines do not need it.
+# Without pathlib, which the contract of the layers keeps out of this package.
 def _write(path: str, text: str) -> None:
     with open(path, "w", encoding="utf-8") as file:  # noqa: PTH123
         file.write(text)

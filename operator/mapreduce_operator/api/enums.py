@@ -26,14 +26,19 @@ class ItemState(StrEnum):
     DEAD_LETTERED = "DeadLettered"
 
 
-class FailureReason(StrEnum):
-    """Why an attempt failed, as far as retry rules can tell."""
+class Reason(StrEnum):
+    """Why a dispatch did not succeed. What each one means stands in core.failures."""
 
     ERROR = "Error"
     OOM_KILLED = "OOMKilled"
     DEADLINE_EXCEEDED = "DeadlineExceeded"
     RESULT_MISSING = "ResultMissing"
     RESULT_INVALID = "ResultInvalid"
+    EVICTED = "Evicted"
+    NODE_LOST = "NodeLost"
+    DELETED = "Deleted"
+    SUSPENDED = "Suspended"
+    TOO_MANY_INTERRUPTIONS = "TooManyInterruptions"
 
 
 class InputFormat(StrEnum):

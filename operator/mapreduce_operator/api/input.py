@@ -52,8 +52,8 @@ class Input(Model):
     config_map_ref: ConfigMapInput | None = None
 
     id_expression: str | None = Field(default=None, min_length=1, max_length=1024)
-    """A CEL expression over `item` that gives each item its id, such as `item.file`. The id must be a string or a
-    number, and stay the same for the same item: results, retries and dead letters are known by it. Without an
+    """A CEL expression over `item` that gives each item its id, such as `item.file`. The id must be a string or an
+    integer, and stay the same for the same item: results, retries and dead letters are known by it. Without an
     expression the id is a hash of the item's content.
     """
 

@@ -31,7 +31,7 @@ def _whole_seconds(time: datetime) -> datetime:
 Count = Annotated[int, Field(ge=0)]
 Timestamp = Annotated[AwareDatetime, AfterValidator(_whole_seconds)]
 """A point in time, in whole seconds as everywhere in Kubernetes; seconds since 1970 are taken too."""
-Reason = Annotated[str, Field(max_length=128, pattern="^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$")]
+ReasonWord = Annotated[str, Field(max_length=128, pattern="^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$")]
 Positions = Annotated[str, Field(max_length=POSITIONS_MAX_LENGTH)]
 Text128 = Annotated[str, BeforeValidator(_cut_to(128)), Field(max_length=128)]
 ItemId = Annotated[str, BeforeValidator(_cut_to(253)), Field(max_length=253)]
@@ -54,7 +54,7 @@ class Condition(Model):
     last_transition_time: Timestamp
     """When the status of the condition changed last."""
 
-    reason: Reason
+    reason: ReasonWord
     """Why, in one word for programs."""
 
     message: Text1024
@@ -179,7 +179,7 @@ class CheckpointStatus(Model):
     time: Timestamp
     """When it was written."""
 
-    reason: Reason
+    reason: ReasonWord
     """What gave rise to it."""
 
 
@@ -194,7 +194,7 @@ class MapReduceJobStatus(Model):
     phase: Phase | None = None
     """Where the job is, in one word. Programs should look at the conditions."""
 
-    reason: Reason | None = None
+    reason: ReasonWord | None = None
     """Why the job is in this phase, in one word."""
 
     progress: str | None = Field(default=None, max_length=32)

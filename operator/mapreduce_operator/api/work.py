@@ -1,14 +1,20 @@
 """How an agent runs: its pod, its time, its retries and the result it owes. Map and reduce share all of it."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
 
-from mapreduce_operator.api.enums import BackoffType, FailureReason, RetryAction, RunWhen
+from mapreduce_operator.api.enums import BackoffType, Reason, RetryAction, RunWhen
 from mapreduce_operator.api.model import Model, rule
 from mapreduce_operator.api.template import PodTemplate
 
 ExitCode = Annotated[int, Field(ge=1, le=255)]
+
+
+AttemptReason = Literal[
+    Reason.ERROR, Reason.OOM_KILLED, Reason.DEADLINE_EXCEEDED, Reason.RESULT_MISSING, Reason.RESULT_INVALID
+]
+"""The reasons that count as an attempt; interruptions are retried whatever a rule says."""
 
 
 class Backoff(Model):
@@ -39,8 +45,8 @@ class Backoff(Model):
     """The longest wait, in seconds."""
 
     jitter: float = Field(default=0.2, ge=0, le=1)
-    """Share of the wait that is drawn by chance: with 0.2 each wait is up to 20 % longer or shorter, so that items that
-    failed together do not come back together.
+    """Share of the wait that is left to chance: with 0.2 each wait is up to 20 % shorter, so that items that failed
+    together do not come back together. It never gets longer than maxSeconds.
     """
 
 
@@ -67,7 +73,7 @@ class RetryRule(Model):
     on_exit_codes: frozenset[ExitCode] = Field(default=frozenset(), max_length=255)
     """Exit codes of the agent that the rule is for. Where onReasons is given too, both must match."""
 
-    on_reasons: frozenset[FailureReason] = Field(default=frozenset(), max_length=len(FailureReason))
+    on_reasons: frozenset[AttemptReason] = Field(default=frozenset(), max_length=5)
     """Reasons of failure that the rule is for. Error: the agent ended with an exit code other than 0. OOMKilled: it
     needed more memory than its limit. DeadlineExceeded: it ran longer than timeoutSeconds. ResultMissing: it ended with
     exit code 0 and wrote no result. ResultInvalid: its result could not be read, or broke result.rule.
@@ -90,8 +96,8 @@ class Retry(Model):
     backoff: Backoff = Backoff()
 
     rules: tuple[RetryRule, ...] = Field(default=(), max_length=20)
-    """What to do about particular failures. The first rule that matches decides; a failure that none matches is
-    retried.
+    """What to do about particular failures. The first rule that matches decides. A failure that none matches is
+    retried, unless the agent itself called it not retryable.
     """
 
 
@@ -136,11 +142,12 @@ class MapWork(Work):
 class ReduceWork(Work):
     """Runs one agent over all results, after the map; without it the job ends with the map.
 
-    It finds one line for each item, in the order of the input, in /mapreduce/results.jsonl, and writes
-    /mapreduce/result.json. It may be added or corrected until it runs.
+    It finds a line for each item that succeeded in /mapreduce/results.jsonl and one for each that failed in
+    /mapreduce/failures.jsonl, both in the order of the input, and writes /mapreduce/result.json. It may be added or
+    corrected until it runs.
     """
 
     run_when: RunWhen = RunWhen.ANY_SUCCEEDED
-    """Which ends of the map let the reduce run. AllSucceeded: every item succeeded. AnySucceeded: at least one did.
-    Always: in any case.
+    """Which ends of the map let the reduce run. AllSucceeded: every item succeeded; otherwise the job fails.
+    AnySucceeded: at least one did, and as many as successPolicy asks for. Always: in any case.
     """

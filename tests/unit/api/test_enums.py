@@ -3,9 +3,11 @@
 import inspect
 import re
 from enum import StrEnum
+from typing import get_args
 
 from mapreduce_operator import api
-from mapreduce_operator.api import FailureReason, ItemCounts, ItemState, StatePositions, enums
+from mapreduce_operator.api import ItemCounts, ItemState, Reason, StatePositions, enums
+from mapreduce_operator.api.work import AttemptReason
 
 ALL = [value for value in vars(enums).values() if inspect.isclass(value) and issubclass(value, StrEnum)]
 
@@ -37,9 +39,11 @@ def test_counts_and_positions_have_a_field_for_every_state_of_an_item() -> None:
     assert set(ItemCounts.model_fields) == states | {"total"}
 
 
-def test_reasons_are_those_that_kubernetes_uses_where_it_has_one() -> None:
-    assert {FailureReason.ERROR, FailureReason.OOM_KILLED, FailureReason.DEADLINE_EXCEEDED} == {
-        "Error",
-        "OOMKilled",
-        "DeadlineExceeded",
+def test_retry_rules_speak_of_failures_and_not_of_interruptions() -> None:
+    assert set(get_args(AttemptReason)) == {
+        Reason.ERROR,
+        Reason.OOM_KILLED,
+        Reason.DEADLINE_EXCEEDED,
+        Reason.RESULT_MISSING,
+        Reason.RESULT_INVALID,
     }

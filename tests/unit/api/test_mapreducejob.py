@@ -9,11 +9,11 @@ from pydantic import ValidationError
 from mapreduce_operator.api import (
     BackoffType,
     EmptyPolicy,
-    FailureReason,
     InputFormat,
     MapReduceJob,
     OnDelete,
     OnDuplicate,
+    Reason,
     RetryAction,
     RunWhen,
     SuspendPolicy,
@@ -100,7 +100,7 @@ def test_retry_rules_keep_their_order() -> None:
     assert never.on_exit_codes == {3, 4}
     assert never.on_reasons == set()
     assert always.action is RetryAction.RETRY
-    assert always.on_reasons == {FailureReason.OOM_KILLED, FailureReason.DEADLINE_EXCEEDED}
+    assert always.on_reasons == {Reason.OOM_KILLED, Reason.DEADLINE_EXCEEDED}
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import json
 from datetime import UTC, datetime
 
 import pytest
-from pydantic import ValidationError
+from pydantic import JsonValue, ValidationError
 
 from mapreduce_operator.api import (
     POSITIONS_MAX_LENGTH,
@@ -69,7 +69,7 @@ def test_a_status_read_from_the_api_server_is_the_one_that_was_written() -> None
 
 
 def test_nulls_inside_a_result_are_kept() -> None:
-    result = {"words": None, "list": [None, {"a": None}]}
+    result: JsonValue = {"words": None, "list": [None, {"a": None}]}
 
     assert MapReduceJobStatus(result=result).to_kubernetes()["result"] == result
 

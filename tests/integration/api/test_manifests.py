@@ -1,0 +1,216 @@
+"""Which manifests the API server takes, what it makes of them, and how it refuses the others: by naming the field."""
+
+import copy
+import json
+from typing import Any
+
+import pytest
+from kubernetes import client
+
+from mapreduce_operator.api import MapReduceJobSpec
+from tests.integration.api.conftest import Jobs
+
+pytestmark = pytest.mark.cluster
+
+AGENT = {"name": "agent", "image": "debian"}
+TEMPLATE: dict[str, Any] = {"spec": {"containers": [AGENT]}}
+SMALLEST: dict[str, Any] = {"input": {"items": [1]}, "map": {"template": TEMPLATE}}
+
+
+def spec_with(path: str, value: object) -> dict[str, Any]:
+    """The smallest spec with one field set, by its dotted path."""
+    spec = copy.deepcopy(SMALLEST)
+    *parents, name = path.split(".")
+    parent = spec
+    for step in parents:
+        parent = parent.setdefault(step, {})
+    parent[name] = value
+    return spec
+
+
+def agent_with(**fields: object) -> dict[str, Any]:
+    return {"spec": {"containers": [AGENT | fields]}}
+
+
+def rule_with(**fields: object) -> list[dict[str, object]]:
+    return [{"action": "Retry"} | fields]
+
+
+def refusal(error: client.ApiException) -> str:
+    assert error.status in {400, 422}
+    message: str = json.loads(error.body or "")["message"]
+    return message
+
+
+INVALID = [
+    ("input", {}, "spec.input: Required value: exactly one source of items must be given: items or configMapRef"),
+    ("input.configMapRef", {"name": "a", "key": "b"}, "spec.input: Required value: exactly one source of items"),
+    ("input", None, "spec.input: Required value"),
+    ("input.items", "1,2,3", "spec.input.items"),
+    ("input.items", [0] * 50_001, "spec.input.items: Too many: 50001: must have at most 50000 items"),
+    ("input", {"configMapRef": {"name": "Upper", "key": "k"}}, "spec.input.configMapRef.name"),
+    ("input", {"configMapRef": {"name": "a"}}, "spec.input.configMapRef.key: Required value"),
+    ("input", {"configMapRef": {"name": "a", "key": "k", "format": "CSV"}}, "spec.input.configMapRef.format"),
+    ("input.idExpression", "x" * 1025, "spec.input.idExpression: Too long"),
+    ("input.idExpression", "", "spec.input.idExpression"),
+    ("input.onDuplicate", "Ignore", 'spec.input.onDuplicate: Unsupported value: "Ignore"'),
+    ("input.emptyPolicy", "succeed", 'spec.input.emptyPolicy: Unsupported value: "succeed"'),
+    ("input.maxItems", 100_001, "spec.input.maxItems"),
+    ("map", None, "spec.map: Required value"),
+    ("map.maxParallel", -1, "spec.map.maxParallel"),
+    ("map.maxParallel", "ten", "spec.map.maxParallel"),
+    ("map.maxParallel", 1.5, "spec.map.maxParallel"),
+    ("map.timeoutSeconds", 0, "spec.map.timeoutSeconds"),
+    ("map.timeoutSeconds", "10m", "spec.map.timeoutSeconds"),
+    ("map.template", {}, "spec.map.template.spec: Required value"),
+    ("map.template.spec", {}, "spec.map.template.spec.containers: Required value"),
+    ("map.template.spec.containers", [], "spec.map.template.spec.containers"),
+    ("map.template.spec.containers", "agent", "spec.map.template.spec.containers"),
+    ("map.template.spec.containers", [{"name": "a"}], "spec.map.template.spec.containers[0].image: Required value"),
+    ("map.template.spec.containers", [{"image": "i"}], "spec.map.template.spec.containers[0].name: Required value"),
+    ("map.template.spec.containers", [AGENT, AGENT], "spec.map.template.spec.containers[1]: Duplicate value"),
+    ("map.template", agent_with(command="sh -c true"), "spec.map.template.spec.containers[0].command"),
+    ("map.template", agent_with(args=[1]), "spec.map.template.spec.containers[0].args[0]"),
+    ("map.template", agent_with(terminationMessagePath="/x"), "spec.map.template.spec.containers: Forbidden: terminat"),
+    ("map.template", agent_with(terminationMessagePolicy="File"), "terminationMessagePolicy of the first container"),
+    ("map.template.spec.restartPolicy", "OnFailure", "spec.map.template.spec.restartPolicy: Unsupported value"),
+    ("map.template.spec.activeDeadlineSeconds", 60, "spec.map.template.spec.activeDeadlineSeconds: Forbidden"),
+    ("map.template.spec.activeDeadlineSeconds", 60, "use timeoutSeconds"),
+    ("map.template.metadata", {"labels": {"a": 1}}, "spec.map.template.metadata.labels.a"),
+    ("map.template.metadata", {"labels": {"a": "x" * 64}}, "spec.map.template.metadata.labels.a"),
+    ("map.template.metadata", {"labels": {"mapreduce.dev/job": "x"}}, "spec.map.template.metadata.labels: Forbidden"),
+    ("map.template.metadata", {"annotations": {"mapreduce.dev/i": "x"}}, "template.metadata.annotations: Forbidden"),
+    ("map.retry.maxAttempts", 0, "spec.map.retry.maxAttempts"),
+    ("map.retry.maxInterruptions", 1001, "spec.map.retry.maxInterruptions"),
+    ("map.retry.backoff.type", "Random", "spec.map.retry.backoff.type: Unsupported value"),
+    ("map.retry.backoff.jitter", 1.1, "spec.map.retry.backoff.jitter"),
+    ("map.retry.backoff.maxSeconds", 5, "spec.map.retry.backoff.maxSeconds"),
+    ("map.retry.backoff.initialSeconds", 301, "maxSeconds must not be less than initialSeconds"),
+    ("map.retry.rules", rule_with(), "spec.map.retry.rules[0]: Required value: a rule must say what it is for"),
+    ("map.retry.rules", rule_with(onExitCodes=[]), "spec.map.retry.rules[0]: Required value"),
+    ("map.retry.rules", rule_with(onExitCodes=[0]), "spec.map.retry.rules[0].onExitCodes[0]"),
+    ("map.retry.rules", rule_with(onExitCodes=[3, 3]), "spec.map.retry.rules[0].onExitCodes[1]: Duplicate value"),
+    ("map.retry.rules", rule_with(onReasons=["Evicted"]), "spec.map.retry.rules[0].onReasons[0]: Unsupported value"),
+    ("map.retry.rules", rule_with(onExitCodes=[1], action="Ignore"), "spec.map.retry.rules[0].action"),
+    ("map.retry.rules", rule_with(onExitCodes=[1]) * 21, "spec.map.retry.rules"),
+    ("map.result.rule", "x" * 1025, "spec.map.result.rule"),
+    ("map.result.required", "yes", "spec.map.result.required"),
+    ("reduce", {}, "spec.reduce.template: Required value"),
+    ("reduce", {"template": TEMPLATE, "runWhen": "Never"}, "spec.reduce.runWhen: Unsupported value"),
+    ("reduce", {"template": TEMPLATE, "retry": {"backoff": {"maxSeconds": 1}}}, "spec.reduce.retry.backoff.maxSeconds"),
+    ("successPolicy.minSuccessRatio", 1.5, "spec.successPolicy.minSuccessRatio"),
+    ("checkpoint.everyItems", 0, "spec.checkpoint.everyItems"),
+    ("checkpoint.everySeconds", 3601, "spec.checkpoint.everySeconds"),
+    ("retention.onDelete", "Orphan", "spec.retention.onDelete: Unsupported value"),
+    ("suspend", "true", "spec.suspend"),
+    ("suspendPolicy", "Kill", "spec.suspendPolicy: Unsupported value"),
+    ("maxParallel", 3, 'unknown field "spec.maxParallel"'),
+    ("map.template.metadata", {"name": "agent"}, 'unknown field "spec.map.template.metadata.name"'),
+    ("reduce", {"template": TEMPLATE, "maxParallel": 3}, 'unknown field "spec.reduce.maxParallel"'),
+]
+
+VALID = [
+    ("input.items", []),
+    ("input.items", [{"a": [{"b": None}]}, "text", 3, 2.5, True, None, [1, [2]], "", {}]),
+    ("input", {"configMapRef": {"name": "items.v1", "key": "items.jsonl", "format": "JSONLines"}}),
+    ("input.maxItems", 100_000),
+    ("map.maxParallel", 0),
+    ("map.maxParallel", 10_000),
+    ("map.retry.backoff", {"type": "Fixed", "initialSeconds": 0, "maxSeconds": 0, "jitter": 0}),
+    ("map.retry.backoff", {"type": "Fibonacci", "initialSeconds": 300, "jitter": 1}),
+    ("map.retry.rules", rule_with(onExitCodes=list(range(1, 256)))),
+    ("map.retry.rules", rule_with(onReasons=["Error", "OOMKilled", "DeadlineExceeded"], onExitCodes=[137]) * 20),
+    ("map.result", {"required": False, "rule": "result.tests.failed == 0"}),
+    ("map.template.spec.restartPolicy", "Never"),
+    ("map.template.metadata", {"labels": {"app": "x"}, "annotations": {"example.com/note": "y" * 16_384}}),
+    ("map.template.spec.containers", [AGENT, AGENT | {"name": "b", "terminationMessagePolicy": "File"}]),
+    ("reduce", {"template": TEMPLATE, "runWhen": "Always", "timeoutSeconds": 60}),
+    ("successPolicy.minSuccessRatio", 1),
+    ("suspend", True),
+]
+
+
+@pytest.mark.parametrize(("path", "value", "expected"), INVALID)
+def test_an_invalid_manifest_is_refused_with_the_name_of_the_field(
+    jobs: Jobs, path: str, value: object, expected: str
+) -> None:
+    with pytest.raises(client.ApiException) as refused:
+        jobs.create("invalid", spec_with(path, value), dry_run=True)
+
+    assert expected in refusal(refused.value)
+
+
+@pytest.mark.parametrize(("path", "value"), VALID)
+def test_a_valid_manifest_is_accepted_and_keeps_what_was_given(jobs: Jobs, path: str, value: object) -> None:
+    found = jobs.create("valid", spec_with(path, value), dry_run=True)["spec"]
+    for step in path.split("."):
+        found = found[step]
+
+    if isinstance(value, dict):
+        assert value.items() <= found.items() or path == "reduce"
+    else:
+        assert found == value
+
+
+def test_names_are_at_most_63_characters_long(jobs: Jobs) -> None:
+    jobs.create("x" * 63, SMALLEST, dry_run=True)
+
+    with pytest.raises(client.ApiException) as refused:
+        jobs.create("x" * 64, SMALLEST, dry_run=True)
+    assert "metadata.name must be at most 63 characters long" in refusal(refused.value)
+
+
+@pytest.mark.parametrize("given", [SMALLEST, SMALLEST | {"reduce": {"template": TEMPLATE}}])
+def test_the_api_server_fills_in_the_defaults_of_the_models(jobs: Jobs, given: dict[str, Any]) -> None:
+    stored = jobs.create("defaults", given, dry_run=True)["spec"]
+
+    assert MapReduceJobSpec.model_validate(stored) == MapReduceJobSpec.model_validate(given)
+    assert stored["map"]["retry"]["backoff"] == {
+        "type": "Exponential",
+        "initialSeconds": 10,
+        "maxSeconds": 300,
+        "jitter": 0.2,
+    }
+    assert stored["checkpoint"] == {"everyItems": 5, "everySeconds": 5}
+    assert stored["suspend"] is False
+    assert ("reduce" in stored) == ("reduce" in given)
+
+
+def test_a_template_is_stored_as_it_was_written(jobs: Jobs) -> None:
+    template = {
+        "metadata": {"labels": {"team": "docs"}},
+        "spec": {
+            "serviceAccountName": "words",
+            "nodeSelector": {"disk": "fast"},
+            "tolerations": [],
+            "volumes": [{"name": "scratch", "emptyDir": {}}],
+            "containers": [
+                AGENT
+                | {
+                    "command": ["sh", "-c", "true"],
+                    "env": [{"name": "A", "value": ""}],
+                    "resources": {"limits": {"cpu": 1, "memory": "64Mi"}},
+                    "novelty": {"of": ["a", "later", {"kubernetes": 1.5}]},
+                }
+            ],
+        },
+    }
+    stored = jobs.create("template", spec_with("map.template", template), dry_run=True)
+
+    assert stored["spec"]["map"]["template"] == template
+    assert MapReduceJobSpec.model_validate(stored["spec"]).map.template.as_written() == template
+
+
+def test_an_unknown_field_is_pruned_where_it_is_not_refused(jobs: Jobs) -> None:
+    stored = jobs.create("pruned", spec_with("map.novelty", 7), dry_run=True, validation="Ignore")
+
+    assert "novelty" not in stored["spec"]["map"]
+
+
+def test_thousands_of_inline_items_are_accepted(jobs: Jobs) -> None:
+    items = [{"file": f"/src/module_{number:05d}.py", "hint": "ä" * 30} for number in range(5000)]
+
+    stored = jobs.create("large", spec_with("input.items", items))
+
+    assert stored["spec"]["input"]["items"] == items
+    assert MapReduceJobSpec.model_validate(stored["spec"]).input.items == tuple(items)

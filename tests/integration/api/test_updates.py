@@ -1,0 +1,158 @@
+"""What may change during the life of a job, and what may not."""
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from kubernetes import client
+
+from mapreduce_operator.api import (
+    CheckpointStatus,
+    Condition,
+    ConditionStatus,
+    FailureSummary,
+    ItemCounts,
+    ItemState,
+    MapReduceJobStatus,
+    Phase,
+    PlanStatus,
+    ReduceStatus,
+    StagePositions,
+    StatePositions,
+    TemplateRevisions,
+)
+from tests.integration.api.conftest import Jobs
+
+pytestmark = pytest.mark.cluster
+
+TEMPLATE: dict[str, Any] = {"spec": {"containers": [{"name": "agent", "image": "debian"}]}}
+SPEC: dict[str, Any] = {
+    "input": {"items": [{"file": "GPL-3"}, {"file": "BSD"}], "idExpression": "item.file"},
+    "map": {"template": TEMPLATE},
+}
+PLAN = PlanStatus(items=2, sha256="0" * 64, prefix="default/words/5d1f/")
+PLANNED = MapReduceJobStatus(phase=Phase.MAP, plan=PLAN)
+NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
+
+
+def assert_input_is_fixed(refused: pytest.ExceptionInfo[client.ApiException]) -> None:
+    assert refused.value.status == 422
+    assert "spec.input: Forbidden: spec.input cannot be changed" in json.loads(refused.value.body or "")["message"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"items": [{"file": "GPL-3"}]},
+        {"items": [{"file": "GPL-3"}, {"file": "MIT"}]},
+        {"items": None, "configMapRef": {"name": "items", "key": "items.json"}},
+        {"idExpression": "item.file + 'x'"},
+        {"idExpression": None},
+        {"onDuplicate": "KeepFirst"},
+        {"emptyPolicy": "Fail"},
+        {"maxItems": 10},
+    ],
+)
+def test_input_can_be_corrected_until_it_is_planned_and_not_afterwards(
+    jobs: Jobs, request: pytest.FixtureRequest, change: dict[str, Any]
+) -> None:
+    name = f"corrected-{request.node.callspec.indices['change']}"
+    jobs.create(name, SPEC)
+    jobs.patch_status(name, {"phase": "Planning", "conditions": []})
+    jobs.patch(name, {"input": change})
+    jobs.patch(name, {"input": {"items": None, "configMapRef": None} | SPEC["input"]})
+    jobs.patch(name, {"input": {"onDuplicate": "Fail", "emptyPolicy": "Succeed", "maxItems": None}})
+
+    jobs.patch_status(name, PLANNED.to_kubernetes())
+
+    with pytest.raises(client.ApiException) as refused:
+        jobs.patch(name, {"input": change})
+    assert_input_is_fixed(refused)
+
+
+def test_everything_else_stays_open_to_correction(jobs: Jobs) -> None:
+    jobs.create("open", SPEC)
+    jobs.patch_status("open", PLANNED.to_kubernetes())
+    corrected = {"spec": {"containers": [{"name": "agent", "image": "debian:bookworm", "command": ["true"]}]}}
+
+    for change in (
+        {"map": {"template": corrected}},
+        {"map": {"maxParallel": 500, "timeoutSeconds": 60}},
+        {"map": {"retry": {"maxAttempts": 9, "rules": [{"action": "DoNotRetry", "onExitCodes": [3]}]}}},
+        {"map": {"result": {"required": False}}},
+        {"reduce": {"template": TEMPLATE}},
+        {"reduce": {"template": corrected, "runWhen": "Always"}},
+        {"reduce": None},
+        {"checkpoint": {"everyItems": 100}},
+        {"retention": {"onDelete": "Keep"}},
+        {"successPolicy": {"minSuccessRatio": 0.9}},
+        {"suspend": True, "suspendPolicy": "Interrupt"},
+        {"input": SPEC["input"]},
+    ):
+        jobs.patch("open", change)
+
+    assert jobs.get("open")["metadata"]["generation"] == 12
+
+
+def test_a_large_job_can_be_updated_and_a_change_of_its_last_item_is_noticed(jobs: Jobs) -> None:
+    items = [{"file": f"/src/module_{number:05d}.py", "deep": [{"of": number}]} for number in range(5000)]
+    jobs.create("large", SPEC | {"input": {"items": items}})
+    jobs.patch_status("large", PLANNED.to_kubernetes())
+
+    jobs.patch("large", {"map": {"maxParallel": 50}})
+    jobs.patch_status("large", {"progress": "1/5000"})
+
+    items[-1]["deep"] = [{"of": -1}]
+    with pytest.raises(client.ApiException) as refused:
+        jobs.patch("large", {"input": {"items": items}})
+    assert_input_is_fixed(refused)
+
+
+def test_the_largest_status_is_accepted_and_comes_back_as_it_was(jobs: Jobs) -> None:
+    wordy = "ö" * 9000
+    status = MapReduceJobStatus(
+        observed_generation=1,
+        phase=Phase.PARTIALLY_SUCCEEDED,
+        reason="SomeItemsDeadLettered",
+        progress="100000/100000",
+        active=10_000,
+        selector="mapreduce.dev/run-uid=5d1f",
+        start_time=NOON,
+        completion_time=NOON,
+        plan=PLAN,
+        items=ItemCounts(total=100_000, dead_lettered=100_000),
+        positions=StagePositions(map=StatePositions(**dict.fromkeys(StatePositions.model_fields, "1" * 8192))),
+        failures=(FailureSummary(reason=wordy, count=10**9, sample_item_id=wordy, message=wordy),) * 10,
+        reduce=ReduceStatus(state=ItemState.DEAD_LETTERED, attempts=100, message=wordy),
+        result={"words": None, "list": [None, {"a": 1.5}]},
+        template_revisions=TemplateRevisions(map="abc", reduce="def"),
+        checkpoint=CheckpointStatus(sequence=10**9, time=NOON, reason="PhaseChanged"),
+        storage="file:///var/lib/mapreduce",
+        conditions=tuple(
+            Condition(
+                type=f"Type{number}",
+                status=ConditionStatus.UNKNOWN,
+                observed_generation=1,
+                last_transition_time=NOON,
+                reason="SomeReason",
+                message=wordy,
+            )
+            for number in range(12)
+        ),
+    )
+    jobs.create("largest", SPEC)
+
+    # Not by a merge patch, which takes a null inside the result for a field to delete.
+    stored = jobs.replace_status("largest", status.to_kubernetes())["status"]
+
+    assert stored == status.to_kubernetes()
+    assert MapReduceJobStatus.model_validate(stored) == status
+
+
+def test_status_does_not_come_in_with_the_manifest_or_a_patch_of_the_spec(jobs: Jobs) -> None:
+    jobs.create("claims", SPEC)
+
+    patched = jobs.patch("claims", {"suspend": True})
+
+    assert "status" not in patched
