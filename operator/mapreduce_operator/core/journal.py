@@ -95,6 +95,10 @@ class Segment:
     records: list[Record]
 
 
+_NO_RESULT: Final = msgspec.Raw(b"")
+"""No JSON text is empty."""
+
+
 class _Line(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     stage: Stage
     key: str
@@ -110,7 +114,7 @@ class _Line(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     message: str = ""
     exit_code: int | None = None
     retryable: bool = True
-    result: msgspec.Raw | None = None
+    result: msgspec.Raw = _NO_RESULT
     revision: str = ""
     job: str = ""
     pod: str = ""
@@ -139,7 +143,8 @@ def decode_head(data: bytes, where: str) -> Head:
         version = msgspec.json.decode(data, type=dict[str, msgspec.Raw]).get("schemaVersion")
         if version is not None and int(bytes(version)) > SCHEMA_VERSION:
             raise JournalError(
-                f"{where} has schema version {int(bytes(version))}, this operator knows {SCHEMA_VERSION}: run the newer operator again"
+                f"{where} has schema version {int(bytes(version))}, this operator knows {SCHEMA_VERSION}: "
+                "run the newer operator again"
             )
         return _head_decoder.decode(data)
     except (msgspec.DecodeError, ValueError) as error:
@@ -175,7 +180,7 @@ def _line(record: Record) -> _Line:
         message=outcome.message,
         exit_code=outcome.exit_code,
         retryable=outcome.retryable,
-        result=None if outcome.result is None else msgspec.Raw(outcome.result),
+        result=_NO_RESULT if outcome.result is None else msgspec.Raw(outcome.result),
         revision=outcome.revision,
         job=outcome.job,
         pod=outcome.pod,
@@ -195,7 +200,7 @@ def _record(line: _Line) -> Record:
         message=line.message,
         exit_code=line.exit_code,
         retryable=line.retryable,
-        result=None if line.result is None else bytes(line.result),
+        result=bytes(line.result) or None,
         revision=line.revision,
         job=line.job,
         pod=line.pod,

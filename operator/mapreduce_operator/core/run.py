@@ -277,21 +277,47 @@ class RunState:
 
     # ------------------------------------------------------------------------------------------------ what to do
 
-    def decide(self, now: float, granted: int) -> list[Effect]:
-        """What follows from the state. `granted` is how many Jobs the operator's own cap allows to start now."""
-        effects: list[Effect] = []
-        effects += self._settle_orphans(now)
-        effects += self._verify_templates()
+    def decide(self, now: float) -> list[Effect]:
+        """What follows from the state, but for new Jobs: ask `launch` for these next, and `commit_if_due` at last."""
+        effects = [*self._settle_orphans(now), *self._verify_templates()]
         if self._spec.suspend and self._spec.suspend_policy is SuspendPolicy.INTERRUPT:
             effects += self._interrupt()
         self._turn_if_done()
-        if self.phase is Phase.REDUCE and self.committed_turn.phase is Phase.REDUCE and not self.reduce_ready:
-            if not self._preparing_reduce and not self.commit_in_flight:
-                self._preparing_reduce = True
-                effects.append(PrepareReduce())
-        effects += self._launch(now, granted)
-        effects += self._commit_if_due(now)
+        for stage, ledger in self.ledgers.items():
+            if (work := self.work(stage)) is not None:
+                ledger.release(work.retry, now)
+        unprepared = not self.reduce_ready and not self._preparing_reduce
+        if self.phase is Phase.REDUCE and self.committed_turn.phase is Phase.REDUCE and unprepared:
+            self._preparing_reduce = True
+            effects.append(PrepareReduce())
         return effects
+
+    def launch(self, granted: int, now: float) -> list[Effect]:
+        """Starts items, at most as many as the operator's own cap allows."""
+        stage = Stage.REDUCE if self.phase is Phase.REDUCE else Stage.MAP
+        work, ledger = self.work(stage), self.ledgers[stage]
+        effects: list[Effect] = []
+        for _ in range(min(granted, self.wanted())):
+            position = ledger.dispatch_next(work.retry, now) if work is not None else None
+            if position is None:
+                break
+            item = ledger[position]
+            effects.append(Launch(stage, position, Dispatch(ledger.key(position), item.dispatch), item.attempts + 1))
+        return effects
+
+    def commit_if_due(self, now: float) -> list[Effect]:
+        """After what comes first: a change of phase, enough outcomes, enough time, or nothing else to do."""
+        if self.commit_in_flight:
+            return []
+        if self.turn.phase is not self.committed_turn.phase:
+            return [Commit(CommitReason.PHASE_CHANGE)]
+        if not self.uncommitted:
+            return []
+        if len(self.uncommitted) >= self._spec.checkpoint.every_items:
+            return [Commit(CommitReason.ITEMS)]
+        if now >= self.uncommitted_since + self._spec.checkpoint.every_seconds:
+            return [Commit(CommitReason.TIME)]
+        return [Commit(CommitReason.IDLE)] if self.active == 0 else []
 
     def _prepare_revisions(self) -> dict[Stage, Revision]:
         return {stage: prepare(stage, work, self.ref) for stage in Stage if (work := self.work(stage)) is not None}
@@ -324,21 +350,6 @@ class RunState:
             return False
         # All templates first, so that nobody pays for a map whose reduce cannot even start.
         return all(self._verified.get(stage) == revision.hash for stage, revision in self._revisions.items())
-
-    def _launch(self, now: float, granted: int) -> list[Effect]:
-        stage = Stage.REDUCE if self.phase is Phase.REDUCE else Stage.MAP
-        work, ledger = self.work(stage), self.ledgers[stage]
-        if work is None:
-            return []
-        ledger.release(work.retry, now)
-        effects: list[Effect] = []
-        for _ in range(min(granted, self.wanted())):
-            position = ledger.dispatch_next(work.retry, now)
-            if position is None:
-                break
-            item = ledger[position]
-            effects.append(Launch(stage, position, Dispatch(ledger.key(position), item.dispatch), item.attempts + 1))
-        return effects
 
     def _interrupt(self) -> list[Effect]:
         effects: list[Effect] = []
@@ -400,26 +411,13 @@ class RunState:
         ]
 
     def _turn_if_done(self) -> None:
-        if (self.phase is Phase.REDUCE and self._spec.reduce is None) or (self.phase is Phase.MAP and self.ledgers[Stage.MAP].finished):
+        if (self.phase is Phase.REDUCE and self._spec.reduce is None) or (
+            self.phase is Phase.MAP and self.ledgers[Stage.MAP].finished
+        ):
             self.turn = after_map(self.ledgers[Stage.MAP].counts, self._spec)
         elif self.phase is Phase.REDUCE and self.ledgers[Stage.REDUCE].finished:
             succeeded = self.ledgers[Stage.REDUCE][0].state is ItemState.SUCCEEDED
             self.turn = after_reduce(succeeded, self.ledgers[Stage.MAP].counts, self._spec)
-
-    def _commit_if_due(self, now: float) -> list[Effect]:
-        if self.commit_in_flight:
-            return []
-        if self.turn.phase is not self.committed_turn.phase:
-            return [Commit(CommitReason.PHASE_CHANGE)]
-        if not self.uncommitted:
-            return []
-        if len(self.uncommitted) >= self._spec.checkpoint.every_items:
-            return [Commit(CommitReason.ITEMS)]
-        if now >= self.uncommitted_since + self._spec.checkpoint.every_seconds:
-            return [Commit(CommitReason.TIME)]
-        if self.active == 0:
-            return [Commit(CommitReason.IDLE)]
-        return []
 
     def _position(self, outcome: Outcome) -> int:
         """Position of an item that is known to be of this run."""

@@ -215,7 +215,9 @@ class Run:
             state.respec(self._job.spec)
         await self._absorb(state)
         now = self._world.clock.now()
-        for effect in state.decide(now, self._grant(state, now)):
+        for effect in state.decide(now):
+            self._start(effect, state)
+        for effect in (*state.launch(self._grant(state, now), now), *state.commit_if_due(now)):
             self._start(effect, state)
         if stale := state.take_stale():
             self._world.metrics.stale_events(stale)
