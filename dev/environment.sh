@@ -32,10 +32,10 @@ long_step() {
   note "done in $((SECONDS - began)) s"
 }
 
-# Two at a time would create the same nodes, or fill the same folder. alone COMMAND...
+# Two at a time would create the same nodes, or fill the same folder.
 alone() {
-  exec 9>"$CACHE/$1.lock"
-  flock -w 900 9 || fail "another process has been at it for 15 minutes: $1"
+  exec 9>"$CACHE/lock"
+  flock -n 9 || { note "waiting for another run to end" && flock -w 1800 9; } || fail "another run has held $CACHE/lock for 30 minutes"
   "$@"
 }
 

@@ -89,7 +89,6 @@ if [ -n "${OPERATOR_IMAGE:-}" ]; then
 fi
 need_engine
 case $command in
-  build) build ;;
-  load) load ;;
+  build | load) alone "$command" ;;
   name) name_image && echo "$image" ;;
 esac

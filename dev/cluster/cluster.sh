@@ -61,10 +61,16 @@ remove_cluster() {
 
 repair() {
   say "cluster $CLUSTER: it is there but not well; trying to bring it back"
+  alive_since=$(date +%s)
   # The control plane first: with it a worker's kubelet finds its API server at once.
   node_containers -a | grep control-plane | xargs timeout 60 docker start >/dev/null || return 1
   node_containers -a | xargs timeout 60 docker start >/dev/null || return 1
   timeout 60 kind export kubeconfig --name "$CLUSTER" --kubeconfig "$OWN_KUBECONFIG" >/dev/null 2>&1 || return 1
+  wait_for "the API server" 60 api_answers || return 1
+  if [ "$(kube get nodes -o name | sed 's/.*\///' | sort)" != "$(node_containers)" ]; then
+    note "its nodes are not the containers that are there"
+    return 1
+  fi
   wait_until_healthy
 }
 
@@ -80,6 +86,7 @@ up() {
   elif ! is_healthy && ! repair; then
     say "cluster $CLUSTER: beyond repair; replacing it"
     remove_cluster
+    alive_since=
     create
   fi
   say "cluster $CLUSTER: up, $(node_containers | wc -l) nodes of $(node_image_in_use)"
@@ -101,7 +108,7 @@ down() {
 purge() {
   down
   # By name: the cache folder may have been set to one that holds other things.
-  (cd "$CACHE" && rm -rf bin engine images log offline venv build-* kind.yaml registry-refused cluster.lock)
+  (cd "$CACHE" && rm -rf bin engine images log offline venv build-* kind.yaml registry-refused lock)
   rmdir "$CACHE" 2>/dev/null || note "$CACHE holds files that are not ours: left there"
 }
 

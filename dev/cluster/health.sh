@@ -12,24 +12,24 @@ nodes_are_ready() {
   [ "$states" = "$(node_containers -a | sed 's/.*/True/')" ] && kubelets_are_alive
 }
 
-# A node is called Ready for 40 s after its kubelet died; the kubelet's lease tells sooner.
+# A node is called Ready for 40 s after its kubelet died; the kubelet's lease tells sooner. After a repair only a new one counts.
+alive_since=
 kubelets_are_alive() {
-  local renewed oldest
-  oldest=$(date -d '25 seconds ago' +%s)
+  local renewed oldest=$alive_since
+  [ -n "$oldest" ] || oldest=$(date -d '25 seconds ago' +%s)
   for renewed in $(kube get leases -n kube-node-lease -o 'jsonpath={.items[*].spec.renewTime}'); do
     [ "$(date -d "$renewed" +%s)" -ge "$oldest" ] || return 1
   done
 }
 
-dns_is_available() {
-  [ "$(kube get deployment coredns -n kube-system -o 'jsonpath={.status.conditions[?(@.type=="Available")].status}')" = True ]
-}
+# CoreDNS itself is asked, over the pod network: what the API says of pods is old news after a restart.
+dns_answers() { kube get --raw /api/v1/namespaces/kube-system/services/kube-dns:9153/proxy/metrics >/dev/null; }
 
 has_default_service_account() { kube get serviceaccount default -n default >/dev/null; }
 
 is_healthy() {
   [ -n "$(node_containers)" ] && [ "$(node_containers)" = "$(node_containers -a)" ] &&
-    api_answers && nodes_are_ready && dns_is_available && has_default_service_account
+    api_answers && nodes_are_ready && dns_answers && has_default_service_account
 }
 
 wait_for() { # wait_for TEXT SECONDS COMMAND
@@ -41,6 +41,6 @@ wait_for() { # wait_for TEXT SECONDS COMMAND
 wait_until_healthy() {
   wait_for "the API server" 60 api_answers &&
     wait_for "the nodes to be Ready" 90 nodes_are_ready &&
-    wait_for "CoreDNS" 90 dns_is_available &&
+    wait_for "CoreDNS to answer" 90 dns_answers &&
     wait_for "the default service account" 30 has_default_service_account
 }

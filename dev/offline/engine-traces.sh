@@ -1,11 +1,13 @@
 # shellcheck shell=bash  # sourced by engine.sh: what a Docker engine leaves on the machine, and its removal
 
+has_our_path() { # has_our_path PID
+  { tr '\0' ' ' <"/proc/$1/cmdline"; } 2>/dev/null | grep -qF "$OWN_ENGINE/"
+}
+
 shims() { # their address is our containerd's: nobody else's are touched
-  local process
-  for process in /proc/[0-9]*; do
-    if tr '\0' ' ' <"$process/cmdline" 2>/dev/null | grep -q "^[^ ]*containerd-shim[^ ]* .*$OWN_ENGINE/"; then
-      echo "${process#/proc/}"
-    fi
+  local pid
+  for pid in $(pgrep -f containerd-shim); do
+    if has_our_path "$pid"; then echo "$pid"; fi
   done
 }
 
@@ -15,12 +17,14 @@ mounts() { awk -v below="$OWN_ENGINE/" 'index($5, below) == 1 {print $5}' /proc/
 
 # Docker's own chains and every rule that names one of them, its bridges or the addresses we gave it.
 docker_rules='DOCKER|docker0|br-[0-9a-f]{12}|172\.3[01]\.'
+foreign_engine_runs() { pgrep -x dockerd >/dev/null; } # asked when ours has ended
 has_rules() { { iptables-save && ip6tables-save; } 2>/dev/null | grep -qE "$docker_rules"; }
 
 has_traces() { [ -n "$(shims)$(mounts)" ] || ip link show docker0 >/dev/null 2>&1 || has_rules; }
 
 remove_rules() {
   local family
+  if foreign_engine_runs; then return; fi
   for family in iptables ip6tables; do
     $family-save 2>/dev/null | grep -qE "$docker_rules" || continue
     # Docker sets this policy when it turns forwarding on.

@@ -24,11 +24,11 @@ install_packages() {
     docker.io containerd runc iptables iproute2 mmdebstrap
 }
 
-# start NAME COMMAND...   In a session of its own and without our streams, so that it survives the shell that called us.
+# start NAME COMMAND...   In a session of its own and without our streams and lock, so that it survives the shell that called us.
 start() {
   local name=$1
   shift
-  setsid "$@" >>"$CACHE/log/$name.log" 2>&1 </dev/null 8>&- 9>&- &
+  setsid "$@" >>"$CACHE/log/$name.log" 2>&1 </dev/null 9>&- &
   echo $! >"$OWN_ENGINE/$name.pid"
 }
 
@@ -36,7 +36,7 @@ start() {
 pid_of() {
   local pid
   pid=$(cat "$OWN_ENGINE/$1.pid" 2>/dev/null) || return 1
-  tr '\0' ' ' <"/proc/$pid/cmdline" 2>/dev/null | grep -qF "$OWN_ENGINE/" && echo "$pid"
+  has_our_path "$pid" && echo "$pid"
 }
 
 gone() { ! kill -0 "$1" 2>/dev/null; }
