@@ -27,7 +27,7 @@ from mapreduce_operator.adapters.kube.resources import (
     PODS,
     Resource,
 )
-from mapreduce_operator.adapters.kube.session import MERGE_PATCH, ApiSession
+from mapreduce_operator.adapters.kube.session import JSON_PATCH, MERGE_PATCH, ApiSession
 from mapreduce_operator.adapters.kube.watching import Lines, event_in
 from mapreduce_operator.adapters.kube.wire import (
     AnyObject,
@@ -187,13 +187,17 @@ class KubeCluster:
 
     # --------------------------------------------------------------------------------------------------- MapReduceJob
 
-    async def patch_status(self, run: RunRef, status: Mapping[str, JSON]) -> None:
+    async def write_status(self, run: RunRef, status: Mapping[str, JSON]) -> None:
         """As in the port; NOT_FOUND when the object is gone, also when another one has its name by now."""
+        # A JSON patch, since a merge patch would take a null within a result for a deletion.
+        patch = [
+            {"op": "test", "path": "/metadata/uid", "value": run.uid},
+            {"op": "add", "path": "/status", "value": status},
+        ]
         try:
-            # A uid in a patch is a precondition: the API server answers 409 when the object has another one.
-            await self._patch(run, {"metadata": {"uid": run.uid}, "status": status}, subresource="status")
+            await self._patch(run, patch, JSON_PATCH, subresource="status")
         except ClusterError as error:
-            if error.reason is ClusterErrorReason.CONFLICT:
+            if error.reason is ClusterErrorReason.INVALID:
                 await self._metadata(run)  # raises NOT_FOUND if the uid was the reason
             raise
 
@@ -260,14 +264,14 @@ class KubeCluster:
             )
         return metadata
 
-    async def _patch(self, run: RunRef, patch: Mapping[str, JSON], subresource: str = "") -> None:
+    async def _patch(self, run: RunRef, patch: JSON, content_type: str = MERGE_PATCH, subresource: str = "") -> None:
         await self._api.request(
             "PATCH",
             MAPREDUCE_JOBS.path(run.namespace, run.name, subresource),
             about=MAPREDUCE_JOBS.about(run.namespace, run.name),
             query=_MANAGER,
             body=patch,
-            content_type=MERGE_PATCH,
+            content_type=content_type,
         )
 
     # ------------------------------------------------------------------------------------------------------ all kinds

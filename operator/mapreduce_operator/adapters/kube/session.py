@@ -28,6 +28,7 @@ _READ_BUFFER: Final = 1 << 20
 
 JSON_BODY: Final = "application/json"
 MERGE_PATCH: Final = "application/merge-patch+json"
+JSON_PATCH: Final = "application/json-patch+json"
 APPLY_PATCH: Final = "application/apply-patch+yaml"
 
 
