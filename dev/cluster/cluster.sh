@@ -28,7 +28,7 @@ has_cluster_of_the_user() { [ -n "${KUBECONFIG:-}" ] && [ "$KUBECONFIG" != "$OWN
 
 check_cluster_of_the_user() {
   local version
-  version=$(timeout 30 kubectl version --request-timeout=10s 2>/dev/null | sed -n 's/^Server Version: //p')
+  version=$(timeout 30 kubectl version --request-timeout=10s 2>/dev/null | sed -n 's/^Server Version: //p') || true
   [ -n "$version" ] || fail "the cluster behind KUBECONFIG=$KUBECONFIG does not answer" "unset KUBECONFIG to have a local one made"
   say "using the cluster behind KUBECONFIG=$KUBECONFIG (context $(kubectl config current-context), $version); it is not ours to change"
 }
@@ -89,7 +89,10 @@ up() {
     alive_since=
     create
   fi
-  say "cluster $CLUSTER: up, $(node_containers | wc -l) nodes of $(node_image_in_use)"
+  local nodes
+  nodes=$(node_containers | wc -l)
+  [ "${WORKERS:-$((nodes - 1))}" = $((nodes - 1)) ] || note "WORKERS=$WORKERS counts for a new cluster only: 'down' first"
+  say "cluster $CLUSTER: up, $nodes nodes of $(node_image_in_use)"
 }
 
 node_image_in_use() { docker inspect -f '{{.Config.Image}}' "$(node_containers -a | head -n 1)" | sed 's/@.*//'; }

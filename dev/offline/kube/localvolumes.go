@@ -82,7 +82,9 @@ func (l localVolumes) provision(claim *v1.PersistentVolumeClaim) error {
 	if errors.IsAlreadyExists(err) {
 		return nil
 	}
-	log.Printf("%s for %s/%s: %v", path, claim.Namespace, claim.Name, err)
+	if err == nil {
+		log.Printf("made %s for %s/%s", path, claim.Namespace, claim.Name)
+	}
 	return err
 }
 
