@@ -89,6 +89,7 @@ class SimulatedCluster:
     def __post_init__(self) -> None:
         self.jobs: dict[str, _Job] = {}
         self.names_used: list[str] = []
+        self.manifests: list[Mapping[str, Any]] = []
         self.status: dict[str, Any] = {}
         self.statuses: list[dict[str, Any]] = []
         self.events: list[tuple[str, str]] = []
@@ -116,6 +117,7 @@ class SimulatedCluster:
         if name in self.names_used:
             self.violations.append(f"the Job name {name} is used twice")
         self.names_used.append(name)
+        self.manifests.append(manifest)
         carried = Carried.from_labels(manifest["metadata"]["labels"])
         assert carried is not None
         uid = f"job-{len(self.names_used)}"

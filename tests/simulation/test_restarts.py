@@ -1,0 +1,120 @@
+"""The operator dies, storage or the API server fails: nothing is lost and nothing runs twice."""
+
+import asyncio
+
+import pytest
+
+from mapreduce_operator.adapters.storage.memory import MemoryStore
+from mapreduce_operator.ports import ClusterError, ClusterErrorReason, StorageError
+from tests.simulation.agents import flaky, steady
+from tests.simulation.jobs import map_reduce_job, reduce_work
+from tests.simulation.operator_in_memory import operating
+from tests.simulation.simulated_cluster import SimulatedCluster
+
+pytestmark = [pytest.mark.asyncio, pytest.mark.looptime]
+
+
+@pytest.mark.parametrize("graceful", [True, False], ids=["SIGTERM", "SIGKILL"])
+@pytest.mark.parametrize("life", [0.3, 1.7, 4.1, 9.9])
+async def test_an_operator_that_dies_again_and_again_counts_each_item_once(graceful: bool, life: float) -> None:
+    cluster, store = SimulatedCluster(flaky(20)), MemoryStore()
+    body = map_reduce_job([{"n": n} for n in range(40)], reduce=reduce_work())
+    lives = 0
+    while "completionTime" not in cluster.status:
+        async with operating(cluster, body, store, graceful=graceful):
+            await asyncio.sleep(life)
+        lives += 1
+        await asyncio.sleep(1.3)
+        assert lives < 500
+    status = cluster.status
+    assert status["items"]["succeeded"] + status["items"]["deadLettered"] == 40
+    assert status["attempts"]["total"] == sum(runs for name, runs in cluster.runs_of.items() if name != "reduce")
+    assert len(cluster.names_used) == len(set(cluster.names_used))
+    assert cluster.violations == []
+    assert cluster.peak <= 10
+
+
+async def test_shutdown_saves_what_ended_and_leaves_agents_alone() -> None:
+    cluster, store = SimulatedCluster(steady(10.0)), MemoryStore()
+    checkpoint = {"everyItems": 1000, "everySeconds": 3600}
+    body = map_reduce_job(list(range(10)), map_={"maxParallel": 5}, checkpoint=checkpoint)
+    async with operating(cluster, body, store) as operator:
+        await operator.until(lambda: len(cluster.names_used) == 10)
+        assert cluster.status["items"]["succeeded"] == 0
+    assert cluster.status["items"]["succeeded"] == 5
+    assert cluster.status["checkpoint"]["reason"] == "Shutdown"
+    assert sum(not job.seen.finished for job in cluster.jobs.values()) == 5
+
+
+async def test_a_finished_job_is_not_taken_up_again() -> None:
+    cluster, store = SimulatedCluster(steady()), MemoryStore()
+    body = map_reduce_job([1, 2, 3])
+    async with operating(cluster, body, store) as operator:
+        await operator.until_finished()
+    used, written = list(cluster.names_used), len(cluster.statuses)
+    async with operating(cluster, body, store):
+        await asyncio.sleep(60)
+    assert cluster.names_used == used
+    assert len(cluster.statuses) == written
+
+
+async def test_storage_that_is_away_delays_the_status_and_loses_nothing() -> None:
+    class Flaky(MemoryStore):
+        away = False
+
+        async def put(self, key: str, data: bytes, *, if_absent: bool = False, if_match: str | None = None) -> str:
+            if self.away:
+                raise StorageError("no space left on device")
+            return await super().put(key, data, if_absent=if_absent, if_match=if_match)
+
+    cluster, store = SimulatedCluster(steady(5.0)), Flaky()
+    async with operating(cluster, map_reduce_job(list(range(30))), store) as operator:
+        await operator.until(lambda: cluster.status.get("items", {}).get("succeeded", 0) >= 5)
+        store.away = True
+        before = cluster.status["items"]["succeeded"]
+        await asyncio.sleep(120)
+        assert cluster.status["items"]["succeeded"] == before
+        assert operator.condition("CheckpointHealthy")["status"] == "False"
+        assert "no space left" in operator.condition("CheckpointHealthy")["message"]
+        assert len(cluster.jobs) > 0
+        store.away = False
+        status = await operator.until_finished()
+    assert status["attempts"] == {"total": 30, "interruptions": 0}
+    assert operator.condition("CheckpointHealthy")["status"] == "True"
+    assert operator.metrics.crashes == 0
+
+
+async def test_an_unexpected_exception_neither_loses_an_item_nor_ends_the_operator() -> None:
+    cluster = SimulatedCluster(flaky(20))
+    broken = iter([False] * 15 + [True, False, False, True])
+
+    def fault(_: object, dry_run: bool) -> ClusterError | None:
+        if not dry_run and next(broken, False):
+            raise RuntimeError("a bug")
+        return None
+
+    cluster.refuse = fault
+    async with operating(cluster, map_reduce_job(list(range(40)))) as operator:
+        status = await operator.until_finished()
+    assert operator.metrics.crashes == 2
+    assert status["items"]["succeeded"] + status["items"]["deadLettered"] == 40
+    assert status["attempts"]["total"] == sum(cluster.runs_of.values())
+    assert cluster.violations == []
+
+
+async def test_an_answer_that_is_lost_does_not_make_a_second_job() -> None:
+    cluster = SimulatedCluster(steady(5.0))
+    create = cluster.create_job
+    calls = iter(range(1000))
+
+    async def unreliable(namespace: str, manifest: dict, *, dry_run: bool = False):  # type: ignore[no-untyped-def,type-arg]
+        created = await create(namespace, manifest, dry_run=dry_run)
+        if not dry_run and next(calls) % 3 == 0:
+            raise ClusterError(ClusterErrorReason.UNAVAILABLE, "connection reset")
+        return created
+
+    cluster.create_job = unreliable  # type: ignore[method-assign]
+    async with operating(cluster, map_reduce_job(list(range(30)))) as operator:
+        status = await operator.until_finished()
+    assert status["attempts"] == {"total": 30, "interruptions": 0}
+    assert len(cluster.names_used) == 30
