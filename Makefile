@@ -1,0 +1,109 @@
+# The one list of tasks: the same on a laptop and in CI. `make help` prints it.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+VENV := .venv
+BIN := $(VENV)/bin
+# Tools, DOCKER_HOST and KUBECONFIG of the cluster at hand.
+CLUSTER := eval "$$(dev/cluster/cluster.sh env)" &&
+
+.PHONY: help
+help: ## Print this list
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+# ------------------------------------------------------------------------------------------------- what users run
+
+.PHONY: demo
+demo: deploy ## Set everything up, run examples/licence-words.yaml and show the result (cold about 15 min, warm 1 min)
+	@$(CLUSTER) python3 dev/demo.py
+
+.PHONY: test
+test: lint types unit simulation integration e2e ## Everything: lint, types, unit, simulation, integration and e2e tests
+
+# --------------------------------------------------------------------------------------------------------- checks
+
+.PHONY: lint
+lint: $(VENV)/.complete crds-check ## Style, layers, shell scripts
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+	@$(BIN)/lint-imports
+	@$(BIN)/shellcheck -x $$(git ls-files 'dev/*.sh' .ci/run dev/offline/node/entrypoint)
+
+.PHONY: types
+types: $(VENV)/.complete ## Types, strictly
+	@$(BIN)/mypy
+
+.PHONY: unit
+unit: $(VENV)/.complete tools ## Unit and property tests
+	@$(BIN)/pytest tests/unit
+
+.PHONY: simulation
+simulation: $(VENV)/.complete ## Whole runs on a simulated cluster and a fake clock
+	@$(BIN)/pytest tests/simulation
+
+.PHONY: integration
+integration: $(VENV)/.complete cluster-up images ## Adapters and CRD against a real API server
+	@$(CLUSTER) $(BIN)/pytest tests/integration
+
+.PHONY: e2e
+e2e: $(VENV)/.complete deploy ## The installed operator with real agents
+	@$(CLUSTER) $(BIN)/pytest tests/e2e
+
+.PHONY: crds-check
+crds-check: $(VENV)/.complete
+	@$(BIN)/python -m mapreduce_operator.api.crd --check crds
+	@$(BIN)/python -m mapreduce_operator.api.crd --check charts/mapreduce-operator/files/crds
+
+# -------------------------------------------------------------------------------------------------------- cluster
+
+.PHONY: tools
+tools: ## Install kind, helm and kubectl into the cache folder
+	@dev/tools.sh
+
+.PHONY: cluster-up
+cluster-up: tools ## Start the local kind cluster, or check the one behind KUBECONFIG
+	@dev/cluster/cluster.sh up
+
+.PHONY: cluster-down
+cluster-down: ## Delete the local cluster and all that it left on the machine
+	@dev/cluster/cluster.sh down
+
+.PHONY: cluster-status
+cluster-status: ## Say how the cluster is
+	@dev/cluster/cluster.sh status
+
+.PHONY: images
+images: cluster-up ## Build the operator's image and load it into the cluster
+	@$(CLUSTER) dev/images.sh load
+
+.PHONY: deploy
+deploy: images ## Install the operator into the cluster by Helm
+	@$(CLUSTER) dev/deploy.sh
+
+# ---------------------------------------------------------------------------------------------------- maintenance
+
+.PHONY: setup
+setup: $(VENV)/.complete ## Make the Python environment in .venv
+
+.PHONY: crds
+crds: $(VENV)/.complete ## Generate the CRDs from the models
+	@$(BIN)/python -m mapreduce_operator.api.crd crds
+	@$(BIN)/python -m mapreduce_operator.api.crd charts/mapreduce-operator/files/crds
+
+.PHONY: format
+format: $(VENV)/.complete ## Format the code
+	@$(BIN)/ruff check --fix-only
+	@$(BIN)/ruff format
+
+.PHONY: lock
+lock: $(VENV)/.complete ## Lock the dependencies anew
+	@$(BIN)/uv pip compile -q pyproject.toml --upgrade --universal --python-version 3.11 --generate-hashes --no-header \
+		--no-emit-index-url --no-emit-find-links -o requirements/runtime.txt
+	@$(BIN)/uv pip compile -q pyproject.toml --upgrade --universal --python-version 3.11 --generate-hashes --no-header \
+		--no-emit-index-url --no-emit-find-links --extra kubeconfig --group dev -o requirements/dev.txt
+
+$(VENV)/.complete: requirements/dev.txt pyproject.toml dev/venv.sh
+	@dev/venv.sh $(VENV)
+	@touch $@

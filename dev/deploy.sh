@@ -1,0 +1,23 @@
+#!/usr/bin/env bash
+# Installs the operator into the cluster at hand by its chart, or upgrades it; waits until it is ready.
+set -euo pipefail
+# shellcheck source=dev/environment.sh
+. "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
+
+RELEASE=mapreduce-operator
+NAMESPACE=mapreduce-system
+
+image=${OPERATOR_IMAGE:-$("$PROJECT/dev/images.sh" name)}
+
+if ! kubectl get deployment "$RELEASE" --namespace "$NAMESPACE" >/dev/null 2>&1; then
+  say "operator: installing $image by Helm into the namespace $NAMESPACE (about 15 s)"
+fi
+if ! helm upgrade --install "$RELEASE" "$PROJECT/charts/mapreduce-operator" --namespace "$NAMESPACE" --create-namespace \
+  --set-string "image.repository=${image%:*}" --set-string "image.tag=${image##*:}" \
+  --wait --timeout 120s >"$CACHE/log/deploy.log" 2>&1; then
+  cat "$CACHE/log/deploy.log" >&2
+  kubectl get pods,events --namespace "$NAMESPACE" >&2 || true
+  kubectl logs --namespace "$NAMESPACE" "deployment/$RELEASE" --tail 50 >&2 || true
+  fail "the operator did not become ready" "its pods, events and log are above"
+fi
+note "$(kubectl get pods --namespace "$NAMESPACE" --no-headers | awk '{ print $1 ": " $3 }' | paste -sd' ')"
