@@ -32,12 +32,24 @@ class FakeApi:
     url: str
     asked: list[Asked] = field(default_factory=list)
     answers: dict[tuple[str, str], list[Answer]] = field(default_factory=dict)
+    closing: asyncio.Event = field(default_factory=asyncio.Event)
+    left: asyncio.Event = field(default_factory=asyncio.Event)
+    """A client closed the connection while the server had nothing to say."""
 
     def on(self, verb: str, path: str, *answers: Answer) -> None:
         self.answers[verb, path] = list(answers)
 
     def asked_for(self, verb: str, path: str) -> list[Asked]:
         return [asked for asked in self.asked if (asked.verb, asked.path) == (verb, path)]
+
+    async def hang(self) -> None:
+        """Says nothing until the client leaves or the test is over."""
+        try:
+            async with asyncio.timeout(50):
+                await self.closing.wait()
+        except asyncio.CancelledError:
+            self.left.set()
+            raise
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         text = await request.text()
@@ -50,11 +62,14 @@ class FakeApi:
         return await (answers.pop(0) if len(answers) > 1 else answers[0])(request)
 
 
+FAKE = web.AppKey("fake", FakeApi)
+
+
 @asynccontextmanager
 async def running_fake_api() -> AsyncIterator[FakeApi]:
     app = web.Application()
-    runner = web.AppRunner(app, shutdown_timeout=0)
-    api = FakeApi("")
+    runner = web.AppRunner(app, handler_cancellation=True)
+    api = app[FAKE] = FakeApi("")
     app.router.add_route("*", "/{path:.*}", api.handle)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
@@ -62,6 +77,7 @@ async def running_fake_api() -> AsyncIterator[FakeApi]:
     host, port = runner.addresses[0][:2]
     api.url = f"http://{host}:{port}"
     yield api
+    api.closing.set()
     await runner.cleanup()
 
 
@@ -107,7 +123,7 @@ def chunks(*parts: bytes, pause: float = 0.0, breaks: bool = False, hangs: bool 
             await response.write(part)
             await asyncio.sleep(pause)
         if hangs:
-            await asyncio.sleep(60)
+            await request.app[FAKE].hang()
         if breaks and request.transport is not None:
             request.transport.abort()
         return response
@@ -116,8 +132,8 @@ def chunks(*parts: bytes, pause: float = 0.0, breaks: bool = False, hangs: bool 
 
 
 def silence() -> Answer:
-    async def give(_: web.Request) -> web.StreamResponse:
-        await asyncio.sleep(60)
+    async def give(request: web.Request) -> web.StreamResponse:
+        await request.app[FAKE].hang()
         return web.Response()
 
     return give

@@ -1,0 +1,16 @@
+import asyncio
+
+import pytest
+
+# pytest explains failed asserts in test modules by itself, in a suite that they import only when told.
+pytest.register_assert_rewrite("tests.conformance.object_store")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_event_loop_by_accident() -> None:
+    """Keeps looptime from making a loop that nobody closes.
+
+    It asks the policy for the current loop before every test, and a fresh policy makes one. Where a synchronous test
+    comes first, that loop is left to the garbage collector, whose warning then fails some other test.
+    """
+    asyncio.set_event_loop(None)

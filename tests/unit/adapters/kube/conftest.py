@@ -1,0 +1,35 @@
+from collections.abc import AsyncIterator
+
+import pytest
+
+from mapreduce_operator.adapters.kube import ApiSession, Endpoint, KubeCluster
+from tests.unit.adapters.kube.fake_api import FakeApi, running_fake_api
+
+
+class Anonymous:
+    """Credentials for a server that asks for none."""
+
+    def __init__(self, server: str) -> None:
+        self.endpoint = Endpoint(server)
+
+    async def authorization(self, *, refused: str | None = None) -> str:
+        del refused
+        return ""
+
+
+@pytest.fixture
+async def api() -> AsyncIterator[FakeApi]:
+    async with running_fake_api() as api:
+        yield api
+
+
+@pytest.fixture
+async def session(api: FakeApi) -> AsyncIterator[ApiSession]:
+    """Impatient, so that what takes a minute and a half in the world takes half a second here."""
+    async with ApiSession(Anonymous(api.url), request_seconds=0.5, silence_seconds=0.5) as session:
+        yield session
+
+
+@pytest.fixture
+def cluster(session: ApiSession) -> KubeCluster:
+    return KubeCluster(session)

@@ -1,0 +1,114 @@
+import time
+from types import MappingProxyType
+
+import pytest
+
+from mapreduce_operator import __version__
+from mapreduce_operator.adapters.kube import ApiSession
+from mapreduce_operator.ports import ClusterError, ClusterErrorReason
+from tests.unit.adapters.kube.conftest import Anonymous
+from tests.unit.adapters.kube.fake_api import FakeApi, answer, broken, chunks, failure, silence, text
+
+PATH = "/api/v1/things"
+
+
+async def refusal(session: ApiSession, verb: str = "POST") -> ClusterError:
+    with pytest.raises(ClusterError) as caught:
+        await session.request(verb, PATH, about="things team-a/x", body={})
+    return caught.value
+
+
+async def test_a_request_says_who_asks_and_what_it_takes(api: FakeApi, session: ApiSession) -> None:
+    api.on("POST", PATH, answer({"metadata": {}}))
+
+    body = {"text": "Grüße", "nested": MappingProxyType({"list": [1, None]})}
+    await session.request("POST", PATH, about="things", query={"dryRun": "All"}, body=body)
+
+    (asked,) = api.asked
+    assert asked.headers["accept"] == "application/json"
+    assert asked.headers["content-type"] == "application/json"
+    assert asked.headers["user-agent"] == f"mapreduce-operator/{__version__}"
+    assert "authorization" not in asked.headers
+    assert asked.query == {"dryRun": "All"}
+    assert asked.body == {"text": "Grüße", "nested": {"list": [1, None]}}
+
+
+async def test_a_refusal_is_an_error_with_the_servers_message(api: FakeApi, session: ApiSession) -> None:
+    api.on("POST", PATH, failure(403, "Forbidden", "exceeded quota: small"))
+
+    error = await refusal(session)
+
+    assert error.reason is ClusterErrorReason.QUOTA
+    assert str(error).startswith("POST things team-a/x: exceeded quota: small")
+
+
+async def test_a_throttled_request_tells_how_long_to_wait(api: FakeApi, session: ApiSession) -> None:
+    api.on("POST", PATH, failure(429, "TooManyRequests", "slow down", headers={"Retry-After": "4"}))
+
+    error = await refusal(session)
+
+    assert (error.reason, error.retry_after) == (ClusterErrorReason.THROTTLED, 4.0)
+    assert len(api.asked) == 1, "when to try again is the engine's decision"
+
+
+@pytest.mark.parametrize("verb", ["GET", "POST", "PATCH"])
+async def test_a_connection_that_breaks_leaves_the_outcome_open(api: FakeApi, session: ApiSession, verb: str) -> None:
+    api.on(verb, PATH, broken())
+
+    assert (await refusal(session, verb)).reason is ClusterErrorReason.UNAVAILABLE
+
+
+async def test_a_body_that_breaks_off_leaves_the_outcome_open(api: FakeApi, session: ApiSession) -> None:
+    api.on("POST", PATH, chunks(b'{"metadata": ', pause=0.01, breaks=True))
+
+    assert (await refusal(session)).reason is ClusterErrorReason.UNAVAILABLE
+
+
+@pytest.mark.parametrize("given", [silence(), chunks(b"{", hangs=True)], ids=["no answer", "half an answer"])
+async def test_a_server_that_does_not_answer_is_not_waited_for(
+    api: FakeApi, session: ApiSession, given: object
+) -> None:
+    assert callable(given)
+    api.on("POST", PATH, given)
+    started = time.monotonic()
+
+    error = await refusal(session)
+
+    assert error.reason is ClusterErrorReason.UNAVAILABLE
+    assert "no answer in time" in str(error)
+    assert time.monotonic() - started < 3
+
+
+async def test_a_server_that_is_not_there_is_unavailable() -> None:
+    async with ApiSession(Anonymous("http://127.0.0.1:1")) as session:
+        assert (await refusal(session)).reason is ClusterErrorReason.UNAVAILABLE
+
+
+async def test_of_a_long_error_only_the_beginning_is_read(api: FakeApi, session: ApiSession) -> None:
+    api.on("POST", PATH, text("x" * 10_000_000, code=500))
+
+    assert len(str(await refusal(session))) <= 2_000
+
+
+async def test_redirects_are_not_followed(api: FakeApi, session: ApiSession) -> None:
+    api.on("POST", PATH, text("elsewhere", code=307))
+
+    assert (await refusal(session)).reason is ClusterErrorReason.UNAVAILABLE
+
+
+@pytest.mark.parametrize("body", [{"half a character": "\ud800"}, {"thing": object()}])
+async def test_what_is_no_json_is_refused_before_it_is_sent(
+    api: FakeApi, session: ApiSession, body: dict[str, object]
+) -> None:
+    with pytest.raises(ClusterError, match="cannot be sent as JSON") as caught:
+        await session.request("POST", PATH, about="things", body=body)
+
+    assert caught.value.reason is ClusterErrorReason.INVALID
+    assert api.asked == []
+
+
+async def test_the_servers_url_may_have_a_path(api: FakeApi) -> None:
+    api.on("GET", f"/k8s/clusters/one{PATH}", answer({}))
+
+    async with ApiSession(Anonymous(f"{api.url}/k8s/clusters/one")) as session:
+        assert await session.request("GET", PATH, about="things") == b"{}"
