@@ -1,6 +1,6 @@
 # shellcheck shell=bash disable=SC2034  # sourced by every script here: where things lie, and how progress is told
 PROJECT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-CACHE=${MAPREDUCE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/mapreduce-operator}
+CACHE=$(realpath -m "${MAPREDUCE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/mapreduce-operator}")
 CLUSTER=mapreduce
 OWN_KUBECONFIG=$CACHE/kubeconfig
 OWN_ENGINE=$CACHE/engine

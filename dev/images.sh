@@ -59,7 +59,7 @@ kind_cluster() { # the name of the kind cluster that is in use, if it is one
 is_in_node() { [ -n "$(docker exec "$1" ctr -n k8s.io images ls -q "name==docker.io/library/${2#docker.io/library/}" 2>/dev/null)" ]; }
 
 load() {
-  local cluster node nodes wanted missing=() name
+  local cluster node nodes wanted missing=()
   cluster=$(kind_cluster)
   [ -n "$cluster" ] || fail "the cluster behind KUBECONFIG=$KUBECONFIG is none of kind's: images cannot be brought into its nodes" \
     "push the operator's image to where it can pull it from, and set OPERATOR_IMAGE to its name"
@@ -76,9 +76,16 @@ load() {
     done
   done
   [ ${#missing[@]} -gt 0 ] || return 0
-  name=$(IFS=' ' && echo "${missing[*]}")
-  long_step "cluster $cluster: loading $name (about 5 s)" kind-load \
+  long_step "cluster $cluster: loading ${missing[*]} (about 15 s)" kind-load \
     timeout 300 kind load docker-image --name "$cluster" "${missing[@]}"
+  for node in $nodes; do forget_old_images "$node"; done
+}
+
+forget_old_images() { # the operator's, where the engine has forgotten them; kind's nodes never collect images by themselves
+  local old
+  for old in $(docker exec "$1" ctr -n k8s.io images ls -q | grep '^docker.io/library/mapreduce-operator:dev-'); do
+    present "$old" || docker exec "$1" ctr -n k8s.io images rm "$old" >/dev/null
+  done
 }
 
 command=${1:-}

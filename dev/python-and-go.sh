@@ -3,7 +3,7 @@
 # A virtual environment of our own, so that nothing is installed into the machine's Python.
 tools_python() {
   local venv=$CACHE/venv candidate
-  if [ ! -x "$venv/bin/pip" ]; then
+  if ! "$venv/bin/python" -c 'import pip' 2>/dev/null; then
     for candidate in python3 python3.14 python3.13 python3.12 python3.11; do
       "$candidate" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || continue
       "$candidate" -m venv --clear "$venv"

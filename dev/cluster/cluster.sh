@@ -35,8 +35,12 @@ check_cluster_of_the_user() {
 
 choose_node_image() { # sets node_image and node_config
   local home_made=localhost/kind-node:v$KUBERNETES_VERSION
-  node_image=$NODE_IMAGE node_config=$PROJECT/dev/cluster/kind.yaml
-  if present "$NODE_IMAGE" || { ! present "$home_made" && pull "$NODE_IMAGE"; }; then return; fi
+  node_config=$PROJECT/dev/cluster/kind.yaml
+  for node_image in "$NODE_IMAGE" "${NODE_IMAGE%@*}"; do # one that `docker load` brought has no digest
+    if present "$node_image"; then return; fi
+  done
+  node_image=$NODE_IMAGE
+  if ! present "$home_made" && pull "$node_image"; then return; fi
   can_have_own_engine || fail "the node image $NODE_IMAGE is not there and cannot be pulled" \
     "a stand-in is built only as root on Debian; otherwise: docker pull $NODE_IMAGE"
   note "a home-made node image is used in its place"

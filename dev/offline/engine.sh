@@ -86,6 +86,8 @@ start_dockerd() {
 }
 
 up() {
+  # The kernel's limit for the path of a socket is 107 bytes.
+  [ ${#containerd_socket} -le 100 ] || fail "the path of the cache is too long for a socket: $CACHE" "set MAPREDUCE_CACHE to a shorter one"
   mkdir -p "$OWN_ENGINE/run"
   if pid_of dockerd >/dev/null && pid_of containerd >/dev/null && answers; then return; fi
   say "Docker engine: starting our own (about 3 s)"
