@@ -29,8 +29,10 @@ class Ledger:
         self._attempts = 0
         self._interruptions = 0
         # Positions in ascending order: a retried item goes before those that never ran, in the order of the plan.
-        # Both queues may hold entries that no longer apply; they are dropped when they come up.
+        # Both queues may hold entries that no longer apply; they are dropped when they come up. `_queued` tells them
+        # from those that do: the state alone does not, since an item is pending again before its outcome is durable.
         self._pending = list(range(len(keys)))
+        self._queued = bytearray(b"\x01" * len(keys))
         self._waiting: list[tuple[float, int]] = []
 
     def __len__(self) -> int:
@@ -87,6 +89,7 @@ class Ledger:
         before: so no item ever has two dispatches that an operator started anew would not know of.
         """
         item = self._items[position]
+        self._queued[position] = True
         if item.state is ItemState.PENDING:
             heapq.heappush(self._pending, position)
         elif item.state is ItemState.RETRY_WAIT:
@@ -95,6 +98,7 @@ class Ledger:
     def _put(self, position: int, item: Item) -> None:
         before = self._items[position]
         self._items[position] = item
+        self._queued[position] = False
         self._codes[position] = _CODES[item.state]
         self._counts[before.state] -= 1
         self._counts[item.state] += 1
@@ -105,7 +109,8 @@ class Ledger:
         """Moves the items whose wait is over back to Pending."""
         while self._waiting and self._waiting[0][0] <= now:
             _, position = heapq.heappop(self._waiting)
-            self.apply(position, Released(), retry, now)
+            if self._queued[position]:
+                self.apply(position, Released(), retry, now)
 
     def next_release(self) -> float | None:
         """When the next wait is over, in seconds since the epoch; it may be early, never late."""
@@ -115,7 +120,7 @@ class Ledger:
         """Marks the first pending item as running and returns its position; None when none is pending."""
         while self._pending:
             position = heapq.heappop(self._pending)
-            if self.apply(position, Dispatched(), retry, now) is not None:
+            if self._queued[position] and self.apply(position, Dispatched(), retry, now) is not None:
                 return position
         return None
 
