@@ -30,7 +30,7 @@ class Expression:
             return self._program.execute(dict(variables))
         except KeyError as error:
             raise ExpressionError(f"{self.text!r}: no such field {error}") from error
-        except (ValueError, TypeError, RuntimeError, IndexError) as error:
+        except (ValueError, TypeError, RuntimeError, IndexError, ArithmeticError) as error:
             raise ExpressionError(f"{self.text!r}: {_first_line(error)}") from error
 
 
