@@ -22,6 +22,9 @@ FAILURES_FILE: Final = f"{DIRECTORY}/failures.jsonl"
 RESULT_BYTES: Final = 4096
 """The kubelet's limit of a termination message."""
 
+RESULT_DEPTH: Final = 100
+"""How deep a result may nest arrays and objects: deeper than anybody needs, and whoever reads it later copes."""
+
 
 @dataclass(frozen=True, slots=True)
 class ResultRule:
@@ -56,7 +59,7 @@ def read_result(text: str, rule: ResultRule) -> tuple[bytes | None, Problem | No
             return None, Problem(Reason.RESULT_MISSING, f"the agent exited with 0 but wrote nothing to {RESULT_FILE}")
         return None, None
     try:
-        value = msgspec.json.decode(data)
+        value = _decode(data)
     except msgspec.DecodeError as error:
         cut = len(text.encode()) >= RESULT_BYTES
         why = f"it was cut at the limit of {RESULT_BYTES:,} bytes" if cut else str(error)
@@ -75,7 +78,7 @@ def read_result(text: str, rule: ResultRule) -> tuple[bytes | None, Problem | No
 def read_error(text: str) -> AgentError | None:
     """The agent's own account of its failure, or None where it left none in the agreed form."""
     try:
-        report: Any = msgspec.json.decode(text.encode())
+        report = _decode(text.encode())
     except msgspec.DecodeError:
         return None
     error = report.get("error") if isinstance(report, dict) else None
@@ -86,3 +89,19 @@ def read_error(text: str) -> AgentError | None:
     return AgentError(
         message=text or "the agent reported an error without a message", retryable=error.get("retryable") is not False
     )
+
+
+def _decode(data: bytes) -> Any:
+    """The value of a JSON text; raises DecodeError also for one that is nested too deep."""
+    too_deep = f"it is nested deeper than {RESULT_DEPTH} levels"
+    try:
+        value = msgspec.json.decode(data)
+    except RecursionError as error:
+        raise msgspec.DecodeError(too_deep) from error
+    level = [value]
+    for _ in range(RESULT_DEPTH + 1):
+        containers = [one for one in level if isinstance(one, dict | list)]
+        if not containers:
+            return value
+        level = [inner for one in containers for inner in (one.values() if isinstance(one, dict) else one)]
+    raise msgspec.DecodeError(too_deep)
