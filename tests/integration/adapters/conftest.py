@@ -112,7 +112,8 @@ async def runs(api: ApiSession, namespace: str, monkeypatch: pytest.MonkeyPatch)
         try:
             await call(api, "GET", runs.path)
         except ClusterError as error:
-            if error.reason is not ClusterErrorReason.NOT_FOUND:
+            # "storage is (re)initializing" comes as 429.
+            if error.reason not in {ClusterErrorReason.NOT_FOUND, ClusterErrorReason.THROTTLED}:
                 raise
             return False
         return True

@@ -5,6 +5,7 @@ the other way round. There is no retrying here but after a 401, which new creden
 the engine's decision.
 """
 
+import io
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ _CONNECT_SECONDS: Final = 10.0
 _SILENCE_SECONDS: Final = 90.0
 """Bookmarks come about every minute, so a stream that is silent for longer is dead."""
 _READ_BUFFER: Final = 1 << 20
+_ONE_PIECE: Final = 1 << 18
 
 JSON_BODY: Final = "application/json"
 MERGE_PATCH: Final = "application/merge-patch+json"
@@ -128,7 +130,7 @@ class ApiSession:
                 call.verb,
                 f"{endpoint.server}{call.path}",
                 params=call.query,
-                data=call.body,
+                data=_in_pieces(call.body),
                 headers=headers,
                 proxy=endpoint.proxy,
                 server_hostname=endpoint.server_name,
@@ -154,6 +156,11 @@ async def _beginning(content: aiohttp.StreamReader) -> bytes:
             break
         body += chunk
     return bytes(body)
+
+
+def _in_pieces(body: bytes | None) -> bytes | io.BytesIO | None:
+    """A large body in a form that is sent piece by piece; as one piece it would hold the event loop up."""
+    return io.BytesIO(body) if body is not None and len(body) > _ONE_PIECE else body
 
 
 def _encoded(body: JSON, request: str) -> bytes:

@@ -67,7 +67,7 @@ FAKE = web.AppKey("fake", FakeApi)
 
 @asynccontextmanager
 async def running_fake_api() -> AsyncIterator[FakeApi]:
-    app = web.Application()
+    app = web.Application(client_max_size=0)
     runner = web.AppRunner(app, handler_cancellation=True)
     api = app[FAKE] = FakeApi("")
     app.router.add_route("*", "/{path:.*}", api.handle)

@@ -33,6 +33,18 @@ async def test_a_request_says_who_asks_and_what_it_takes(api: FakeApi, session: 
     assert asked.body == {"text": "Grüße", "nested": {"list": [1, None]}}
 
 
+@pytest.mark.parametrize("size", [0, 100_000, 3_000_000])
+async def test_bodies_may_be_large(api: FakeApi, session: ApiSession, size: int) -> None:
+    api.on("POST", PATH, answer({}))
+
+    await session.request("POST", PATH, about="things", body={"data": "x" * size})
+
+    (asked,) = api.asked
+    assert asked.body == {"data": "x" * size}
+    assert asked.headers["content-type"] == "application/json"
+    assert int(asked.headers["content-length"]) == size + 11
+
+
 async def test_a_refusal_is_an_error_with_the_servers_message(api: FakeApi, session: ApiSession) -> None:
     api.on("POST", PATH, failure(403, "Forbidden", "exceeded quota: small"))
 
