@@ -73,7 +73,7 @@ class InClusterCredentials:
             raise CredentialsError("This is no pod of a cluster: KUBERNETES_SERVICE_HOST is not set.")
         authority = folder / "ca.crt"
         try:
-            context = ssl.create_default_context(cafile=str(authority))
+            context = _trusting(str(authority))
         except OSError as error:
             raise CredentialsError(f"Cannot use the cluster's certificate authority {authority}: {error}") from error
         host = f"[{host}]" if ":" in host else host
@@ -174,12 +174,21 @@ def _endpoint_of(configuration: "Configuration") -> Endpoint:
     server = str(configuration.host).rstrip("/")
     context: ssl.SSLContext | None = None
     if server.startswith("https:"):
-        context = ssl.create_default_context(cafile=configuration.ssl_ca_cert or None)
+        context = _trusting(configuration.ssl_ca_cert or None)
         if not configuration.verify_ssl:
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE
         _add_certificate(context, configuration)
     return Endpoint(server, context, configuration.proxy or None, configuration.tls_server_name or None)
+
+
+def _trusting(authority: str | None) -> ssl.SSLContext:
+    """A context that trusts this authority, or those of the machine."""
+    context = ssl.create_default_context(cafile=authority)
+    # On by default from Python 3.13 on: it refuses the authorities of many clusters, which have no key identifier,
+    # and which kubectl takes.
+    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+    return context
 
 
 def _add_certificate(context: ssl.SSLContext, configuration: "Configuration") -> None:

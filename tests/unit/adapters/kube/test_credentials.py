@@ -47,6 +47,9 @@ async def test_a_pod_finds_its_server_and_token(account: Path, host: str, server
     assert credentials.endpoint.server == f"https://{server}:6443"
     assert credentials.endpoint.tls is not None
     assert len(credentials.endpoint.tls.get_ca_certs()) == 1
+    assert credentials.endpoint.tls.verify_mode == ssl.CERT_REQUIRED
+    assert credentials.endpoint.tls.check_hostname
+    assert not credentials.endpoint.tls.verify_flags & ssl.VERIFY_X509_STRICT, "many clusters' authorities fail it"
     assert await credentials.authorization() == "Bearer first"
 
 
