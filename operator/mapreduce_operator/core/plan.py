@@ -75,7 +75,7 @@ def parse_text(text: str, form: InputFormat, source: str) -> list[Any]:
     if form is InputFormat.JSON:
         try:
             value = msgspec.json.decode(text.encode())
-        except (msgspec.DecodeError, UnicodeEncodeError) as error:
+        except (msgspec.DecodeError, UnicodeEncodeError, RecursionError) as error:
             raise InputError("InputMalformed", f"{source} is no valid JSON: {error}") from error
         if not isinstance(value, list):
             raise InputError(
@@ -84,12 +84,13 @@ def parse_text(text: str, form: InputFormat, source: str) -> list[Any]:
             )
         return value
     items, problems = [], []
-    for number, line in enumerate(text.splitlines(), start=1):
+    # Not splitlines: JSON strings may hold characters such as U+2028 that also end a line for Python.
+    for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue
         try:
             items.append(msgspec.json.decode(line.encode()))
-        except (msgspec.DecodeError, UnicodeEncodeError) as error:
+        except (msgspec.DecodeError, UnicodeEncodeError, RecursionError) as error:
             problems.append(f"line {number}: {error}")
     if problems:
         raise InputError("InputMalformed", f"{source} has lines that are no valid JSON: {_list(problems)}")
