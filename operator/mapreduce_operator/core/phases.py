@@ -77,6 +77,7 @@ def _ending(counts: Mapping[ItemState, int], spec: MapReduceJobSpec) -> Turn:
     if succeeded == 0:
         return Turn(Phase.FAILED, "NoItemSucceeded", f"all {total:,} items failed")
     minimum = spec.success_policy.min_success_ratio
-    if succeeded < minimum * total:
+    # Not minimum * total: 0.07 * 100 is more than 7, while 7 / 100 is the very number that stands in the manifest.
+    if succeeded / total < minimum:
         return Turn(Phase.FAILED, "TooFewItemsSucceeded", f"{of}; successPolicy.minSuccessRatio asks for {minimum:g}")
     return Turn(Phase.PARTIALLY_SUCCEEDED, "SomeItemsFailed", of)
