@@ -111,11 +111,13 @@ def status_of(run: RunState, head: Head, id_of: Callable[[int], str], report: Re
 
 def _common(report: Report, now: float) -> dict[str, object]:
     situation = report.situation
-    paused = situation.suspended and situation.phase not in FINAL_PHASES
+    finished = situation.phase in FINAL_PHASES
+    paused = situation.suspended and not finished
+    obstacle = situation.obstacle if not finished else None
     return {
         "observed_generation": report.generation,
         "phase": Phase.PAUSED if paused else situation.phase,
-        "reason": "Suspended" if paused else situation.obstacle[0] if situation.obstacle else situation.reason,
+        "reason": "Suspended" if paused else obstacle[0] if obstacle else situation.reason,
         "selector": f"{LABEL_RUN}={report.ref.uid}",
         "start_time": report.start_time,
         "storage": f"{report.storage_url.rstrip('/')}/{StorageKeys(report.ref).prefix}",
@@ -127,9 +129,9 @@ def _reduce(run: RunState, phase: Phase) -> ReduceStatus | None:
     if run.spec.reduce is None:
         return None
     item = run.ledgers[Stage.REDUCE][0]
-    waiting = any(record.outcome.stage is Stage.REDUCE for record in run.uncommitted)
+    waiting = [record.outcome for record in run.uncommitted if record.outcome.stage is Stage.REDUCE]
     return ReduceStatus(
         state=ItemState.RUNNING if waiting else item.state,
-        attempts=item.attempts - waiting,
+        attempts=item.attempts - sum(outcome.verdict is not Verdict.INTERRUPTED for outcome in waiting),
         message="" if item.state is ItemState.SUCCEEDED else run.reduce_message,
     )
