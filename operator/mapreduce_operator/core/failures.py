@@ -70,18 +70,20 @@ def outcome_of_pod(pod: PodSeen, rule: ResultRule, now: float) -> Outcome:
     """The outcome of a dispatch whose pod ended; each pod carries one dispatch."""
     end = pod.agent
     base = _Base(pod.carried.dispatches[0], pod, now)
+    evicted = bool(pod.disruption) or pod.reason in {"Evicted", "Preempting"}
+    refused_by_node = pod.reason in _NODE_REASONS or pod.reason.startswith("OutOf")
     if end is not None and end.exit_code == 0 and pod.reason != "DeadlineExceeded":
         result, problem = read_result(end.message, rule)
-        disturbed = bool(pod.disruption) or pod.deleting
+        disturbed = evicted or refused_by_node or pod.deleting
         if problem is None and (result is not None or not disturbed):
             return base.outcome(Verdict.SUCCEEDED, exit_code=0, result=result or b"null")
         if problem is not None and not disturbed:
             return base.outcome(Verdict.FAILED, problem.reason, problem.message, exit_code=0)
     if pod.reason == "DeadlineExceeded":
         return base.failed(Reason.DEADLINE_EXCEEDED, pod.message)
-    if pod.disruption or pod.reason in {"Evicted", "Preempting"}:
+    if evicted:
         return base.interrupted(Reason.EVICTED, f"{pod.disruption or pod.reason}: {pod.message}")
-    if pod.reason in _NODE_REASONS or pod.reason.startswith("OutOf"):
+    if refused_by_node:
         return base.interrupted(Reason.NODE_LOST, f"{pod.reason}: {pod.message}")
     if pod.deleting or pod.gone:
         return base.interrupted(Reason.DELETED, "the pod was deleted while the agent was running")
