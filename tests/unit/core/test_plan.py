@@ -1,0 +1,414 @@
+"""From input to plan: ids that do not depend on order, complaints that name the position, shards that lose no byte."""
+
+import hashlib
+import json
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mapreduce_operator.api import InputFormat, OnDuplicate
+from mapreduce_operator.core.plan import (
+    COMPLAINTS,
+    ID_BYTES,
+    SHARD_BYTES,
+    SHARD_ITEMS,
+    InputError,
+    Limits,
+    Planned,
+    PlannedItem,
+    canonical,
+    content_id,
+    decode_shard,
+    encode_shards,
+    keys_of,
+    parse_text,
+    plan_hash,
+    plan_items,
+)
+from tests.unit.core import strategies
+
+
+def plan(
+    values: list[Any],
+    id_expression: str | None = None,
+    on_duplicate: OnDuplicate = OnDuplicate.FAIL,
+    max_items: int | None = None,
+    limits: Limits = Limits(),  # noqa: B008 - it is frozen
+) -> Planned:
+    return plan_items(
+        values, id_expression=id_expression, on_duplicate=on_duplicate, max_items=max_items, limits=limits
+    )
+
+
+def ids(planned: Planned) -> list[str]:
+    return [item.id for item in planned.items]
+
+
+# ------------------------------------------------------------------------------------------------------------------ ids
+
+
+@given(st.data(), st.lists(strategies.json_values, max_size=6))
+def test_ids_depend_on_what_is_in_the_items_and_not_on_their_order(data: st.DataObject, values: list[Any]) -> None:
+    shuffled = data.draw(st.permutations(values))
+
+    one, other = (plan(some, on_duplicate=OnDuplicate.KEEP_FIRST) for some in (values, shuffled))
+
+    assert set(ids(one)) == set(ids(other))
+
+
+@given(st.lists(strategies.json_values, max_size=6))
+def test_the_plan_keeps_the_order_of_the_input(values: list[Any]) -> None:
+    planned = plan(values, on_duplicate=OnDuplicate.KEEP_FIRST)
+
+    expected = list(dict.fromkeys(canonical(value) for value in values))
+    assert [item.payload for item in planned.items] == expected
+    assert len(planned.items) + planned.duplicates == len(values)
+
+
+def test_equal_items_have_the_same_id_whatever_the_order_of_their_keys() -> None:
+    one, other = plan([{"a": 1, "b": {"c": 2, "d": 3}}]), plan([{"b": {"d": 3, "c": 2}, "a": 1}])
+
+    assert ids(one) == ids(other)
+
+
+def test_items_that_look_alike_are_told_apart() -> None:
+    values = [1, 1.0, "1", True, [1], {"1": 1}, None, "", [], {}, 0, -0.0, False, "null", 10**15, 1e15]
+
+    assert len(set(ids(plan(values)))) == len(values)
+
+
+def test_texts_that_only_look_the_same_are_different_items() -> None:
+    assert len(set(ids(plan(["\u00e9", "e\u0301"])))) == 2
+
+
+def test_the_id_of_an_item_is_the_same_in_every_process() -> None:
+    assert ids(plan([{"file": "GPL-3"}])) == [hashlib.sha256(b'{"file":"GPL-3"}').hexdigest()[:16]]
+
+
+@given(strategies.json_values)
+def test_a_payload_is_the_canonical_json_of_the_item(value: Any) -> None:
+    (item,) = plan([value]).items
+
+    assert json.loads(item.payload) == value
+    assert canonical(msgspec.json.decode(item.payload)) == item.payload
+    assert item.id == content_id(item.payload)
+
+
+@pytest.mark.parametrize(
+    ("expression", "name"),
+    [
+        ("item.file", "GPL-3"),
+        ("item.number", "7"),
+        ("item.file + '/' + string(item.number)", "GPL-3/7"),
+        ("item.large", "9223372036854775807"),
+        ("item.unicode", "Lizenz-\U0001f9ea-ü"),
+    ],
+)
+def test_an_expression_gives_the_ids(expression: str, name: str) -> None:
+    item = {"file": "GPL-3", "number": 7, "large": 2**63 - 1, "unicode": "Lizenz-\U0001f9ea-ü"}
+
+    assert ids(plan([item], expression)) == [name]
+
+
+@given(strategies.item_ids)
+def test_any_text_without_control_characters_may_be_an_id(name: str) -> None:
+    assert ids(plan([name], "item")) == [name]
+
+
+def test_ids_are_told_apart_by_case_and_by_spaces() -> None:
+    assert ids(plan(["a", "A", "a ", "../a"], "item")) == ["a", "A", "a ", "../a"]
+
+
+def test_an_empty_input_is_an_empty_plan() -> None:
+    assert plan([]) == Planned([], duplicates=0)
+    assert plan([], "item.id") == Planned([], duplicates=0)
+
+
+# ----------------------------------------------------------------------------------------------------------- duplicates
+
+
+def test_duplicates_are_refused_with_both_positions_and_what_to_do() -> None:
+    with pytest.raises(InputError) as refused:
+        plan([{"n": "a"}, {"n": "b"}, {"n": "a", "more": 1}], "item.n")
+
+    assert refused.value.reason == "DuplicateItems"
+    assert str(refused.value) == (
+        "item 2 has the id of item 0, 'a'. Make the ids different with idExpression, or set onDuplicate: KeepFirst"
+    )
+
+
+def test_the_first_of_duplicates_is_kept_on_request_and_the_others_are_counted() -> None:
+    planned = plan([{"n": "a", "v": 1}, {"n": "b"}, {"n": "a", "v": 2}, {"n": "a"}], "item.n", OnDuplicate.KEEP_FIRST)
+
+    assert planned.items == [PlannedItem("a", b'{"n":"a","v":1}'), PlannedItem("b", b'{"n":"b"}')]
+    assert planned.duplicates == 2
+
+
+def test_a_number_and_a_text_that_reads_the_same_are_duplicates() -> None:
+    with pytest.raises(InputError, match="item 1 has the id of item 0, '7'"):
+        plan([7, "7"], "item")
+
+
+def test_many_duplicates_are_counted_after_the_first_few() -> None:
+    with pytest.raises(InputError) as refused:
+        plan([0] * 1002)
+
+    assert str(refused.value).count(" has the id of ") == COMPLAINTS
+    assert "; and 996 more. " in str(refused.value)
+
+
+def test_a_long_id_is_not_spelt_out_in_full() -> None:
+    with pytest.raises(InputError) as refused:
+        plan(["x" * 4000, "x" * 4000], "item")
+
+    assert len(str(refused.value)) < 300
+
+
+# ------------------------------------------------------------------------------------------------------------ bad items
+
+
+@pytest.mark.parametrize(
+    ("values", "expression", "complaint"),
+    [
+        ([{"id": "a"}, {}], "item.id", "item 1: has no id: 'item.id': no such field 'id'"),
+        (["a", {"id": "b"}], "item.id", "item 0: has no id: 'item.id': "),
+        (["a", None], "item", "item 1: idExpression gave null; an id is a string or an integer"),
+        (["a", 1.5], "item", "item 1: idExpression gave a number; "),
+        (["a", True], "item", "item 1: idExpression gave a boolean; "),
+        (["a", []], "item", "item 1: idExpression gave an array; "),
+        (["a", {}], "item", "item 1: idExpression gave an object; "),
+        (["a", ""], "item", "item 1: idExpression gave ''; an id has 1 to 4,096 bytes and no control characters"),
+        (["a", "b\n"], "item", "item 1: idExpression gave 'b\\n'; "),
+        (["a", "\x00"], "item", "item 1: idExpression gave '\\x00'; "),
+        (["a", 0], "'id-' + string(10 / item)", "item 0: has no id: \"'id-' + string(10 / item)\": "),
+        ([1, 0], "10 / item", "item 1: has no id: '10 / item': division by zero"),
+    ],
+)
+def test_an_item_without_a_usable_id_is_refused_by_its_position(
+    values: list[Any], expression: str, complaint: str
+) -> None:
+    with pytest.raises(InputError) as refused:
+        plan(values, expression)
+
+    assert refused.value.reason == "InvalidItems"
+    assert complaint in str(refused.value)
+
+
+@pytest.mark.parametrize(("size", "fits"), [(ID_BYTES, True), (ID_BYTES + 1, False)])
+@pytest.mark.parametrize("letter", ["x", "\u00fc"])
+def test_the_length_of_an_id_is_counted_in_bytes(letter: str, size: int, fits: bool) -> None:
+    name = letter * (size // len(letter.encode())) + "x" * (size % len(letter.encode()))
+    if fits:
+        assert ids(plan([name], "item")) == [name]
+    else:
+        with pytest.raises(InputError, match="item 0: idExpression gave"):
+            plan([name], "item")
+
+
+def test_an_item_just_as_large_as_allowed_is_planned_and_a_larger_one_refused_by_its_position() -> None:
+    limits = Limits(item_bytes=100)
+    assert len(plan(["x" * 98], limits=limits).items) == 1
+
+    with pytest.raises(InputError) as refused:
+        plan(["small", "x" * 99], limits=limits)
+
+    assert refused.value.reason == "InvalidItems"
+    assert "1 of 2 items cannot be planned: item 1: has 101 bytes; the limit is 100." in str(refused.value)
+
+
+def test_many_bad_items_are_counted_after_the_first_few() -> None:
+    with pytest.raises(InputError) as refused:
+        plan([{}] * 1000, "item.id")
+
+    assert str(refused.value).startswith("1,000 of 1,000 items cannot be planned: item 0: ")
+    assert str(refused.value).endswith("; and 995 more")
+
+
+@pytest.mark.parametrize("value", ["\ud800", {"\ud800": 1}, 10**5000], ids=["surrogate", "key", "digits"])
+def test_what_has_no_json_text_is_refused_by_its_position(value: Any) -> None:
+    with pytest.raises(InputError, match="item 1: is no JSON value"):
+        plan(["fine", value])
+
+
+def test_an_expression_that_is_none_is_refused_before_any_item_is_looked_at() -> None:
+    with pytest.raises(InputError) as refused:
+        plan([1, 2, 3], "item.")
+
+    assert refused.value.reason == "InvalidIdExpression"
+    assert str(refused.value).startswith("spec.input.idExpression: 'item.' is no valid CEL expression")
+
+
+# --------------------------------------------------------------------------------------------------------------- limits
+
+
+@pytest.mark.parametrize(
+    ("max_items", "operator", "allowed", "whose"),
+    [
+        (None, 3, 3, "this operator's limit"),
+        (2, 3, 2, "spec.input.maxItems"),
+        (3, 3, 3, "spec.input.maxItems"),
+        (5, 3, 3, "this operator's limit"),
+    ],
+)
+def test_the_smaller_of_the_limits_counts_and_is_named(
+    max_items: int | None, operator: int, allowed: int, whose: str
+) -> None:
+    limits = Limits(items=operator)
+    assert len(plan(list(range(allowed)), max_items=max_items, limits=limits).items) == allowed
+
+    with pytest.raises(InputError) as refused:
+        plan(list(range(allowed + 1)), max_items=max_items, limits=limits)
+
+    assert refused.value.reason == "InputTooLarge"
+    assert f"the input has {allowed + 1} items; {whose} is {allowed}." in str(refused.value)
+
+
+# ---------------------------------------------------------------------------------------------------------------- texts
+
+
+def test_a_json_text_is_one_array() -> None:
+    assert parse_text('[{"a": 1}, "b",\n null]', InputFormat.JSON, "key 'k'") == [{"a": 1}, "b", None]
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("{}", "an object"),
+        ('"a"', "a string"),
+        ("1", "a number"),
+        ("1.5", "a number"),
+        ("true", "a boolean"),
+        ("null", "null"),
+    ],
+)
+def test_a_json_text_that_is_no_array_is_refused_with_a_hint(text: str, kind: str) -> None:
+    with pytest.raises(InputError) as refused:
+        parse_text(text, InputFormat.JSON, "key 'k'")
+
+    assert refused.value.reason == "InputMalformed"
+    assert str(refused.value) == f"key 'k' holds {kind}, not a JSON array; for one value per line set format: JSONLines"
+
+
+@pytest.mark.parametrize("text", ["", "[1, 2", "[1] [2]", "[1e999]", "[" * 5000 + "]" * 5000, "\ud800"])
+def test_a_text_that_is_no_json_is_refused_and_its_source_named(text: str) -> None:
+    with pytest.raises(InputError) as refused:
+        parse_text(text, InputFormat.JSON, "key 'k'")
+
+    assert refused.value.reason == "InputMalformed"
+    assert str(refused.value).startswith("key 'k' is no valid JSON: ")
+
+
+def test_json_lines_are_one_value_each_and_empty_lines_are_skipped() -> None:
+    assert parse_text('{"a": 1}\n\n  "b"\r\nnull\n', InputFormat.JSON_LINES, "key 'k'") == [{"a": 1}, "b", None]
+    assert parse_text("", InputFormat.JSON_LINES, "key 'k'") == []
+
+
+def test_malformed_lines_are_refused_by_their_numbers() -> None:
+    with pytest.raises(InputError) as refused:
+        parse_text('{"a": 1}\n\noops\n3\n{"b": \n', InputFormat.JSON_LINES, "key 'k'")
+
+    assert refused.value.reason == "InputMalformed"
+    assert str(refused.value).startswith("key 'k' has lines that are no valid JSON: line 3: ")
+    assert "; line 5: " in str(refused.value)
+    assert "line 4" not in str(refused.value)
+
+
+def test_many_malformed_lines_are_counted_after_the_first_few() -> None:
+    with pytest.raises(InputError, match=r"; and 95 more$"):
+        parse_text("oops\n" * 100, InputFormat.JSON_LINES, "key 'k'")
+
+
+def test_a_line_that_is_nested_too_deep_is_refused_by_its_number() -> None:
+    with pytest.raises(InputError, match="line 2: "):
+        parse_text("1\n" + "[" * 5000 + "]" * 5000, InputFormat.JSON_LINES, "key 'k'")
+
+
+@pytest.mark.parametrize("separator", ["\u2028", "\u2029", "\x85"])
+def test_only_a_line_feed_ends_a_line(separator: str) -> None:
+    assert parse_text(f'"a{separator}b"\n"c"', InputFormat.JSON_LINES, "key 'k'") == [f"a{separator}b", "c"]
+
+
+@given(st.lists(strategies.json_values, max_size=5), st.booleans())
+def test_what_was_written_as_lines_is_read_as_items(values: list[Any], ascii_only: bool) -> None:
+    text = "\n".join(json.dumps(value, ensure_ascii=ascii_only) for value in values)
+
+    assert parse_text(text, InputFormat.JSON_LINES, "key 'k'") == values
+
+
+# ----------------------------------------------------------------------------------------------------------------- keys
+
+
+def test_keys_come_in_the_order_of_the_ids() -> None:
+    assert keys_of("run-1", ["a", "b"]) == [*keys_of("run-1", ["a"]), *keys_of("run-1", ["b"])]
+
+
+def test_two_ids_with_one_key_are_refused_rather_than_mixed_up() -> None:
+    with pytest.raises(InputError) as refused:
+        keys_of("run-1", ["a", "b", "a"])
+
+    assert refused.value.reason == "DuplicateItems"
+
+
+# --------------------------------------------------------------------------------------------------------------- shards
+
+
+@given(st.lists(st.builds(PlannedItem, strategies.item_ids, strategies.json_values.map(canonical)), max_size=8))
+def test_what_is_read_from_shards_is_what_was_written_byte_for_byte(items: list[PlannedItem]) -> None:
+    shards = list(encode_shards(items))
+
+    assert [item for _, data in shards for item in decode_shard(data)] == items
+    assert [(info.items, info.sha256) for info, _ in shards] == [
+        (data.count(b"\n"), hashlib.sha256(data).hexdigest()) for _, data in shards
+    ]
+
+
+@pytest.mark.parametrize("text", strategies.HOSTILE_TEXTS)
+def test_hostile_texts_pass_through_a_shard_unharmed(text: str) -> None:
+    item = PlannedItem(text, canonical({text: [text]}))
+
+    ((_, data),) = encode_shards([item])
+
+    assert decode_shard(data) == [item]
+    assert json.loads(decode_shard(data)[0].payload) == {text: [text]}
+
+
+def test_a_plan_without_items_has_no_shards() -> None:
+    assert list(encode_shards([])) == []
+
+
+@pytest.mark.parametrize(
+    ("number", "sizes"), [(SHARD_ITEMS, [SHARD_ITEMS]), (SHARD_ITEMS + 1, [SHARD_ITEMS, 1]), (2500, [1000, 1000, 500])]
+)
+def test_a_shard_ends_when_it_has_enough_items(number: int, sizes: list[int]) -> None:
+    items = (PlannedItem(str(position), b"{}") for position in range(number))
+
+    assert [info.items for info, _ in encode_shards(items)] == sizes
+
+
+def test_a_shard_ends_before_it_has_too_many_bytes() -> None:
+    items = [PlannedItem(str(position), canonical("x" * 30_000)) for position in range(100)]
+
+    shards = list(encode_shards(items))
+
+    assert all(len(data) <= SHARD_BYTES for _, data in shards)
+    assert [info.items for info, _ in shards] == [34, 34, 32]
+
+
+def test_an_item_larger_than_a_shard_has_one_of_its_own() -> None:
+    items = [PlannedItem("a", b"1"), PlannedItem("b", canonical("x" * SHARD_BYTES)), PlannedItem("c", b"1")]
+
+    assert [info.items for info, _ in encode_shards(items)] == [1, 1, 1]
+
+
+def test_the_hash_of_a_plan_changes_with_its_items_and_with_their_order() -> None:
+    a, b = PlannedItem("a", b"1"), PlannedItem("b", b"2")
+    hashes = {
+        plan_hash(info for info, _ in encode_shards(items))
+        for items in ([a, b], [b, a], [a], [PlannedItem("a", b"2"), b])
+    }
+
+    assert len(hashes) == 4
+    assert plan_hash(info for info, _ in encode_shards([a, b])) in hashes
