@@ -1,4 +1,4 @@
-"""The demo: applies examples/licence-words.yaml, shows it at work, prints the reduced result, and says what to try next.
+"""The demo: applies examples/licence-words.yaml, shows it at work, prints the result, and says what to try next.
 
 Needs nothing but Python and the kubectl that dev/tools.sh installed.
 """

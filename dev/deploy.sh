@@ -7,7 +7,7 @@ set -euo pipefail
 RELEASE=mapreduce-operator
 NAMESPACE=mapreduce-system
 
-image=${OPERATOR_IMAGE:-$("$PROJECT/dev/images.sh" name)}
+image=${OPERATOR_IMAGE:-$(cat "$CACHE/images/loaded" 2>/dev/null)} || fail "no image of the operator is loaded" "run: make images"
 
 if ! kubectl get deployment "$RELEASE" --namespace "$NAMESPACE" >/dev/null 2>&1; then
   say "operator: installing $image by Helm into the namespace $NAMESPACE (about 15 s)"

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import gc
 import logging
+import socket
 import sys
 from collections.abc import AsyncIterator
 
@@ -30,7 +31,7 @@ log = logging.getLogger(__name__)
 
 
 def main() -> int:
-    """Runs the operator until it is told to stop. 0: stopped in order. 1: an error. 2: it cannot start as it is set up."""
+    """Runs the operator until it is told to stop. 0: stopped in order. 1: an error. 2: it cannot start like this."""
     try:
         settings = Settings.from_environment()
         set_up_logging(settings.log_level, settings.log_format)
@@ -78,6 +79,8 @@ async def _serve(settings: Settings) -> int:
             log.info("mapreduce-operator %s, storage %s", __version__, settings.storage_url)
             await kopf.operator(
                 registry=build_registry(supervisor),
+                # Otherwise Kopf asks for the user's name, and the image's user has none.
+                identity=socket.gethostname(),  # type: ignore[arg-type]
                 standalone=True,
                 clusterwide=not settings.watch_namespace,
                 namespaces=[settings.watch_namespace] if settings.watch_namespace else [],

@@ -142,7 +142,7 @@ class Cluster(Protocol):
         """(uid, uid of the controlling owner or "") of whatever Job has this name, ours or not."""
 
     async def delete_job(self, namespace: str, name: str, uid: str) -> None:
-        """Deletes the Job and its pods in the background; a Job that is gone, or that has another uid, is left alone."""
+        """Deletes the Job and its pods in the background; one that is gone, or that has another uid, is left alone."""
 
     async def delete_jobs(self, run: RunRef) -> None:
         """Deletes all Jobs of a run, with their pods, in the background."""

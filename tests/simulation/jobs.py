@@ -6,7 +6,9 @@ from typing import Any
 def map_reduce_job(items: list[Any] | None = None, uid: str = "run-1", **spec: Any) -> dict[str, Any]:
     """A job over the items; keyword arguments replace parts of the spec, `map_` those of its map."""
     template = {"spec": {"containers": [{"name": "agent", "image": "agent:1"}]}}
-    map_work = {"template": template, "maxParallel": 10, "retry": {"backoff": {"initialSeconds": 1}}} | spec.pop("map_", {})
+    map_work = {"template": template, "maxParallel": 10, "retry": {"backoff": {"initialSeconds": 1}}} | spec.pop(
+        "map_", {}
+    )
     return {
         "apiVersion": "mapreduce.dev/v1alpha1",
         "kind": "MapReduceJob",

@@ -160,7 +160,8 @@ class SimulatedCluster:
         log, position = self._log[kind], 0
         while True:
             async with self._news:
-                await self._news.wait_for(lambda at=position: len(log) > at)
+                while len(log) <= position:
+                    await self._news.wait()
             number, change = log[position]
             position += 1
             if number > version:

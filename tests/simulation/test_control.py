@@ -109,7 +109,7 @@ async def test_a_config_map_may_come_later() -> None:
 
 async def test_a_template_that_the_api_server_refuses_creates_no_job_until_it_is_corrected() -> None:
     cluster = SimulatedCluster(steady())
-    cluster.refuse = lambda manifest, dry_run: (
+    cluster.refuse = lambda manifest, _: (
         ClusterError(ClusterErrorReason.INVALID, "spec.template.spec.volumes[0].name: Required value")
         if "volumeless" in str(manifest["spec"]["template"]["metadata"]["labels"])
         else None

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from itertools import pairwise
 
 import pytest
 
@@ -150,8 +151,7 @@ async def test_an_eviction_is_no_attempt() -> None:
 async def test_an_item_that_is_interrupted_too_often_fails_for_good() -> None:
     cluster = SimulatedCluster(steady(30.0))
     async with operating(cluster, map_reduce_job([1], map_={"retry": {"maxInterruptions": 2}})) as operator:
-        for number in range(1, 4):
-            await operator.until(lambda n=number: len(cluster.names_used) == n)
+        for _ in range(3):
             await operator.until(lambda: any(job.pod and not job.pod.ended for job in cluster.jobs.values()))
             await cluster.evict(cluster.names_used[-1])
         status = await operator.until_finished()
@@ -224,7 +224,7 @@ async def test_the_status_is_written_at_most_once_a_second_and_counts_always_sum
     assert len(cluster.statuses) <= seconds + 2
     planned = [status["items"] for status in cluster.statuses if "items" in status]
     assert all(sum(items.values()) == 2 * items["total"] for items in planned)
-    assert all(a["succeeded"] <= b["succeeded"] for a, b in zip(planned, planned[1:], strict=False))
+    assert all(a["succeeded"] <= b["succeeded"] for a, b in pairwise(planned))
 
 
 async def test_the_events_tell_the_story() -> None:

@@ -1,4 +1,4 @@
-"""Metrics for Prometheus: the Metrics port on top of prometheus-client. Labels are of closed sets, never names or ids."""
+"""The Metrics port on top of prometheus-client. Labels are of closed sets, never names or ids."""
 
 from typing import Final
 

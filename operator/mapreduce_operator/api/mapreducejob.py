@@ -33,7 +33,9 @@ class CheckpointPolicy(Model):
     """A checkpoint is written after so many outcomes."""
 
     every_seconds: int = Field(default=5, ge=1, le=3600)
-    """A checkpoint is written after so many seconds, if there are outcomes to write."""
+    """A checkpoint is written after so many seconds, if there are outcomes to write. The status speaks only of what is
+    safe, so that it lags behind by as much.
+    """
 
 
 class Retention(Model):

@@ -22,6 +22,7 @@ from mapreduce_operator.core.workloads import AGENT_INDEX, Dispatch
 _USER: Final = 65532
 """The usual id of "nonroot": an image whose user has a name but no number could not start under runAsNonRoot."""
 _VOLUME: Final = "mapreduce"
+_TMP: Final = "/tmp"  # noqa: S108 - of the pod, where it is a volume of its own
 _TMP_VOLUME: Final = "mapreduce-tmp"
 _RESULTS_VOLUME: Final = "mapreduce-results"
 
@@ -109,13 +110,8 @@ def _prepare_container(container: Manifest, mounts: list[Manifest], environment:
         capabilities={"drop": ["ALL"]},
     )
     own = container.get("volumeMounts", [])
-    tmp = (
-        []
-        if any(mount.get("mountPath", "").rstrip("/") == "/tmp" for mount in own)
-        else [
-            {"name": _TMP_VOLUME, "mountPath": "/tmp"}  # noqa: S108
-        ]
-    )
+    has_tmp = any(mount.get("mountPath", "").rstrip("/") == _TMP for mount in own)
+    tmp = [] if has_tmp else [{"name": _TMP_VOLUME, "mountPath": _TMP}]
     container["volumeMounts"] = [*own, *tmp, *mounts]
     given = {variable.get("name") for variable in container.get("env", [])}
     container["env"] = [
@@ -132,7 +128,7 @@ def _environment(stage: Stage, run: RunRef) -> list[Manifest]:
         "MAPREDUCE_CONTEXT_FILE": contract.CONTEXT_FILE,
         "MAPREDUCE_RESULT_FILE": contract.RESULT_FILE,
         # A user without an entry in /etc/passwd has / as home, which is not writable.
-        "HOME": "/tmp",  # noqa: S108
+        "HOME": _TMP,
     }
     if stage is Stage.MAP:
         variables["MAPREDUCE_ITEM_FILE"] = contract.ITEM_FILE
@@ -150,7 +146,7 @@ def _default(target: Manifest, **values: Any) -> None:
 
 
 def manifest(
-    revision: Revision, run: RunRef, dispatch: Dispatch, attempt: int, item: PlannedItem, work: Work
+    revision: Revision, run: RunRef, dispatch: Dispatch, *, attempt: int, item: PlannedItem, work: Work
 ) -> Manifest:
     """The Job of one dispatch.
 

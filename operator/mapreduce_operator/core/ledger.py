@@ -85,8 +85,10 @@ class Ledger:
         self.enqueue(position)
 
     def enqueue(self, position: int) -> None:
-        """Lets an item take its turn. For one whose dispatch ended this is due when the outcome is durable, and not
-        before: so no item ever has two dispatches that an operator started anew would not know of.
+        """Lets an item take its turn.
+
+        For one whose dispatch ended this is due when the outcome is durable, and not before: so no item ever has two
+        dispatches that an operator started anew would not know of.
         """
         item = self._items[position]
         self._queued[position] = True

@@ -155,7 +155,8 @@ def _plan_item(value: Any, expression: Expression | None, limits: Limits) -> Pla
     if len(payload) > limits.item_bytes:
         raise InputError(
             "InvalidItems",
-            f"has {len(payload):,} bytes; the limit is {limits.item_bytes:,}. Store it where agents can read it and pass a reference",
+            f"has {len(payload):,} bytes; the limit is {limits.item_bytes:,}. Store it where agents can read it, "
+            "and pass a reference",
         )
     if expression is None:
         return PlannedItem(content_id(payload), payload)

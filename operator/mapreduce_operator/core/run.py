@@ -406,7 +406,8 @@ class RunState:
             Announce(
                 "Normal" if outcome.verdict is Verdict.INTERRUPTED else "Warning",
                 f"First{outcome.reason}",
-                f"{what} (Job {outcome.job}): {outcome.message[:300]} {MEANINGS[outcome.reason].hint} Further ones are counted in status.failures.",
+                f"{what} (Job {outcome.job}): {outcome.message[:300]} {MEANINGS[outcome.reason].hint} "
+                "Further ones are counted in status.failures.",
             )
         ]
 

@@ -97,7 +97,7 @@ def status_of(run: RunState, head: Head, id_of: Callable[[int], str], report: Re
                 )
                 for reason, known in failures
             ],
-            "reduce": _reduce(run, head.phase),
+            "reduce": _reduce(run),
             "result": None if run.reduce_result is None else msgspec.json.decode(run.reduce_result),
             "template_revisions": TemplateRevisions(
                 **{stage.value: revision.hash for stage in Stage if (revision := run.revision(stage)) is not None}
@@ -125,7 +125,7 @@ def _common(report: Report, now: float) -> dict[str, object]:
     }
 
 
-def _reduce(run: RunState, phase: Phase) -> ReduceStatus | None:
+def _reduce(run: RunState) -> ReduceStatus | None:
     if run.spec.reduce is None:
         return None
     item = run.ledgers[Stage.REDUCE][0]

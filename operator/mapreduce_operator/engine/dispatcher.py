@@ -83,7 +83,7 @@ class Dispatcher:
         if owner_uid == self._run.uid:
             return Launched(name, uid)
         return LaunchRefused(
-            f"a Job named {name!r} exists in {self._run.namespace!r} and does not belong to this run; delete or rename it"
+            f"a Job named {name!r} exists in {self._run.namespace!r} and does not belong to this run; delete it"
         )
 
     async def try_out(self, manifest: Mapping[str, JSON]) -> str | None:

@@ -161,9 +161,9 @@ class Journal:
 
     async def records(self) -> list[Record]:
         """All committed records in their order, without the results, which would be most of the memory."""
-        batches: list[Sequence[Record]] = []
-        async for segment in self.segments_backwards():
-            batches.append([record.without_result() for record in segment.records])
+        batches = [
+            [record.without_result() for record in segment.records] async for segment in self.segments_backwards()
+        ]
         return [record for batch in reversed(batches) for record in batch]
 
     async def last_outcomes(self, keys: Sequence[str]) -> list[Outcome]:

@@ -58,7 +58,7 @@ class Run:
         self._reporter: Final = Reporter(world.cluster, self.ref, self._status, job.status)
         self._state: RunState | None = None
         self._ids: list[str] = []
-        self._reduce_input: ReduceInput | None = None
+        self._reduce_input = ReduceInput.empty()
         self._awake: Final = asyncio.Event()
         self._inbox: Final[dict[str, tuple[Workload, bool]]] = {}
         self._stopping = False
@@ -283,7 +283,8 @@ class Run:
 
     def _do(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
         """Does something beside the loop, supervised: an exception in it ends the run, which is then started anew."""
-        assert self._tasks is not None
+        if self._tasks is None:
+            raise RuntimeError("a run does nothing before its plan is established")
         task = self._tasks.create_task(work)
         self._doing.add(task)
         task.add_done_callback(self._doing.discard)
@@ -295,11 +296,10 @@ class Run:
             state.refused(effect.stage, effect.position, effect.dispatch.number)
             return
         if effect.stage is Stage.REDUCE:
-            assert self._reduce_input is not None
             item = self._reduce_input.as_item()
         else:
             item = await self._journal.planned_item(effect.position)
-        body = manifest(revision, self.ref, effect.dispatch, effect.attempt, item, work)
+        body = manifest(revision, self.ref, effect.dispatch, attempt=effect.attempt, item=item, work=work)
         match await self._dispatcher.create(body):
             case Launched(name, uid):
                 state.started(effect.stage, effect.position, effect.dispatch.number, name, uid)
@@ -323,10 +323,13 @@ class Run:
             if effect.stage is Stage.REDUCE or not self._ids
             else await self._journal.planned_item(0)
         )
-        body = manifest(revision, self.ref, Dispatch("dry-run", 0), 1, item, work)
+        body = manifest(revision, self.ref, Dispatch("dry-run", 0), attempt=1, item=item, work=work)
         rejection = await self._dispatcher.try_out(body)
         if rejection is not None:
-            rejection = f"the API server refuses spec.{effect.stage}.template: {rejection}. Correct the template; the job goes on by itself"
+            rejection = (
+                f"the API server refuses spec.{effect.stage}.template: {rejection}. "
+                "Correct the template; the job goes on by itself"
+            )
             await self._announce(Announce("Warning", "TemplateRejected", rejection))
         state.template_verified(effect.stage, revision.hash, rejection)
         self._awake.set()

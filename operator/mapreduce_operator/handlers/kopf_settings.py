@@ -8,8 +8,9 @@ from mapreduce_operator.core.names import FINALIZER
 
 
 class NoDiffBase(kopf.DiffBaseStorage):
-    """Keeps no copy of the last handled spec: there are no handlers that compare, and the copy would be made, deeply,
-    for each event.
+    """Keeps no copy of the last handled spec.
+
+    There are no handlers that compare, and the copy would be made, deeply, for each event.
     """
 
     def build(self, *, body: kopf.Body, extra_fields: Any = None, ignored_fields: Any = None) -> kopf.BodyEssence:

@@ -1,0 +1,155 @@
+"""A namespace of a test on the real cluster, and what a user does in it."""
+
+import json
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+from kubernetes import client, watch
+
+PROJECT = Path(__file__).resolve().parents[2]
+GROUP, VERSION, PLURAL = "mapreduce.dev", "v1alpha1", "mapreducejobs"
+AGENT_IMAGE = "debian:bookworm-slim"
+
+Body = dict[str, Any]
+
+
+def agent(script: str, **pod: Any) -> Body:
+    """A template whose agent runs a shell script; what it prints into $MAPREDUCE_RESULT_FILE is its result."""
+    container = {
+        "name": "agent",
+        "image": AGENT_IMAGE,
+        "command": ["sh", "-euc", script],
+        "resources": {"requests": {"cpu": "5m", "memory": "8Mi"}},
+    }
+    return {"spec": {"containers": [container], "terminationGracePeriodSeconds": 1, **pod}}
+
+
+def job(name: str, items: list[Any], script: str, *, map_: Body | None = None, **spec: Any) -> Body:
+    """A MapReduceJob over the items; `map_` and keyword arguments set further parts of the spec."""
+    return {
+        "apiVersion": f"{GROUP}/{VERSION}",
+        "kind": "MapReduceJob",
+        "metadata": {"name": name},
+        "spec": {
+            "input": {"items": items},
+            "map": {"template": agent(script), "maxParallel": 10, "timeoutSeconds": 60} | (map_ or {}),
+        }
+        | spec,
+    }
+
+
+class Sandbox:
+    """One namespace. Waiting is done by watching, and always has a bound."""
+
+    def __init__(self, namespace: str) -> None:
+        self.namespace = namespace
+        self._objects = client.CustomObjectsApi()
+        self._batch = client.BatchV1Api()
+        self._core = client.CoreV1Api()
+
+    def kubectl(self, *arguments: str) -> str:
+        """What kubectl prints."""
+        done = subprocess.run(
+            ["kubectl", "--namespace", self.namespace, *arguments],
+            check=False,
+            text=True,
+            capture_output=True,
+            timeout=120,
+        )
+        assert done.returncode == 0, f"kubectl {' '.join(arguments)}: {done.stderr}{done.stdout}"
+        return done.stdout
+
+    def create(self, body: Body) -> str:
+        """Creates a MapReduceJob, returns its name."""
+        self._objects.create_namespaced_custom_object(GROUP, VERSION, self.namespace, PLURAL, body)
+        name: str = body["metadata"]["name"]
+        return name
+
+    def apply_example(self, file: str) -> str:
+        """Applies an example as the README says, returns the job's name."""
+        path = PROJECT / "examples" / file
+        self.kubectl("apply", "--filename", str(path))
+        name: str = yaml.safe_load(path.read_text())["metadata"]["name"]
+        return name
+
+    def patch(self, name: str, spec: Body) -> None:
+        """Edits the spec by a merge patch."""
+        self._objects.patch_namespaced_custom_object(GROUP, VERSION, self.namespace, PLURAL, name, {"spec": spec})
+
+    def get(self, name: str) -> Body:
+        body: Any = self._objects.get_namespaced_custom_object(GROUP, VERSION, self.namespace, PLURAL, name)
+        return dict(body)
+
+    def status(self, name: str) -> Body:
+        status: Body = self.get(name).get("status", {})
+        return status
+
+    def until(self, name: str, holds: Callable[[Body], bool], seconds: int = 60) -> Body:
+        """Waits until the status is so; returns it."""
+        stream = _stream(
+            self._objects.list_namespaced_custom_object,
+            GROUP,
+            VERSION,
+            self.namespace,
+            PLURAL,
+            field_selector=f"metadata.name={name}",
+            timeout_seconds=seconds,
+        )
+        status: Body = {}
+        for event in stream:
+            status = event["object"].get("status", {})
+            if holds(status):
+                return status
+        raise AssertionError(f"{name} was not so within {seconds} s; its status: {json.dumps(status, indent=1)}")
+
+    def until_succeeded(self, name: str, items: int) -> Body:
+        """Waits until so many items have succeeded; returns the status."""
+        return self.until(name, lambda status: status.get("items", {}).get("succeeded", 0) >= items)
+
+    def until_finished(self, name: str, seconds: int = 90) -> Body:
+        """Waits for the end of the job, good or bad; returns its status."""
+        return self.until(name, lambda status: "completionTime" in status, seconds)
+
+    def until_pods(self, holds: Callable[[list[Any]], bool], seconds: int = 60) -> list[Any]:
+        """Waits until the pods of the namespace are so; returns them."""
+        alive: dict[str, Any] = {}
+        if holds([]):
+            return []
+        for event in _stream(self._core.list_namespaced_pod, self.namespace, timeout_seconds=seconds):
+            pod = event["object"]
+            if event["type"] == "DELETED":
+                alive.pop(pod.metadata.name, None)
+            else:
+                alive[pod.metadata.name] = pod
+            if holds(list(alive.values())):
+                return list(alive.values())
+        raise AssertionError(
+            f"the pods were not so within {seconds} s: {[(n, p.status.phase) for n, p in alive.items()]}"
+        )
+
+    def jobs(self) -> list[Any]:
+        jobs: list[Any] = self._batch.list_namespaced_job(self.namespace).items
+        return jobs
+
+    def until_gone(self, name: str, seconds: int = 90) -> None:
+        """Waits until the MapReduceJob does not exist any more."""
+        self.kubectl("wait", "--for=delete", f"mrj/{name}", f"--timeout={seconds}s")
+
+    def events(self, name: str) -> list[tuple[str, str]]:
+        """Reasons and messages of the Events about a job, in their order."""
+        found = self._core.list_namespaced_event(self.namespace, field_selector=f"involvedObject.name={name}").items
+        found.sort(key=lambda event: (event.first_timestamp, event.metadata.creation_timestamp))
+        return [(event.reason or "", event.message or "") for event in found]
+
+
+def _stream(function: Callable[..., Any], *arguments: str, **options: Any) -> Iterator[Body]:
+    """A watch, as the client library offers it without types."""
+    yield from watch.Watch().stream(function, *arguments, **options)  # type: ignore[no-untyped-call]
+
+
+def condition(status: Body, kind: str) -> Body:
+    found = [one for one in status.get("conditions", []) if one["type"] == kind]
+    return found[0] if found else {"status": "Absent", "reason": "", "message": ""}
