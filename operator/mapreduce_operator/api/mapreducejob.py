@@ -29,10 +29,10 @@ class CheckpointPolicy(Model):
     dies: finished Jobs are kept until their outcomes are safe.
     """
 
-    every_items: int = Field(default=5, ge=1, le=10_000)
+    every_items: int = Field(default=100, ge=1, le=10_000)
     """A checkpoint is written after so many outcomes."""
 
-    every_seconds: int = Field(default=5, ge=1, le=3600)
+    every_seconds: int = Field(default=1, ge=1, le=3600)
     """A checkpoint is written after so many seconds, if there are outcomes to write. The status speaks only of what is
     safe, so that it lags behind by as much.
     """

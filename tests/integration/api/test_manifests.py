@@ -171,7 +171,7 @@ def test_the_api_server_fills_in_the_defaults_of_the_models(jobs: Jobs, given: d
         "maxSeconds": 300,
         "jitter": 0.2,
     }
-    assert stored["checkpoint"] == {"everyItems": 5, "everySeconds": 5}
+    assert stored["checkpoint"] == {"everyItems": 100, "everySeconds": 1}
     assert stored["suspend"] is False
     assert ("reduce" in stored) == ("reduce" in given)
 

@@ -59,8 +59,8 @@ def test_what_is_not_given_has_the_documented_default() -> None:
     assert spec.map.result.rule is None
     assert spec.reduce is None
     assert spec.success_policy.min_success_ratio == 0
-    assert spec.checkpoint.every_items == 5
-    assert spec.checkpoint.every_seconds == 5
+    assert spec.checkpoint.every_items == 100
+    assert spec.checkpoint.every_seconds == 1
     assert spec.retention.on_delete is OnDelete.DELETE
     assert not spec.suspend
     assert spec.suspend_policy is SuspendPolicy.DRAIN
