@@ -47,10 +47,9 @@ def prepare(stage: Stage, work: Work, run: RunRef) -> Revision:
     metadata = written.get("metadata") or {}
     spec: Manifest = copy.deepcopy(written["spec"])
     spec |= {"restartPolicy": "Never", "activeDeadlineSeconds": work.timeout_seconds}
-    spec.setdefault("automountServiceAccountToken", False)
-    spec.setdefault("enableServiceLinks", False)
+    _default(spec, automountServiceAccountToken=False, enableServiceLinks=False, securityContext={})
     _default(
-        spec.setdefault("securityContext", {}),
+        spec["securityContext"],
         runAsNonRoot=True,
         runAsUser=_USER,
         runAsGroup=_USER,
@@ -84,9 +83,9 @@ def prepare(stage: Stage, work: Work, run: RunRef) -> Revision:
             file = path.removeprefix(contract.DIRECTORY + "/")
             mounts.append({"name": _RESULTS_VOLUME, "mountPath": path, "subPath": file, "readOnly": True})
         volumes.append({"name": _RESULTS_VOLUME, "configMap": {"name": names.results_config_map_name(run)}})
-    spec["volumes"] = [*spec.get("volumes", []), *volumes]
+    _extend(spec, "volumes", volumes)
     environment = _environment(stage, run)
-    for container in (*spec.get("initContainers", []), *spec["containers"]):
+    for container in (*_objects(spec, "initContainers"), *spec["containers"]):
         _prepare_container(container, mounts, environment)
     # The log's end stands in for an agent that fails without a word; it never replaces a result.
     spec["containers"][AGENT_INDEX] |= {
@@ -103,21 +102,19 @@ def prepare(stage: Stage, work: Work, run: RunRef) -> Revision:
 
 
 def _prepare_container(container: Manifest, mounts: list[Manifest], environment: list[Manifest]) -> None:
+    _default(container, securityContext={})
     _default(
-        container.setdefault("securityContext", {}),
+        container["securityContext"],
         allowPrivilegeEscalation=False,
         readOnlyRootFilesystem=True,
         capabilities={"drop": ["ALL"]},
     )
-    own = container.get("volumeMounts", [])
-    has_tmp = any(mount.get("mountPath", "").rstrip("/") == _TMP for mount in own)
+    own = _objects(container, "volumeMounts")
+    has_tmp = any(str(mount.get("mountPath")).rstrip("/") == _TMP for mount in own)
     tmp = [] if has_tmp else [{"name": _TMP_VOLUME, "mountPath": _TMP}]
-    container["volumeMounts"] = [*own, *tmp, *mounts]
-    given = {variable.get("name") for variable in container.get("env", [])}
-    container["env"] = [
-        *container.get("env", []),
-        *(variable for variable in environment if variable["name"] not in given),
-    ]
+    _extend(container, "volumeMounts", [*tmp, *mounts])
+    given = [variable.get("name") for variable in _objects(container, "env")]
+    _extend(container, "env", [variable for variable in environment if variable["name"] not in given])
 
 
 def _environment(stage: Stage, run: RunRef) -> list[Manifest]:
@@ -140,9 +137,28 @@ def _environment(stage: Stage, run: RunRef) -> list[Manifest]:
     return [{"name": name, "value": value} for name, value in variables.items()]
 
 
-def _default(target: Manifest, **values: Any) -> None:
-    for key, value in values.items():
-        target.setdefault(key, value)
+# The API server does not look into most of a template before the dry run of the first Job: there may be anything in it.
+# Null, to which an empty part of a Helm chart renders, is what is not given; what is malformed stays for the dry run to
+# refuse, in the API server's own words.
+
+
+def _default(target: Any, **values: Any) -> None:
+    """Sets what an object leaves open."""
+    if isinstance(target, dict):
+        target |= {key: value for key, value in values.items() if target.get(key) is None}
+
+
+def _objects(owner: Manifest, key: str) -> list[Manifest]:
+    """The objects in a list."""
+    value = owner.get(key)
+    return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
+
+
+def _extend(owner: Manifest, key: str, more: list[Manifest]) -> None:
+    """Adds to a list."""
+    value = owner.get(key)
+    if value is None or isinstance(value, list):
+        owner[key] = [*(value or []), *more]
 
 
 def manifest(
