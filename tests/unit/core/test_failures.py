@@ -1,0 +1,311 @@
+"""What Kubernetes shows of a dispatch that ended, and what is concluded from it."""
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+
+from mapreduce_operator.api import Reason
+from mapreduce_operator.core.contract import RESULT_FILE, ResultRule
+from mapreduce_operator.core.expressions import Expression
+from mapreduce_operator.core.failures import MEANINGS, MESSAGE_CHARACTERS, outcome_of_job, outcome_of_pod
+from mapreduce_operator.core.names import Stage
+from mapreduce_operator.core.outcomes import Outcome, Verdict
+from mapreduce_operator.core.workloads import Carried, ContainerEnd, Dispatch, JobSeen, PodSeen
+from tests.unit.core import strategies
+
+NOW = 1_800_000_000.0
+OWED = ResultRule(required=True)
+NOT_OWED = ResultRule(required=False)
+CARRIED = Carried("run-1", Stage.MAP, (Dispatch("abcdefghij", 2),), "5f1c")
+POD = PodSeen("default", "demo-abcdefghij-d2-x7k2p", "pod-1", "demo-abcdefghij-d2", "job-1", CARRIED, phase="Failed")
+
+DONE = ContainerEnd(0, reason="Completed", message='{"ok": true}')
+SILENT = ContainerEnd(0, reason="Completed")
+GARBLED = ContainerEnd(0, reason="Completed", message="done!")
+CRASHED = ContainerEnd(1, reason="Error", message="Traceback: boom")
+KILLED = ContainerEnd(137, signal=9, reason="Error")
+TERMINATED = ContainerEnd(143, signal=15, reason="Error")
+OUT_OF_MEMORY = ContainerEnd(137, reason="OOMKilled")
+
+API_EVICTION = "EvictionByEvictionAPI"
+
+
+@pytest.mark.parametrize(
+    ("pod", "verdict", "reason"),
+    [
+        # The agent ended it.
+        (replace(POD, phase="Succeeded", agent=DONE), Verdict.SUCCEEDED, None),
+        (replace(POD, phase="Succeeded", agent=SILENT), Verdict.FAILED, Reason.RESULT_MISSING),
+        (replace(POD, phase="Succeeded", agent=GARBLED), Verdict.FAILED, Reason.RESULT_INVALID),
+        (replace(POD, agent=CRASHED), Verdict.FAILED, Reason.ERROR),
+        (replace(POD, agent=KILLED), Verdict.FAILED, Reason.ERROR),
+        (replace(POD, agent=OUT_OF_MEMORY), Verdict.FAILED, Reason.OOM_KILLED),
+        (replace(POD, agent=ContainerEnd(128, reason="StartError")), Verdict.FAILED, Reason.ERROR),
+        # Time ended it, whatever the agent did in its last moment.
+        (replace(POD, reason="DeadlineExceeded"), Verdict.FAILED, Reason.DEADLINE_EXCEEDED),
+        (replace(POD, reason="DeadlineExceeded", agent=TERMINATED), Verdict.FAILED, Reason.DEADLINE_EXCEEDED),
+        (replace(POD, reason="DeadlineExceeded", agent=DONE), Verdict.FAILED, Reason.DEADLINE_EXCEEDED),
+        (replace(POD, reason="DeadlineExceeded", agent=SILENT), Verdict.FAILED, Reason.DEADLINE_EXCEEDED),
+        # An eviction or a preemption ended it.
+        (replace(POD, disruption=API_EVICTION, agent=TERMINATED), Verdict.INTERRUPTED, Reason.EVICTED),
+        (replace(POD, disruption=API_EVICTION, agent=CRASHED), Verdict.INTERRUPTED, Reason.EVICTED),
+        (replace(POD, disruption=API_EVICTION), Verdict.INTERRUPTED, Reason.EVICTED),
+        (replace(POD, disruption="PreemptionByScheduler", agent=KILLED), Verdict.INTERRUPTED, Reason.EVICTED),
+        (replace(POD, reason="Evicted"), Verdict.INTERRUPTED, Reason.EVICTED),
+        (replace(POD, reason="Evicted", agent=KILLED), Verdict.INTERRUPTED, Reason.EVICTED),
+        (replace(POD, reason="Preempting"), Verdict.INTERRUPTED, Reason.EVICTED),
+        # It was evicted, trapped the signal and exited with 0: only a result tells that it was done before.
+        (replace(POD, disruption=API_EVICTION, agent=SILENT), Verdict.INTERRUPTED, Reason.EVICTED),
+        (replace(POD, disruption=API_EVICTION, agent=GARBLED), Verdict.INTERRUPTED, Reason.EVICTED),
+        (replace(POD, disruption=API_EVICTION, agent=DONE), Verdict.SUCCEEDED, None),
+        (replace(POD, reason="Evicted", agent=SILENT), Verdict.INTERRUPTED, Reason.EVICTED),
+        (replace(POD, reason="Terminated", agent=SILENT), Verdict.INTERRUPTED, Reason.NODE_LOST),
+        (replace(POD, reason="NodeShutdown", agent=GARBLED), Verdict.INTERRUPTED, Reason.NODE_LOST),
+        (replace(POD, reason="NodeShutdown", agent=DONE), Verdict.SUCCEEDED, None),
+        # The node ended or refused it.
+        (replace(POD, reason="NodeShutdown", agent=KILLED), Verdict.INTERRUPTED, Reason.NODE_LOST),
+        (replace(POD, reason="Terminated", agent=TERMINATED), Verdict.INTERRUPTED, Reason.NODE_LOST),
+        (replace(POD, reason="NodeLost"), Verdict.INTERRUPTED, Reason.NODE_LOST),
+        (replace(POD, reason="NodeAffinity"), Verdict.INTERRUPTED, Reason.NODE_LOST),
+        (replace(POD, reason="UnexpectedAdmissionError"), Verdict.INTERRUPTED, Reason.NODE_LOST),
+        (replace(POD, reason="OutOfcpu"), Verdict.INTERRUPTED, Reason.NODE_LOST),
+        (replace(POD, reason="OutOfmemory"), Verdict.INTERRUPTED, Reason.NODE_LOST),
+        (replace(POD), Verdict.INTERRUPTED, Reason.NODE_LOST),
+        # Somebody deleted it.
+        (replace(POD, deleting=True, agent=TERMINATED), Verdict.INTERRUPTED, Reason.DELETED),
+        (replace(POD, deleting=True, agent=SILENT), Verdict.INTERRUPTED, Reason.DELETED),
+        (replace(POD, deleting=True, agent=GARBLED), Verdict.INTERRUPTED, Reason.DELETED),
+        (replace(POD, deleting=True, agent=DONE), Verdict.SUCCEEDED, None),
+        (replace(POD, phase="Running", gone=True), Verdict.INTERRUPTED, Reason.DELETED),
+        (replace(POD, phase="Pending", gone=True), Verdict.INTERRUPTED, Reason.DELETED),
+        (replace(POD, phase="Running", gone=True, deleting=True), Verdict.INTERRUPTED, Reason.DELETED),
+        (replace(POD, phase="Succeeded", gone=True, agent=DONE), Verdict.SUCCEEDED, None),
+    ],
+)
+def test_what_is_seen_of_a_pod_gives_the_verdict_and_the_reason(
+    pod: PodSeen, verdict: Verdict, reason: Reason | None
+) -> None:
+    outcome = outcome_of_pod(pod, OWED, NOW)
+
+    assert (outcome.verdict, outcome.reason) == (verdict, reason)
+
+
+@pytest.mark.parametrize(
+    ("pod", "verdict", "reason"),
+    [
+        (replace(POD, phase="Succeeded", agent=SILENT), Verdict.SUCCEEDED, None),
+        (replace(POD, phase="Succeeded", agent=GARBLED), Verdict.FAILED, Reason.RESULT_INVALID),
+        (replace(POD, disruption=API_EVICTION, agent=SILENT), Verdict.INTERRUPTED, Reason.EVICTED),
+        (replace(POD, reason="Evicted", agent=SILENT), Verdict.INTERRUPTED, Reason.EVICTED),
+        (replace(POD, reason="Terminated", agent=SILENT), Verdict.INTERRUPTED, Reason.NODE_LOST),
+        (replace(POD, deleting=True, agent=SILENT), Verdict.INTERRUPTED, Reason.DELETED),
+    ],
+)
+def test_where_no_result_is_owed_exit_code_0_is_believed_only_of_an_agent_that_nobody_disturbed(
+    pod: PodSeen, verdict: Verdict, reason: Reason | None
+) -> None:
+    outcome = outcome_of_pod(pod, NOT_OWED, NOW)
+
+    assert (outcome.verdict, outcome.reason) == (verdict, reason)
+
+
+def test_a_success_has_its_result_on_one_line_and_all_that_is_known_of_it() -> None:
+    pod = replace(
+        POD,
+        phase="Succeeded",
+        node="node-3",
+        agent=ContainerEnd(0, message='{\n "ok": true\n}\n', started_at=NOW - 90, finished_at=NOW - 5),
+    )
+
+    assert outcome_of_pod(pod, OWED, NOW) == Outcome(
+        Stage.MAP,
+        Dispatch("abcdefghij", 2),
+        "job-1",
+        Verdict.SUCCEEDED,
+        exit_code=0,
+        result=b'{"ok":true}',
+        revision="5f1c",
+        job="demo-abcdefghij-d2",
+        pod="demo-abcdefghij-d2-x7k2p",
+        node="node-3",
+        started_at=NOW - 90,
+        ended_at=NOW - 5,
+    )
+
+
+def test_a_success_without_a_result_where_none_is_owed_has_the_result_null() -> None:
+    assert outcome_of_pod(replace(POD, agent=SILENT), NOT_OWED, NOW).result == b"null"
+
+
+def test_a_failure_has_the_exit_code_and_the_last_words_of_the_agent() -> None:
+    outcome = outcome_of_pod(replace(POD, agent=ContainerEnd(3, message="no such file\n")), OWED, NOW)
+
+    assert (outcome.exit_code, outcome.message, outcome.retryable) == (3, "no such file", True)
+
+
+def test_a_failure_without_a_word_is_told_by_its_exit_code() -> None:
+    outcome = outcome_of_pod(replace(POD, agent=ContainerEnd(3)), OWED, NOW)
+
+    assert outcome.message == "the agent exited with code 3"
+
+
+def test_a_failing_agent_has_its_say() -> None:
+    said = '{"error": {"reason": "NotFound", "message": "no such file", "retryable": false}}'
+
+    outcome = outcome_of_pod(replace(POD, agent=ContainerEnd(3, message=said)), OWED, NOW)
+
+    assert (outcome.message, outcome.retryable) == ("NotFound: no such file", False)
+
+
+def test_a_result_that_was_written_before_a_crash_is_no_result() -> None:
+    outcome = outcome_of_pod(replace(POD, agent=ContainerEnd(1, message='{"ok": true}')), OWED, NOW)
+
+    assert (outcome.verdict, outcome.result) == (Verdict.FAILED, None)
+
+
+def test_a_result_that_breaks_the_rule_is_a_failure_that_says_so() -> None:
+    rule = ResultRule(expression=Expression("result.ok == false"))
+
+    outcome = outcome_of_pod(replace(POD, agent=DONE), rule, NOW)
+
+    assert (outcome.reason, outcome.message) == (
+        Reason.RESULT_INVALID,
+        "result.rule 'result.ok == false' gave False, not true",
+    )
+
+
+def test_a_missing_result_is_told_with_the_file_that_it_belongs_into() -> None:
+    assert RESULT_FILE in outcome_of_pod(replace(POD, agent=SILENT), OWED, NOW).message
+
+
+@pytest.mark.parametrize(
+    ("pod", "message"),
+    [
+        (replace(POD, disruption=API_EVICTION, message="drained"), "EvictionByEvictionAPI: drained"),
+        (replace(POD, reason="Evicted", message="The node was low on memory"), "Evicted: The node was low on memory"),
+        (
+            replace(POD, reason="OutOfcpu", message="Node didn't have enough cpu"),
+            "OutOfcpu: Node didn't have enough cpu",
+        ),
+        (replace(POD, reason="DeadlineExceeded", message="active too long"), "active too long"),
+        (replace(POD, phase="Running", gone=True), "the pod was deleted while the agent was running"),
+    ],
+)
+def test_the_message_is_that_of_whoever_ended_it(pod: PodSeen, message: str) -> None:
+    assert outcome_of_pod(pod, OWED, NOW).message == message
+
+
+def test_an_end_whose_time_nobody_wrote_down_is_now() -> None:
+    assert outcome_of_pod(replace(POD, phase="Running", gone=True), OWED, NOW).ended_at == NOW
+    assert outcome_of_pod(replace(POD, agent=ContainerEnd(1)), OWED, NOW).ended_at == NOW
+
+
+@pytest.mark.parametrize("size", [MESSAGE_CHARACTERS, MESSAGE_CHARACTERS + 1, 4096])
+def test_of_a_long_message_the_end_is_kept(size: int) -> None:
+    words = "x" * (size - 4) + " end"
+
+    message = outcome_of_pod(replace(POD, agent=ContainerEnd(1, message=words)), OWED, NOW).message
+
+    assert len(message) == MESSAGE_CHARACTERS
+    assert message.endswith("x end")
+    assert message.startswith("…") == (size > MESSAGE_CHARACTERS)
+
+
+@given(strategies.pods_that_ended)
+def test_whatever_is_seen_there_is_an_outcome_whose_verdict_is_that_of_its_reason(pod: PodSeen) -> None:
+    outcome = outcome_of_pod(pod, OWED, NOW)
+
+    assert outcome.dispatch == pod.carried.dispatches[0]
+    assert outcome.job_uid == pod.job_uid
+    assert len(outcome.message) <= MESSAGE_CHARACTERS
+    assert (outcome.result is not None) == (outcome.verdict is Verdict.SUCCEEDED) == (outcome.reason is None)
+    assert outcome.reason is None or MEANINGS[outcome.reason].verdict is outcome.verdict
+
+
+@given(strategies.pods_that_ended)
+def test_nothing_but_exit_code_0_and_a_result_is_a_success_where_a_result_is_owed(pod: PodSeen) -> None:
+    outcome = outcome_of_pod(pod, OWED, NOW)
+
+    if outcome.verdict is Verdict.SUCCEEDED:
+        assert pod.agent is not None
+        assert pod.agent.exit_code == 0
+        assert pod.agent.message.strip()
+
+
+@given(strategies.pods_that_ended)
+def test_the_same_pod_gives_the_same_outcome(pod: PodSeen) -> None:
+    assert outcome_of_pod(pod, OWED, NOW) == outcome_of_pod(pod, OWED, NOW)
+
+
+# ----------------------------------------------------------------------------------------------------------------- Jobs
+
+JOB = JobSeen("default", "demo-abcdefghij-d2", "job-1", "run-1", CARRIED)
+
+
+@pytest.mark.parametrize(
+    ("job", "verdict", "reason", "message"),
+    [
+        (JOB, Verdict.INTERRUPTED, Reason.DELETED, "the Job was deleted before its pod ended"),
+        (replace(JOB, complete=True), Verdict.INTERRUPTED, Reason.DELETED, "the Job was deleted before its pod ended"),
+        (
+            replace(JOB, failed_reason="DeadlineExceeded", failed_message="too long"),
+            Verdict.FAILED,
+            Reason.DEADLINE_EXCEEDED,
+            "too long",
+        ),
+        (
+            replace(JOB, failed_reason="PodFailurePolicy", failed_message="pod matched rule"),
+            Verdict.INTERRUPTED,
+            Reason.DELETED,
+            "pod matched rule",
+        ),
+        (
+            replace(JOB, failed_reason="BackoffLimitExceeded", failed_message="limit"),
+            Verdict.INTERRUPTED,
+            Reason.DELETED,
+            "limit",
+        ),
+    ],
+)
+def test_a_job_whose_pod_nobody_saw_end_is_no_success_and_no_failure_of_the_agent(
+    job: JobSeen, verdict: Verdict, reason: Reason, message: str
+) -> None:
+    outcome = outcome_of_job(job, CARRIED.dispatches[0], NOW)
+
+    assert (outcome.verdict, outcome.reason, outcome.message) == (verdict, reason, message)
+    assert MEANINGS[reason].verdict is verdict
+
+
+def test_the_outcome_of_a_job_names_it() -> None:
+    outcome = outcome_of_job(JOB, CARRIED.dispatches[0], NOW)
+
+    assert (outcome.stage, outcome.dispatch) == (Stage.MAP, Dispatch("abcdefghij", 2))
+    assert (outcome.job, outcome.job_uid, outcome.revision) == ("demo-abcdefghij-d2", "job-1", "5f1c")
+    assert outcome.ended_at == NOW
+
+
+# ------------------------------------------------------------------------------------------------------------- meanings
+
+
+@pytest.mark.parametrize("reason", Reason)
+def test_every_reason_means_something_and_helps_the_person_who_reads_it(reason: Reason) -> None:
+    meaning = MEANINGS[reason]
+
+    assert meaning.verdict in {Verdict.FAILED, Verdict.INTERRUPTED}
+    assert meaning.hint.endswith(".")
+    assert len(meaning.hint) > 40
+
+
+def test_no_two_reasons_have_the_same_hint() -> None:
+    assert len({meaning.hint for meaning in MEANINGS.values()}) == len(Reason)
+
+
+def test_what_is_no_attempt_says_that_none_is_counted() -> None:
+    silent = {
+        reason
+        for reason, meaning in MEANINGS.items()
+        if meaning.verdict is Verdict.INTERRUPTED and "no attempt is counted" not in meaning.hint
+    }
+
+    assert silent == {Reason.SUSPENDED}
