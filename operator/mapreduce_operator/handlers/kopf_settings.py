@@ -4,7 +4,7 @@ from typing import Any
 
 import kopf
 
-from mapreduce_operator.core.names import FINALIZER
+from mapreduce_operator.core.names import GROUP
 
 
 class NoDiffBase(kopf.DiffBaseStorage):
@@ -29,7 +29,8 @@ def configure(settings: kopf.OperatorSettings) -> None:
     """Sets what differs from Kopf's defaults."""
     settings.posting.enabled = False  # the engine posts Events of its own, about jobs and not about log lines
     settings.scanning.disabled = True  # no watches on CRDs and namespaces, and no rights for them
-    settings.persistence.finalizer = FINALIZER
+    # Kopf removes a finalizer of its own name as soon as it sees no use for it: it must not be the engine's.
+    settings.persistence.finalizer = f"{GROUP}/kopf"
     settings.persistence.diffbase_storage = NoDiffBase()
     settings.persistence.progress_storage = kopf.AnnotationsProgressStorage(prefix="mapreduce.dev")
     settings.persistence.consistency_timeout = 0
