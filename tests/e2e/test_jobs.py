@@ -165,7 +165,7 @@ def test_an_agent_sees_its_context_and_runs_restricted(sandbox: Sandbox) -> None
         "maxAttempts": 2,
         "timeoutSeconds": 55,
     }
-    assert result == {"uid": 65532, "token": "absent", "root": "read-only", "tmp": "writable", "home": "/tmp"}
+    assert result == {"uid": 65532, "token": "absent", "root": "read-only", "tmp": "writable", "home": "/tmp"}  # noqa: S108
 
 
 def test_a_config_map_as_input_may_come_later(sandbox: Sandbox) -> None:

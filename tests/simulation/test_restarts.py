@@ -117,3 +117,43 @@ async def test_an_answer_that_is_lost_does_not_make_a_second_job() -> None:
         status = await operator.until_finished()
     assert status["attempts"] == {"total": 30, "interruptions": 0}
     assert len(cluster.names_used) == 30
+
+
+async def test_what_an_operator_left_behind_at_the_very_end_is_removed_by_the_next() -> None:
+    class Sticky(SimulatedCluster):
+        sticky = True
+
+        async def delete_job(self, namespace: str, name: str, uid: str) -> None:
+            if self.sticky:
+                raise ClusterError(ClusterErrorReason.UNAVAILABLE, "connection refused")
+            await super().delete_job(namespace, name, uid)
+
+    cluster, store = Sticky(steady(1.0)), MemoryStore()
+    body = map_reduce_job([1, 2, 3])
+    async with operating(cluster, body, store, graceful=False) as operator:
+        await operator.until_finished()
+    assert len(cluster.jobs) == 3
+    cluster.sticky = False
+    async with operating(cluster, body, store) as operator:
+        await operator.until(lambda: cluster.jobs == {}, 60)
+    assert len(cluster.names_used) == 3
+
+
+async def test_two_jobs_share_the_operators_cap_fairly_and_do_not_mix() -> None:
+    cluster = SimulatedCluster(steady(10.0))
+    async with operating(cluster, map_reduce_job(list(range(30)), uid="run-1"), capacity=6) as operator:
+        await operator.until(lambda: len(cluster.names_used) == 6)
+        second = map_reduce_job(["a", "b", "c", "d", "e", "f"], uid="run-2")
+        second["metadata"]["name"] = "second"
+        operator.supervisor.observe(second)
+        await asyncio.sleep(15)
+        alive = [job.seen.carried.run_uid for job in cluster.jobs.values() if not job.seen.finished]
+        assert alive.count("run-2") == 3
+        ended = {"run-1": False, "run-2": False}
+        while not all(ended.values()):
+            await asyncio.sleep(1)
+            for status in cluster.statuses:
+                ended[status["run"]] |= "completionTime" in status
+    assert cluster.peak == 6
+    totals = {status["run"]: status["items"]["succeeded"] for status in cluster.statuses if "items" in status}
+    assert totals == {"run-1": 30, "run-2": 6}

@@ -28,8 +28,8 @@ class Situation:
     """What storage said when it refused the last commit."""
     capped: bool = False
     """Items wait although maxParallel would let them run: the operator's own cap is used up by all jobs together."""
-    quota_message: str | None = None
-    """What the API server said when a resource quota refused a Job."""
+    refusal: tuple[str, str] | None = None
+    """(reason, message) of why the last Job could not be created, such as a resource quota. It is tried again."""
 
 
 def conditions_of(situation: Situation) -> dict[str, tuple[bool, str, str]]:
@@ -88,8 +88,8 @@ def _progressing(situation: Situation, finished: bool) -> tuple[bool, str, str]:
         return False, "Suspended", "spec.suspend is true"
     if situation.storage_problem:
         return False, "StorageUnavailable", situation.storage_problem
-    if situation.quota_message:
-        return True, "QuotaLimited", situation.quota_message
+    if situation.refusal:
+        return True, *situation.refusal
     if situation.capped:
         return (
             True,

@@ -46,9 +46,9 @@ class ReduceInput:
         size = len(self.results) + len(self.failures)
         if size > CONFIG_MAP_BYTES:
             raise ResultsTooLargeError(
-                f"{RESULTS_FILE} and {FAILURES_FILE} have {size:,} bytes together; a ConfigMap takes "
-                f"{CONFIG_MAP_BYTES:,}. Let agents store what is large elsewhere and return a reference; all results are "
-                "kept in storage"
+                f"{RESULTS_FILE} and {FAILURES_FILE} have {size:,} bytes; a ConfigMap takes "
+                f"{CONFIG_MAP_BYTES:,}. Let agents store what is large elsewhere and return a reference; all results "
+                "are kept in storage"
             )
         return {
             "apiVersion": "v1",

@@ -35,6 +35,8 @@ from mapreduce_operator.core.workloads import Dispatch, JobSeen, PodSeen
 
 POD_GRACE_SECONDS: Final = 5.0
 """Jobs and pods come by two streams: so long a Job that ended waits for its pod's own account."""
+REVERIFY_SECONDS: Final = 30.0
+"""How often a template that the API server refused is tried again."""
 MAX_UNCOMMITTED: Final = 500
 """Outcomes that may wait for storage before dispatching pauses; their Jobs stay, so nothing is lost meanwhile."""
 
@@ -55,6 +57,14 @@ class Batch:
     reason: CommitReason
     turn: Turn
     records: tuple[Record, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Rejection:
+    """The API server's word against a template, and when to ask again: what the template refers to may be mended."""
+
+    message: str
+    again_at: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +98,7 @@ class RunState:
         self._revisions = self._prepare_revisions()
         self._rules, self._invalid_rule = self._compile_rules()
         self._verified: dict[Stage, str] = {}
-        self._rejected: dict[Stage, str] = {}
+        self._rejected: dict[Stage, _Rejection] = {}
         self._verifying: dict[Stage, str] = {}
         self._preparing_reduce = False
         self._announced: set[Reason] = set()
@@ -124,7 +134,7 @@ class RunState:
         if self._invalid_rule:
             return "InvalidResultRule", self._invalid_rule
         if self._rejected:
-            return "TemplateRejected", "; ".join(self._rejected.values())
+            return "TemplateRejected", "; ".join(rejection.message for rejection in self._rejected.values())
         return None
 
     def rule(self, stage: Stage) -> ResultRule:
@@ -153,6 +163,7 @@ class RunState:
     def next_wake(self, now: float) -> float | None:
         """When `decide` has something to do even if nothing happens, in seconds since the epoch."""
         moments = [orphan.due for orphan in self._orphans.values()]
+        moments += [rejection.again_at for stage, rejection in self._rejected.items() if stage not in self._verifying]
         if not self._spec.suspend:
             moments += [at for ledger in self.ledgers.values() if (at := ledger.next_release()) is not None]
         if self.uncommitted and not self.commit_in_flight:
@@ -168,17 +179,27 @@ class RunState:
         self._rules, self._invalid_rule = self._compile_rules()
         self._rejected = {}
 
-    def template_verified(self, stage: Stage, revision: str, rejection: str | None) -> None:
-        """The API server tried a template; rejection is its word against it."""
+    def template_verified(self, stage: Stage, revision: str, rejection: str | None, now: float) -> list[Effect]:
+        """The API server tried a template; `rejection` is its word against it."""
         self._verifying.pop(stage, None)
         current = self._revisions.get(stage)
         if current is None or current.hash != revision:
-            return
+            return []
+        before = self._rejected.pop(stage, None)
         if rejection is None:
             self._verified[stage] = revision
-            self._rejected.pop(stage, None)
-        else:
-            self._rejected[stage] = rejection
+            return []
+        self._verified.pop(stage, None)
+        message = (
+            f"the API server refuses spec.{stage}.template: {rejection}. "
+            "Correct the template, or what it refers to; the job goes on by itself"
+        )
+        self._rejected[stage] = _Rejection(message, now + REVERIFY_SECONDS)
+        return (
+            []
+            if before is not None and before.message == message
+            else [Announce("Warning", "TemplateRejected", message)]
+        )
 
     def reduce_prepared(self) -> None:
         self._preparing_reduce = False
@@ -268,10 +289,14 @@ class RunState:
         if outcome.stage is Stage.REDUCE:
             self.reduce_result = outcome.result
             self.reduce_message = outcome.message
-        elif outcome.verdict is Verdict.FAILED and outcome.reason is not None:
-            known = self.failures.get(outcome.reason)
+            return
+        reason = (
+            outcome.reason if outcome.verdict is Verdict.FAILED else record.item.reason if record.item.final else None
+        )
+        if reason is not None:
+            known = self.failures.get(reason)
             position = self._position(outcome)
-            self.failures[outcome.reason] = (
+            self.failures[reason] = (
                 replace(known, count=known.count + 1) if known else FailureCount(1, position, outcome.message)
             )
 
@@ -279,7 +304,7 @@ class RunState:
 
     def decide(self, now: float) -> list[Effect]:
         """What follows from the state, but for new Jobs: ask `launch` for these next, and `commit_if_due` at last."""
-        effects = [*self._settle_orphans(now), *self._verify_templates()]
+        effects = [*self._settle_orphans(now), *self._verify_templates(now)]
         if self._spec.suspend and self._spec.suspend_policy is SuspendPolicy.INTERRUPT:
             effects += self._interrupt()
         self._turn_if_done()
@@ -334,11 +359,15 @@ class RunState:
                 problem = f"spec.{stage}.result.rule: {error}. Correct it; the job goes on by itself"
         return rules, problem
 
-    def _verify_templates(self) -> list[Effect]:
+    def _verify_templates(self, now: float) -> list[Effect]:
+        if self.phase in FINAL_PHASES:
+            return []
         effects: list[Effect] = []
         for stage, revision in self._revisions.items():
-            known = revision.hash in {self._verified.get(stage), self._verifying.get(stage)} or stage in self._rejected
-            if not known and self.phase not in FINAL_PHASES:
+            rejection = self._rejected.get(stage)
+            if revision.hash in {self._verified.get(stage), self._verifying.get(stage)}:
+                continue
+            if rejection is None or rejection.again_at <= now:
                 self._verifying[stage] = revision.hash
                 effects.append(VerifyTemplate(stage))
         return effects

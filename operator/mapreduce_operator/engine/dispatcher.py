@@ -37,8 +37,9 @@ class TemplateRejected:
 
 @dataclass(frozen=True, slots=True)
 class LaunchRefused:
-    """There is no Job, for nobody's fault: a quota, a name that is taken, an API server that is away for long."""
+    """There is no Job, and another try later may do: a quota, a name that is taken, an API server that is away."""
 
+    reason: str
     message: str
 
 
@@ -65,10 +66,12 @@ class Dispatcher:
                         return found
                 elif error.reason is ClusterErrorReason.INVALID or error.reason is ClusterErrorReason.FORBIDDEN:
                     return TemplateRejected(message)
+                elif error.reason is ClusterErrorReason.QUOTA:
+                    return LaunchRefused("QuotaLimited", message)
                 elif error.reason not in _PASSING:
-                    return LaunchRefused(message)
+                    return LaunchRefused("JobRefused", message)
                 await asyncio.sleep(max(pause, error.retry_after or 0.0))
-        return LaunchRefused(message)
+        return LaunchRefused("ClusterUnavailable", message)
 
     async def _adopt(self, name: str) -> Launched | LaunchRefused | None:
         """None when the Job of that name vanished meanwhile, or could not be looked at."""
@@ -83,7 +86,8 @@ class Dispatcher:
         if owner_uid == self._run.uid:
             return Launched(name, uid)
         return LaunchRefused(
-            f"a Job named {name!r} exists in {self._run.namespace!r} and does not belong to this run; delete it"
+            "JobNameTaken",
+            f"a Job named {name!r} exists in {self._run.namespace!r} and does not belong to this run; delete it",
         )
 
     async def try_out(self, manifest: Mapping[str, JSON]) -> str | None:

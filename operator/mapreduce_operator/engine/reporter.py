@@ -29,12 +29,13 @@ class Reporter:
         self._run: Final = run
         self._compose: Final = compose
         self._due: Final = asyncio.Event()
-        self._written = written
+        self.written = written
+        """As it was written last, by this process or an earlier one."""
 
     @property
     def conditions(self) -> tuple[Condition, ...]:
         """As they were written last."""
-        return self._written.conditions if self._written else ()
+        return self.written.conditions if self.written else ()
 
     def request(self) -> None:
         """Something changed; it will be in the next status."""
@@ -58,6 +59,6 @@ class Reporter:
     async def write(self) -> None:
         """Writes the status now if it differs from the last one written. Raises ClusterError."""
         status = self._compose()
-        if status is not None and status != self._written:
+        if status is not None and status != self.written:
             await self._cluster.write_status(self._run, status.to_kubernetes())
-            self._written = status
+            self.written = status

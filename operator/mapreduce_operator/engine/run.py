@@ -13,11 +13,11 @@ from mapreduce_operator.api import MapReduceJob, MapReduceJobStatus, Phase
 from mapreduce_operator.core.conditions import Situation
 from mapreduce_operator.core.contract import ResultRule
 from mapreduce_operator.core.effects import Announce, Commit, DeleteJob, Effect, Launch, PrepareReduce, VerifyTemplate
-from mapreduce_operator.core.jobs import manifest
+from mapreduce_operator.core.jobs import Revision, manifest
 from mapreduce_operator.core.journal import CommitReason, Head, JournalError
 from mapreduce_operator.core.names import RunRef, Stage
 from mapreduce_operator.core.phases import Turn
-from mapreduce_operator.core.plan import InputError, keys_of
+from mapreduce_operator.core.plan import InputError, PlannedItem, keys_of
 from mapreduce_operator.core.results import ReduceInput, ResultsTooLargeError, reduce_input
 from mapreduce_operator.core.run import Batch, RunState
 from mapreduce_operator.core.status import Report, status_of, status_without_plan
@@ -43,7 +43,7 @@ _OBSTACLES: Final = {
     JournalError: "StateDamaged",
     ClusterError: "ClusterUnavailable",
 }
-_QUOTA_PAUSES: Final = (1.0, 2.0, 5.0, 10.0, 30.0)
+_REFUSAL_PAUSES: Final = (1.0, 2.0, 5.0, 10.0, 30.0)
 
 
 class Run:
@@ -64,8 +64,8 @@ class Run:
         self._stopping = False
         self._obstacle: tuple[str, str] | None = None
         self._storage_problem: str | None = None
-        self._quota_message: str | None = None
-        self._quota_pause = 0
+        self._refusal: LaunchRefused | None = None
+        self._refusals = 0
         self._no_launch_before = 0.0
         self._capped = False
         self._generation = job.metadata.generation
@@ -75,10 +75,15 @@ class Run:
         ended = job.status is not None and job.status.completion_time is not None
         self._ended = job.status if ended else None
         started = job.status.start_time if job.status is not None else None
-        self._start_time: Final = started.timestamp() if started is not None else world.clock.now()
+        self._start_time = started.timestamp() if started is not None else world.clock.now()
         self._name: Final = f"{self.ref.namespace}/{self.ref.name}"
 
     # ----------------------------------------------------------------------------------------------- from outside
+
+    @property
+    def reported(self) -> MapReduceJobStatus | None:
+        """The status as it was written last."""
+        return self._reporter.written
 
     def observe(self, job: MapReduceJob) -> None:
         """The object changed."""
@@ -109,7 +114,6 @@ class Run:
 
     async def _live(self) -> None:
         if not self._deleting and not self._over:
-            await self._world.cluster.add_finalizer(self.ref)
             await self._establish()
             if self._state is not None:
                 await self._work(self._state)
@@ -147,6 +151,7 @@ class Run:
         while not self._deleting and not self._stopping:
             self._awake.clear()
             try:
+                await self._world.cluster.add_finalizer(self.ref)
                 head = await self._journal.load() or await self._plan()
                 if head is not None:
                     await self._resume(head)
@@ -177,6 +182,7 @@ class Run:
     async def _resume(self, head: Head) -> None:
         """Brings the state back from the journal, and takes over what is alive in the cluster."""
         self._ids = await self._journal.ids()
+        self._start_time = head.started_at
         turn = Turn(head.phase, head.phase_reason, head.phase_message)
         self._generation = self._job.metadata.generation
         state = RunState(self.ref, self._job.spec, keys_of(self.ref.uid, self._ids), turn)
@@ -196,7 +202,8 @@ class Run:
     async def _work(self, state: RunState) -> None:
         async with asyncio.TaskGroup() as tasks:
             self._tasks = tasks
-            while not state.finished or state.active:
+            # What an earlier operator left behind is in the inbox, also where the run itself has come to its end.
+            while not state.finished or state.active or self._inbox:
                 self._awake.clear()
                 if self._deleting or self._stopping:
                     await self._save(state)
@@ -295,23 +302,36 @@ class Run:
         if revision is None or work is None:
             state.refused(effect.stage, effect.position, effect.dispatch.number)
             return
-        if effect.stage is Stage.REDUCE:
-            item = self._reduce_input.as_item()
-        else:
-            item = await self._journal.planned_item(effect.position)
+        try:
+            item = await self._item(effect)
+        except StorageError as error:
+            state.refused(effect.stage, effect.position, effect.dispatch.number)
+            self._refuse(LaunchRefused("StorageUnavailable", str(error)))
+            return
         body = manifest(revision, self.ref, effect.dispatch, attempt=effect.attempt, item=item, work=work)
         match await self._dispatcher.create(body):
             case Launched(name, uid):
                 state.started(effect.stage, effect.position, effect.dispatch.number, name, uid)
-                self._quota_message, self._quota_pause = None, 0
+                self._refusal, self._refusals = None, 0
             case TemplateRejected(message):
                 state.refused(effect.stage, effect.position, effect.dispatch.number)
-                state.template_verified(effect.stage, revision.hash, message)
-            case LaunchRefused(message):
+                self._verified(effect.stage, revision, message, state)
+            case LaunchRefused() as refusal:
                 state.refused(effect.stage, effect.position, effect.dispatch.number)
-                self._quota_message = message
-                self._no_launch_before = self._world.clock.now() + _QUOTA_PAUSES[self._quota_pause]
-                self._quota_pause = min(self._quota_pause + 1, len(_QUOTA_PAUSES) - 1)
+                self._refuse(refusal)
+        self._awake.set()
+
+    async def _item(self, effect: Launch) -> PlannedItem:
+        if effect.stage is Stage.REDUCE:
+            return self._reduce_input.as_item()
+        return await self._journal.planned_item(effect.position)
+
+    def _refuse(self, refusal: LaunchRefused) -> None:
+        """Nothing is launched for a while, longer each time in a row."""
+        self._refusal = refusal
+        pause = _REFUSAL_PAUSES[min(self._refusals, len(_REFUSAL_PAUSES) - 1)]
+        self._refusals += 1
+        self._no_launch_before = self._world.clock.now() + pause
         self._awake.set()
 
     async def _verify(self, effect: VerifyTemplate, state: RunState) -> None:
@@ -324,14 +344,11 @@ class Run:
             else await self._journal.planned_item(0)
         )
         body = manifest(revision, self.ref, Dispatch("dry-run", 0), attempt=1, item=item, work=work)
-        rejection = await self._dispatcher.try_out(body)
-        if rejection is not None:
-            rejection = (
-                f"the API server refuses spec.{effect.stage}.template: {rejection}. "
-                "Correct the template; the job goes on by itself"
-            )
-            await self._announce(Announce("Warning", "TemplateRejected", rejection))
-        state.template_verified(effect.stage, revision.hash, rejection)
+        self._verified(effect.stage, revision, await self._dispatcher.try_out(body), state)
+
+    def _verified(self, stage: Stage, revision: Revision, rejection: str | None, state: RunState) -> None:
+        for effect in state.template_verified(stage, revision.hash, rejection, self._world.clock.now()):
+            self._start(effect, state)
         self._awake.set()
 
     async def _prepare_reduce(self, state: RunState) -> None:
@@ -428,7 +445,7 @@ class Run:
             obstacle=self._obstacle or (self._state.obstacle if self._state else None),
             storage_problem=self._storage_problem,
             capped=self._capped,
-            quota_message=self._quota_message,
+            refusal=(self._refusal.reason, self._refusal.message) if self._refusal else None,
         )
         report = Report(
             ref=self.ref,

@@ -129,6 +129,7 @@ class Supervisor:
                     failures = 0
                 pause = _PAUSES[min(failures, len(_PAUSES) - 1)]
                 failures += 1
+                charge.job = charge.job.model_copy(update={"status": run.reported})
                 self._world.metrics.run_crashed()
                 log.exception(
                     "the run %s/%s failed unexpectedly and starts anew in %.0f s",
