@@ -36,6 +36,21 @@ async def test_an_operator_that_dies_again_and_again_counts_each_item_once(grace
     assert cluster.peak <= 10
 
 
+@pytest.mark.parametrize("life", [2.9, 7.3, 12.7])
+async def test_a_retry_never_overtakes_the_record_of_the_attempt_before(life: float) -> None:
+    cluster, store = SimulatedCluster(flaky(40)), MemoryStore()
+    body = map_reduce_job(
+        list(range(40)),
+        map_={"retry": {"maxAttempts": 5, "backoff": {"initialSeconds": 0}}},
+        checkpoint={"everyItems": 1000, "everySeconds": 4},
+    )
+    while "completionTime" not in cluster.status:
+        async with operating(cluster, body, store, graceful=False):
+            await asyncio.sleep(life)
+    assert cluster.violations == []
+    assert cluster.status["attempts"]["total"] == sum(cluster.runs_of.values())
+
+
 async def test_shutdown_saves_what_ended_and_leaves_agents_alone() -> None:
     cluster, store = SimulatedCluster(steady(10.0)), MemoryStore()
     checkpoint = {"everyItems": 1000, "everySeconds": 3600}
