@@ -1,5 +1,6 @@
 """What an administrator sets, read from the environment once at the start. The Helm chart's values end here."""
 
+import logging
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -51,4 +52,8 @@ class Settings:
         settings = cls(**given)  # type: ignore[arg-type]
         if settings.log_format not in {"json", "text"}:
             raise SettingsError(f"{_PREFIX}LOG_FORMAT is {settings.log_format!r}; it must be json or text")
+        if settings.log_level.upper() not in logging.getLevelNamesMapping():
+            raise SettingsError(f"{_PREFIX}LOG_LEVEL is {settings.log_level!r}; it must be DEBUG, INFO, WARNING or ERROR")
+        if settings.probe_port > 65_535:
+            raise SettingsError(f"{_PREFIX}PROBE_PORT is {settings.probe_port}; it must be at most 65535")
         return settings
