@@ -53,7 +53,9 @@ class Settings:
         if settings.log_format not in {"json", "text"}:
             raise SettingsError(f"{_PREFIX}LOG_FORMAT is {settings.log_format!r}; it must be json or text")
         if settings.log_level.upper() not in logging.getLevelNamesMapping():
-            raise SettingsError(f"{_PREFIX}LOG_LEVEL is {settings.log_level!r}; it must be DEBUG, INFO, WARNING or ERROR")
+            raise SettingsError(
+                f"{_PREFIX}LOG_LEVEL is {settings.log_level!r}; it must be DEBUG, INFO, WARNING or ERROR"
+            )
         if settings.probe_port > 65_535:
             raise SettingsError(f"{_PREFIX}PROBE_PORT is {settings.probe_port}; it must be at most 65535")
         return settings
