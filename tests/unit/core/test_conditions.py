@@ -67,7 +67,7 @@ situations = st.builds(
     obstacle=st.none() | st.just(("TemplateRejected", "the API server refuses spec.map.template")),
     storage_problem=st.none() | st.just("3 outcomes wait for storage"),
     capped=st.booleans(),
-    quota_message=st.none() | st.just("exceeded quota"),
+    refusal=st.none() | st.just(("QuotaLimited", "exceeded quota")),
 )
 
 
@@ -87,7 +87,7 @@ situations = st.builds(
         (replace(RUNNING, suspended=True, obstacle=("TemplateRejected", "…")), "Failed"),
         (replace(RUNNING, storage_problem="away"), "Current"),
         (replace(RUNNING, capped=True), "Current"),
-        (replace(RUNNING, quota_message="exceeded"), "Current"),
+        (replace(RUNNING, refusal=("QuotaLimited", "exceeded")), "Current"),
         (Situation(Phase.REDUCE, "MapFinished", ""), "Current"),
         (Situation(Phase.REDUCE, "MapFinished", "", suspended=True), "Current"),
         (Situation(Phase.REDUCE, "MapFinished", "", obstacle=("TemplateRejected", "…")), "Failed"),
@@ -178,7 +178,12 @@ def test_a_running_job_is_ready_accepted_and_progressing(phase: Phase) -> None:
         (RUNNING, True, "Planned", "3 items are planned"),
         (replace(RUNNING, suspended=True), False, "Suspended", "spec.suspend is true"),
         (replace(RUNNING, storage_problem="disk full"), False, "StorageUnavailable", "disk full"),
-        (replace(RUNNING, quota_message="exceeded quota: jobs"), True, "QuotaLimited", "exceeded quota: jobs"),
+        (
+            replace(RUNNING, refusal=("QuotaLimited", "exceeded quota: jobs")),
+            True,
+            "QuotaLimited",
+            "exceeded quota: jobs",
+        ),
         (replace(RUNNING, suspended=True, storage_problem="disk full"), False, "Suspended", "spec.suspend is true"),
     ],
 )

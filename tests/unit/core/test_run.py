@@ -1,0 +1,1099 @@
+"""What a run decides: scenes that a simulation of whole runs passes over too fast to see.
+
+Each scene tells a run what happened, and looks at the effects that it asks for. Times are seconds since NOW.
+"""
+
+from dataclasses import replace
+from typing import Any, Final
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mapreduce_operator.api import ItemState, MapReduceJobSpec, Phase, Reason
+from mapreduce_operator.core.effects import Announce, Commit, DeleteJob, Effect, Launch, PrepareReduce, VerifyTemplate
+from mapreduce_operator.core.items import Item
+from mapreduce_operator.core.journal import CommitReason, Record
+from mapreduce_operator.core.names import RunRef, Stage, item_key
+from mapreduce_operator.core.outcomes import Outcome, Verdict
+from mapreduce_operator.core.phases import Turn
+from mapreduce_operator.core.run import MAX_UNCOMMITTED, POD_GRACE_SECONDS, REVERIFY_SECONDS, FailureCount, RunState
+from mapreduce_operator.core.workloads import Carried, ContainerEnd, Dispatch, JobSeen, PodSeen
+
+NOW: Final = 1_800_000_000.0
+RUN: Final = RunRef("default", "demo", "run-1")
+REDUCE_KEY: Final = item_key("run-1", Stage.REDUCE, "reduce")
+PLANNED: Final = Turn(Phase.MAP, "Planned", "the items are planned")
+TEMPLATE: Final[dict[str, Any]] = {"spec": {"containers": [{"name": "agent", "image": "agent:1"}]}}
+OTHER_TEMPLATE: Final[dict[str, Any]] = {"spec": {"containers": [{"name": "agent", "image": "agent:2"}]}}
+
+DONE: Final = ContainerEnd(0, message='{"ok": true}')
+CRASHED: Final = ContainerEnd(1, message="boom")
+
+
+def spec(map_: dict[str, Any] | None = None, **more: Any) -> MapReduceJobSpec:
+    """A spec whose failed attempts are retried after exactly 10 s, and that commits after 5 outcomes or 5 s."""
+    backoff = {"type": "Fixed", "initialSeconds": 10, "jitter": 0}
+    return MapReduceJobSpec.model_validate(
+        {
+            "input": {"items": []},
+            "map": {"template": TEMPLATE, "retry": {"backoff": backoff}} | (map_ or {}),
+            "checkpoint": {"everyItems": 5, "everySeconds": 5},
+        }
+        | more
+    )
+
+
+def new_run(keys: str, of: MapReduceJobSpec | None = None, turn: Turn = PLANNED) -> RunState:
+    """A run whose items have single letters as keys; its templates are not verified yet."""
+    return RunState(RUN, of or spec(), list(keys), turn)
+
+
+def verified_run(keys: str, of: MapReduceJobSpec | None = None, turn: Turn = PLANNED) -> RunState:
+    run = new_run(keys, of, turn)
+    verify(run)
+    return run
+
+
+def verify(run: RunState) -> None:
+    """The API server takes all templates that the run asks about."""
+    for effect in run.decide(NOW):
+        if isinstance(effect, VerifyTemplate):
+            revision = run.revision(effect.stage)
+            assert revision is not None
+            run.template_verified(effect.stage, revision.hash, None, NOW)
+
+
+def launch(run: RunState, seconds: float = 0.0) -> list[str]:
+    """Starts what the run wants; returns the names of the Jobs, such as `a-1` for the first dispatch of `a`."""
+    run.decide(NOW + seconds)
+    names = []
+    for effect in run.launch(1000, NOW + seconds):
+        assert isinstance(effect, Launch)
+        name = f"{effect.dispatch.item_key}-{effect.dispatch.number}"
+        run.started(effect.stage, effect.position, effect.dispatch.number, name, f"uid-{name}")
+        names.append(name)
+    return names
+
+
+def carried(name: str) -> Carried:
+    key, _, number = name.rpartition("-")
+    stage = Stage.REDUCE if key == REDUCE_KEY else Stage.MAP
+    return Carried("run-1", stage, (Dispatch(key, int(number)),), "5f1c")
+
+
+def job(name: str, **more: Any) -> JobSeen:
+    return JobSeen("default", name, f"uid-{name}", "run-1", carried(name), **more)
+
+
+def pod(name: str, agent: ContainerEnd | None = None, **more: Any) -> PodSeen:
+    """The pod of a Job; it runs, or its agent ended."""
+    phase = "Running" if agent is None else "Succeeded" if agent.exit_code == 0 else "Failed"
+    known: dict[str, Any] = {"job": name, "job_uid": f"uid-{name}", "phase": phase, "agent": agent}
+    return PodSeen("default", f"{name}-x7k2p", f"pod-{name}", carried=carried(name), **known | more)
+
+
+def observe(run: RunState, seen: PodSeen, seconds: float = 0.0) -> list[Effect]:
+    return run.observe_pod(seen, run.rule(seen.carried.stage), NOW + seconds)
+
+
+def commit(run: RunState, seconds: float = 0.0) -> list[Effect]:
+    """Storage takes everything that is not durable yet."""
+    return run.committed(run.begin_commit(CommitReason.ITEMS), NOW + seconds)
+
+
+def committed_reasons(effects: list[Effect]) -> list[CommitReason]:
+    return [effect.reason for effect in effects if isinstance(effect, Commit)]
+
+
+# ------------------------------------------------------------------------------------------------------------ templates
+
+
+def test_nothing_is_dispatched_before_the_api_server_took_the_template() -> None:
+    run = new_run("abc")
+    run.decide(NOW)
+
+    assert run.wanted() == 0
+    assert run.launch(10, NOW) == []
+
+
+def test_every_template_is_tried_out_once() -> None:
+    run = new_run("abc", spec(reduce={"template": TEMPLATE}))
+
+    assert run.decide(NOW) == [VerifyTemplate(Stage.MAP), VerifyTemplate(Stage.REDUCE)]
+    assert run.decide(NOW) == []
+
+    verify_answers(run)
+
+    assert run.decide(NOW) == []
+
+
+def verify_answers(run: RunState) -> None:
+    for stage in Stage:
+        revision = run.revision(stage)
+        assert revision is not None
+        run.template_verified(stage, revision.hash, None, NOW)
+
+
+def test_a_map_does_not_start_before_its_reduce_could() -> None:
+    run = new_run("abc", spec(reduce={"template": OTHER_TEMPLATE}))
+    run.decide(NOW)
+    map_revision, reduce_revision = run.revision(Stage.MAP), run.revision(Stage.REDUCE)
+    assert map_revision is not None
+    assert reduce_revision is not None
+
+    run.template_verified(Stage.MAP, map_revision.hash, None, NOW)
+    assert run.wanted() == 0
+
+    run.template_verified(Stage.REDUCE, reduce_revision.hash, None, NOW)
+    assert run.wanted() == 3
+
+
+def test_a_template_that_is_rejected_stops_everything_and_burns_no_attempt() -> None:
+    run = new_run("abc")
+    run.decide(NOW)
+    revision = run.revision(Stage.MAP)
+    assert revision is not None
+
+    run.template_verified(Stage.MAP, revision.hash, "no such field: comand", NOW)
+
+    assert run.obstacle is not None
+    reason, message = run.obstacle
+    assert reason == "TemplateRejected"
+    assert message.startswith("the API server refuses spec.map.template: no such field: comand. ")
+    assert launch(run) == []
+    assert run.ledgers[Stage.MAP].attempts == 0
+
+
+def test_a_template_that_is_rejected_is_tried_again_after_a_while_and_announced_once() -> None:
+    run = new_run("abc")
+    run.decide(NOW)
+    revision = run.revision(Stage.MAP)
+    assert revision is not None
+
+    first = run.template_verified(Stage.MAP, revision.hash, "no such service account", NOW)
+    assert [effect.reason for effect in first if isinstance(effect, Announce)] == ["TemplateRejected"]
+    assert run.next_wake(NOW) == NOW + REVERIFY_SECONDS
+    assert run.decide(NOW + REVERIFY_SECONDS - 0.1) == []
+    assert run.decide(NOW + REVERIFY_SECONDS) == [VerifyTemplate(Stage.MAP)]
+    assert run.next_wake(NOW + REVERIFY_SECONDS) is None
+
+    again = run.template_verified(Stage.MAP, revision.hash, "no such service account", NOW + 31)
+    assert again == []
+    run.decide(NOW + 100)
+    run.template_verified(Stage.MAP, revision.hash, None, NOW + 101)
+
+    assert run.obstacle is None
+    assert run.wanted() == 3
+
+
+def test_a_template_that_is_rejected_when_a_job_is_created_is_tried_out_again_before_the_next() -> None:
+    run = verified_run("abc", spec({"maxParallel": 1}))
+    run.launch(1, NOW)
+    revision = run.revision(Stage.MAP)
+    assert revision is not None
+
+    run.refused(Stage.MAP, 0, 1)
+    run.template_verified(Stage.MAP, revision.hash, "forbidden by policy", NOW)
+
+    assert run.wanted() == 0
+    assert run.decide(NOW + REVERIFY_SECONDS) == [VerifyTemplate(Stage.MAP)]
+
+
+def test_a_corrected_template_is_tried_out_and_the_run_goes_on() -> None:
+    run = new_run("abc")
+    run.decide(NOW)
+    revision = run.revision(Stage.MAP)
+    assert revision is not None
+    run.template_verified(Stage.MAP, revision.hash, "no such field: comand", NOW)
+
+    run.respec(spec({"template": OTHER_TEMPLATE}))
+
+    assert run.obstacle is None
+    assert run.decide(NOW) == [VerifyTemplate(Stage.MAP)]
+    assert run.wanted() == 0
+
+    corrected = run.revision(Stage.MAP)
+    assert corrected is not None
+    run.template_verified(Stage.MAP, corrected.hash, None, NOW)
+
+    assert run.wanted() == 3
+
+
+@pytest.mark.parametrize("rejection", [None, "no such field"])
+def test_an_answer_about_a_template_that_was_replaced_meanwhile_says_nothing(rejection: str | None) -> None:
+    run = new_run("abc")
+    run.decide(NOW)
+    before = run.revision(Stage.MAP)
+    assert before is not None
+    run.respec(spec({"template": OTHER_TEMPLATE}))
+    run.decide(NOW)
+
+    run.template_verified(Stage.MAP, before.hash, rejection, NOW)
+
+    assert run.obstacle is None
+    assert run.wanted() == 0
+
+
+def test_an_answer_about_a_template_that_was_replaced_does_not_make_the_new_one_be_tried_twice() -> None:
+    run = new_run("abc")
+    run.decide(NOW)
+    before = run.revision(Stage.MAP)
+    assert before is not None
+    run.respec(spec({"template": OTHER_TEMPLATE}))
+    assert run.decide(NOW) == [VerifyTemplate(Stage.MAP)]
+
+    run.template_verified(Stage.MAP, before.hash, None, NOW)
+
+    assert run.decide(NOW) == []
+
+
+def test_a_change_beside_the_template_needs_no_new_trial() -> None:
+    run = verified_run("abc")
+
+    run.respec(spec({"template": TEMPLATE, "maxParallel": 2, "timeoutSeconds": 60}))
+
+    assert run.decide(NOW) == []
+    assert run.wanted() == 2
+
+
+def test_a_result_rule_that_is_no_expression_stops_dispatching_until_it_is_corrected() -> None:
+    run = verified_run("abc", spec({"result": {"rule": "result.ok ="}}))
+
+    assert run.obstacle is not None
+    reason, message = run.obstacle
+    assert reason == "InvalidResultRule"
+    assert message.startswith("spec.map.result.rule: 'result.ok =' is no valid CEL expression")
+    assert run.wanted() == 0
+
+    run.respec(spec({"result": {"rule": "result.ok"}}))
+
+    assert run.obstacle is None
+    assert run.wanted() == 3
+
+
+# ---------------------------------------------------------------------------------------------------------- dispatching
+
+
+def test_items_are_launched_in_plan_order_up_to_max_parallel() -> None:
+    run = verified_run("abc", spec({"maxParallel": 2}))
+
+    assert run.launch(10, NOW) == [
+        Launch(Stage.MAP, 0, Dispatch("a", 1), attempt=1),
+        Launch(Stage.MAP, 1, Dispatch("b", 1), attempt=1),
+    ]
+    assert run.wanted() == 0
+    assert run.active == 2
+
+
+def test_no_more_is_launched_than_the_operator_grants() -> None:
+    run = verified_run("abc")
+
+    assert len(run.launch(1, NOW)) == 1
+    assert run.wanted() == 2
+
+
+def test_max_parallel_counts_from_the_moment_it_is_changed() -> None:
+    run = verified_run("abcdef", spec({"maxParallel": 2}))
+    launch(run)
+
+    run.respec(spec({"maxParallel": 1}))
+    assert run.wanted() == 0, "what runs is left alone"
+
+    run.respec(spec({"maxParallel": 5}))
+    assert run.wanted() == 3
+
+    run.respec(spec({"maxParallel": 0}))
+    assert run.wanted() == 0
+
+
+def test_a_refused_launch_is_no_dispatch_and_is_tried_again_with_the_same_number() -> None:
+    run = verified_run("a")
+    (first,) = run.launch(1, NOW)
+
+    run.refused(Stage.MAP, 0, 1)
+
+    assert run.active == 0
+    assert run.launch(1, NOW) == [first]
+
+
+def test_a_retry_is_the_next_dispatch_and_the_next_attempt() -> None:
+    run = verified_run("a")
+    launch(run)
+    observe(run, pod("a-1", CRASHED))
+    commit(run)
+
+    run.decide(NOW + 10)
+
+    assert run.launch(1, NOW + 10) == [Launch(Stage.MAP, 0, Dispatch("a", 2), attempt=2)]
+
+
+def test_an_interrupted_item_is_the_next_dispatch_of_the_same_attempt() -> None:
+    run = verified_run("a")
+    launch(run)
+    observe(run, pod("a-1", gone=True))
+    commit(run)
+
+    assert run.launch(1, NOW) == [Launch(Stage.MAP, 0, Dispatch("a", 2), attempt=1)]
+
+
+@pytest.mark.parametrize("end", [pod("a-1", CRASHED), pod("a-1", gone=True)], ids=["failed", "interrupted"])
+def test_an_item_does_not_run_again_before_its_outcome_is_durable(end: PodSeen) -> None:
+    run = verified_run("a")
+    launch(run)
+    observe(run, end)
+    batch = run.begin_commit(CommitReason.ITEMS)
+
+    assert launch(run, seconds=60) == []
+
+    run.committed(batch, NOW + 60)
+
+    assert launch(run, seconds=120) == ["a-2"]
+
+
+def test_an_item_does_not_run_again_before_its_outcome_is_durable_when_its_job_was_adopted() -> None:
+    run = verified_run("a")
+    run.observe_job(job("a-1"), deleted=False, now=NOW)
+    observe(run, pod("a-1", gone=True))
+
+    assert launch(run, seconds=60) == []
+
+
+def test_what_cannot_start_before_a_commit_is_not_wanted_either() -> None:
+    run = verified_run("a")
+    launch(run)
+
+    observe(run, pod("a-1", gone=True))
+
+    assert run.wanted() == 0
+
+
+def test_dispatching_pauses_when_too_many_outcomes_wait_for_storage() -> None:
+    keys = [f"{letter}x" for letter in map(str, range(MAX_UNCOMMITTED + 10))]
+    run = RunState(RUN, spec({"maxParallel": 10_000}), keys, PLANNED)
+    verify(run)
+    for effect in run.launch(MAX_UNCOMMITTED + 1, NOW):
+        assert isinstance(effect, Launch)
+        run.started(Stage.MAP, effect.position, 1, f"job-{effect.position}", f"uid-{effect.position}")
+    ends = [
+        replace(
+            pod("a-1", DONE),
+            job_uid=f"uid-{position}",
+            carried=Carried("run-1", Stage.MAP, (Dispatch(keys[position], 1),), "5f1c"),
+        )
+        for position in range(MAX_UNCOMMITTED + 1)
+    ]
+    for end in ends[:-1]:
+        observe(run, end)
+    batch = run.begin_commit(CommitReason.ITEMS)
+    assert run.wanted() == 9
+
+    observe(run, ends[-1])
+    assert run.wanted() == 0
+
+    run.committed(batch, NOW)
+    assert run.wanted() == 9
+
+
+# -------------------------------------------------------------------------------------------------------------- commits
+
+
+def test_what_comes_while_a_commit_is_in_flight_is_in_the_next() -> None:
+    run = verified_run("abc")
+    launch(run)
+    observe(run, pod("a-1", DONE))
+    first = run.begin_commit(CommitReason.ITEMS)
+    observe(run, pod("b-1", DONE))
+    observe(run, pod("c-1", CRASHED))
+
+    effects = run.committed(first, NOW)
+    second = run.begin_commit(CommitReason.ITEMS)
+
+    assert [record.outcome.job for record in first.records] == ["a-1"]
+    assert effects == [DeleteJob("a-1", "uid-a-1")]
+    assert [record.outcome.job for record in second.records] == ["b-1", "c-1"]
+
+
+def test_what_storage_did_not_take_is_in_the_next_commit_with_all_that_came_since() -> None:
+    run = verified_run("abc")
+    launch(run)
+    observe(run, pod("a-1", DONE))
+    run.begin_commit(CommitReason.ITEMS)
+    observe(run, pod("b-1", DONE))
+
+    run.commit_failed()
+
+    assert [record.outcome.job for record in run.begin_commit(CommitReason.ITEMS).records] == ["a-1", "b-1"]
+
+
+def test_a_job_is_deleted_when_its_outcome_is_durable_and_not_before() -> None:
+    run = verified_run("abc")
+    launch(run)
+
+    effects = observe(run, pod("a-1", DONE)) + run.decide(NOW)
+    assert not [effect for effect in effects if isinstance(effect, DeleteJob)]
+
+    assert commit(run) == [DeleteJob("a-1", "uid-a-1")]
+
+
+def test_a_commit_is_due_when_there_are_enough_outcomes() -> None:
+    run = verified_run("abcdef")
+    launch(run)
+    for name in ("a-1", "b-1", "c-1", "d-1"):
+        observe(run, pod(name, DONE))
+    assert run.commit_if_due(NOW) == []
+
+    observe(run, pod("e-1", DONE))
+
+    assert run.commit_if_due(NOW) == [Commit(CommitReason.ITEMS)]
+
+
+def test_a_commit_is_due_when_the_first_outcome_has_waited_long_enough() -> None:
+    run = verified_run("abc")
+    launch(run)
+    observe(run, pod("a-1", DONE), seconds=100)
+    observe(run, pod("b-1", DONE), seconds=104)
+
+    assert run.next_wake(NOW + 104) == NOW + 105
+    assert run.commit_if_due(NOW + 104.9) == []
+    assert run.commit_if_due(NOW + 105) == [Commit(CommitReason.TIME)]
+
+
+def test_a_commit_is_due_when_nothing_else_is_left_to_wait_for() -> None:
+    run = verified_run("a")
+    launch(run)
+    observe(run, pod("a-1", CRASHED))
+
+    assert run.commit_if_due(NOW) == [Commit(CommitReason.IDLE)]
+
+
+def test_nothing_new_needs_no_commit() -> None:
+    run = verified_run("abc")
+    launch(run)
+
+    assert run.commit_if_due(NOW + 1000) == []
+    assert run.next_wake(NOW) is None
+
+
+def test_one_commit_is_in_flight_at_a_time() -> None:
+    run = verified_run("a")
+    launch(run)
+    observe(run, pod("a-1", DONE))
+    run.decide(NOW)
+    assert run.commit_if_due(NOW) == [Commit(CommitReason.PHASE_CHANGE)]
+    batch = run.begin_commit(CommitReason.PHASE_CHANGE)
+
+    assert run.commit_if_due(NOW + 1000) == []
+
+    run.committed(batch, NOW)
+
+    assert run.commit_if_due(NOW + 1000) == []
+
+
+# --------------------------------------------------------------------------------------------------------------- phases
+
+
+def test_a_phase_turns_for_the_world_only_when_it_is_durable() -> None:
+    run = verified_run("a")
+    launch(run)
+    observe(run, pod("a-1", DONE))
+    run.decide(NOW)
+
+    assert (run.phase, run.committed_turn.phase, run.finished) == (Phase.SUCCEEDED, Phase.MAP, False)
+
+    effects = commit(run)
+
+    assert (run.phase, run.committed_turn.phase, run.finished) == (Phase.SUCCEEDED, Phase.SUCCEEDED, True)
+    assert effects == [
+        DeleteJob("a-1", "uid-a-1"),
+        Announce("Normal", "Succeeded", "1 of 1 items succeeded"),
+    ]
+
+
+def test_a_commit_in_flight_does_not_carry_a_turn_that_came_after_it() -> None:
+    run = verified_run("ab")
+    launch(run)
+    observe(run, pod("a-1", DONE))
+    first = run.begin_commit(CommitReason.TIME)
+    observe(run, pod("b-1", DONE))
+    run.decide(NOW)
+
+    run.committed(first, NOW)
+
+    assert run.committed_turn.phase is Phase.MAP
+    assert not run.finished
+    assert run.commit_if_due(NOW) == [Commit(CommitReason.PHASE_CHANGE)]
+
+
+def test_the_end_of_the_map_is_committed_together_with_its_last_outcomes() -> None:
+    run = verified_run("a", spec(reduce={"template": TEMPLATE}))
+    launch(run)
+    observe(run, pod("a-1", DONE))
+    run.decide(NOW)
+
+    batch = run.begin_commit(CommitReason.PHASE_CHANGE)
+
+    assert batch.turn.phase is Phase.REDUCE
+    assert [record.outcome.job for record in batch.records] == ["a-1"]
+
+
+def test_a_run_without_items_ends_without_an_agent() -> None:
+    run = new_run("")
+    run.decide(NOW)
+
+    assert run.commit_if_due(NOW) == [Commit(CommitReason.PHASE_CHANGE)]
+    assert commit(run) == [
+        Announce("Normal", "Succeeded", "the input has no items; there was nothing to do"),
+    ]
+
+
+def test_a_failed_run_is_announced_as_a_warning() -> None:
+    run = verified_run("a", spec({"retry": {"maxAttempts": 1}}))
+    launch(run)
+    observe(run, pod("a-1", CRASHED))
+    run.decide(NOW)
+
+    assert Announce("Warning", "Failed", "all 1 items failed") in commit(run)
+
+
+# --------------------------------------------------------------------------------------------------------------- reduce
+
+
+def reducing_run() -> RunState:
+    """A run whose only item succeeded, with the turn to reduce durable and the results where reduce finds them."""
+    run = verified_run("a", spec(reduce={"template": TEMPLATE}))
+    launch(run)
+    observe(run, pod("a-1", DONE))
+    run.decide(NOW)
+    commit(run)
+    assert run.decide(NOW) == [PrepareReduce()]
+    run.reduce_prepared()
+    return run
+
+
+def test_reduce_is_prepared_once_and_only_when_all_outcomes_of_the_map_are_durable() -> None:
+    run = verified_run("a", spec(reduce={"template": TEMPLATE}))
+    launch(run)
+    observe(run, pod("a-1", DONE))
+
+    assert run.decide(NOW) == []
+    commit(run)
+
+    assert run.decide(NOW) == [PrepareReduce()]
+    assert run.decide(NOW) == []
+    assert run.wanted() == 0
+
+    run.reduce_prepared()
+
+    assert run.decide(NOW) == []
+    assert run.wanted() == 1
+
+
+def test_reduce_runs_once_and_its_result_counts_when_it_is_durable() -> None:
+    run = reducing_run()
+    assert launch(run) == [f"{REDUCE_KEY}-1"]
+    assert run.wanted() == 0
+
+    observe(run, pod(f"{REDUCE_KEY}-1", ContainerEnd(0, message='{"total": 3}')))
+    assert run.reduce_result is None
+    run.decide(NOW)
+    commit(run)
+
+    assert run.reduce_result == b'{"total":3}'
+    assert run.finished
+    assert run.committed_turn.phase is Phase.SUCCEEDED
+
+
+def test_reduce_is_retried_like_any_item_and_its_failure_for_good_fails_the_run() -> None:
+    run = reducing_run()
+    names = []
+    for attempt in (1, 2, 3):
+        names += launch(run, seconds=1000 * attempt)
+        observe(run, pod(names[-1], CRASHED), seconds=1000 * attempt)
+        run.decide(NOW + 1000 * attempt)
+        commit(run, seconds=1000 * attempt)
+
+    assert names == [f"{REDUCE_KEY}-1", f"{REDUCE_KEY}-2", f"{REDUCE_KEY}-3"]
+    assert (run.committed_turn.phase, run.committed_turn.reason) == (Phase.FAILED, "ReduceFailed")
+    assert run.reduce_message == "boom"
+
+
+def test_results_that_reduce_cannot_be_given_fail_the_run() -> None:
+    run = verified_run("a", spec(reduce={"template": TEMPLATE}))
+    launch(run)
+    observe(run, pod("a-1", DONE))
+    run.decide(NOW)
+    commit(run)
+    assert run.decide(NOW) == [PrepareReduce()]
+
+    run.reduce_impossible("2 MB are too much")
+    run.decide(NOW)
+    commit(run)
+
+    assert run.committed_turn == Turn(Phase.FAILED, "ResultsTooLarge", "2 MB are too much")
+    assert run.finished
+
+
+def test_a_reduce_that_is_added_while_the_map_runs_is_tried_out_before_more_is_launched() -> None:
+    run = verified_run("abc", spec({"maxParallel": 1}))
+    launch(run)
+
+    run.respec(spec({"maxParallel": 2}, reduce={"template": OTHER_TEMPLATE}))
+
+    assert run.wanted() == 0
+    assert run.decide(NOW) == [VerifyTemplate(Stage.REDUCE)]
+    verify_answers(run)
+    assert run.wanted() == 1
+
+
+def test_a_reduce_that_is_taken_away_before_it_ran_lets_the_run_end_with_its_map() -> None:
+    run = reducing_run()
+
+    run.respec(spec())
+    run.decide(NOW)
+    commit(run)
+
+    assert run.finished
+    assert run.committed_turn.phase is Phase.SUCCEEDED
+
+
+def test_a_reduce_that_is_taken_away_while_it_runs_does_not_keep_the_run_from_its_end() -> None:
+    run = reducing_run()
+    (name,) = launch(run)
+
+    run.respec(spec())
+    run.decide(NOW)
+    observe(run, pod(name, gone=True))
+    run.observe_job(job(name), deleted=True, now=NOW)
+    run.decide(NOW + 2 * POD_GRACE_SECONDS)
+    commit(run)
+
+    assert run.finished
+    assert run.active == 0
+
+
+# ----------------------------------------------------------------------------------------------- Jobs without their pod
+
+
+@pytest.mark.parametrize(
+    ("seen", "deleted"),
+    [(job("a-1", complete=True), False), (job("a-1", failed_reason="BackoffLimitExceeded"), False), (job("a-1"), True)],
+    ids=["complete", "failed", "deleted"],
+)
+def test_a_job_that_ended_waits_for_the_account_of_its_pod(seen: JobSeen, deleted: bool) -> None:
+    run = verified_run("a")
+    launch(run)
+
+    run.observe_job(seen, deleted, NOW)
+
+    assert run.next_wake(NOW) == NOW + POD_GRACE_SECONDS
+    run.decide(NOW + POD_GRACE_SECONDS - 0.1)
+    assert run.ledgers[Stage.MAP][0].state is ItemState.RUNNING
+
+
+def test_the_account_of_a_pod_that_comes_in_time_counts() -> None:
+    run = verified_run("a")
+    launch(run)
+    run.observe_job(job("a-1", complete=True), deleted=False, now=NOW)
+
+    observe(run, pod("a-1", DONE), seconds=4)
+    run.decide(NOW + 1000)
+
+    assert run.ledgers[Stage.MAP][0] == Item(ItemState.SUCCEEDED, attempts=1)
+
+
+@pytest.mark.parametrize(
+    ("seen", "deleted", "item"),
+    [
+        (job("a-1"), True, Item(ItemState.PENDING, interruptions=1, reason=Reason.DELETED)),
+        (job("a-1", complete=True), False, Item(ItemState.PENDING, interruptions=1, reason=Reason.DELETED)),
+        (
+            job("a-1", failed_reason="DeadlineExceeded"),
+            False,
+            Item(ItemState.RETRY_WAIT, attempts=1, not_before=NOW + 15, reason=Reason.DEADLINE_EXCEEDED),
+        ),
+    ],
+    ids=["deleted", "complete", "deadline"],
+)
+def test_a_job_whose_pod_stays_silent_is_judged_by_itself(seen: JobSeen, deleted: bool, item: Item) -> None:
+    run = verified_run("a")
+    launch(run)
+
+    run.observe_job(seen, deleted, NOW)
+    run.decide(NOW + POD_GRACE_SECONDS)
+
+    assert run.ledgers[Stage.MAP][0] == item
+
+
+def test_an_agent_that_outlives_its_job_is_waited_for() -> None:
+    run = verified_run("a")
+    launch(run)
+    observe(run, pod("a-1"))
+    run.observe_job(job("a-1"), deleted=True, now=NOW)
+
+    run.decide(NOW + POD_GRACE_SECONDS)
+
+    assert run.ledgers[Stage.MAP][0].state is ItemState.RUNNING
+    assert run.next_wake(NOW + POD_GRACE_SECONDS) == NOW + 2 * POD_GRACE_SECONDS
+
+    observe(run, pod("a-1", gone=True), seconds=30)
+    run.decide(NOW + 60)
+
+    assert run.ledgers[Stage.MAP][0].interruptions == 1
+
+
+def test_more_news_of_a_job_that_ended_do_not_prolong_the_wait() -> None:
+    run = verified_run("a")
+    launch(run)
+    run.observe_job(job("a-1", complete=True), deleted=False, now=NOW)
+
+    run.observe_job(job("a-1", complete=True), deleted=True, now=NOW + 4)
+
+    assert run.next_wake(NOW) == NOW + POD_GRACE_SECONDS
+
+
+# ---------------------------------------------------------------------------------------- what an earlier operator left
+
+
+def test_a_job_that_is_alive_is_adopted_and_not_launched_again() -> None:
+    run = verified_run("ab")
+
+    effects = run.observe_job(job("a-1"), deleted=False, now=NOW)
+
+    assert effects == []
+    assert launch(run) == ["b-1"]
+    assert run.active == 2
+
+
+def test_a_pod_that_is_seen_to_end_before_its_job_is_seen_counts() -> None:
+    run = verified_run("a")
+
+    observe(run, pod("a-1", DONE))
+    effects = run.observe_job(job("a-1", complete=True), deleted=False, now=NOW)
+
+    assert effects == []
+    assert run.ledgers[Stage.MAP][0] == Item(ItemState.SUCCEEDED, attempts=1)
+    assert commit(run) == [DeleteJob("a-1", "uid-a-1")]
+
+
+def test_a_job_whose_outcome_is_durable_is_deleted() -> None:
+    run = verified_run("a")
+    run.replay([Record(Outcome(Stage.MAP, Dispatch("a", 1), "uid-a-1", Verdict.FAILED), Item(attempts=1))])
+
+    assert run.observe_job(job("a-1", complete=True), deleted=False, now=NOW) == [DeleteJob("a-1", "uid-a-1")]
+
+
+@pytest.mark.parametrize(
+    ("seen", "deleted"), [(job("a-1", deleting=True), False), (job("a-1"), True)], ids=["deleting", "deleted"]
+)
+def test_a_job_that_is_being_deleted_is_not_deleted_again(seen: JobSeen, deleted: bool) -> None:
+    run = verified_run("a")
+    run.replay([Record(Outcome(Stage.MAP, Dispatch("a", 1), "uid-a-1", Verdict.FAILED), Item(attempts=1))])
+
+    assert run.observe_job(seen, deleted, NOW) == []
+
+
+def test_a_job_of_no_item_of_this_run_is_deleted() -> None:
+    run = verified_run("a")
+
+    assert run.observe_job(job("z-1"), deleted=False, now=NOW) == [DeleteJob("z-1", "uid-z-1")]
+
+
+def test_a_job_that_is_kept_until_its_outcome_is_durable_is_not_taken_for_a_leftover() -> None:
+    run = verified_run("ab")
+    launch(run)
+    observe(run, pod("a-1", CRASHED))
+
+    assert run.observe_job(job("a-1", failed_reason="BackoffLimitExceeded"), deleted=False, now=NOW) == []
+
+
+def test_what_was_committed_comes_back_as_it_was() -> None:
+    waiting = Item(ItemState.RETRY_WAIT, attempts=1, not_before=NOW + 10, reason=Reason.ERROR)
+    dead = Item(ItemState.DEAD_LETTERED, attempts=3, reason=Reason.OOM_KILLED)
+    run = verified_run("abc")
+
+    run.replay(
+        [
+            Record(Outcome(Stage.MAP, Dispatch("a", 1), "u", Verdict.FAILED, Reason.ERROR, "boom"), waiting),
+            Record(Outcome(Stage.MAP, Dispatch("b", 3), "v", Verdict.FAILED, Reason.OOM_KILLED, "big"), dead),
+        ]
+    )
+
+    assert [run.ledgers[Stage.MAP][position] for position in range(3)] == [waiting, dead, Item()]
+    assert run.failures == {Reason.ERROR: FailureCount(1, 0, "boom"), Reason.OOM_KILLED: FailureCount(1, 1, "big")}
+    assert run.uncommitted == []
+    assert run.next_wake(NOW) == NOW + 10
+
+
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from([DONE, CRASHED, None])), max_size=20))
+def test_a_run_that_is_replayed_is_where_the_first_one_was_when_it_died(
+    ends: list[tuple[str, ContainerEnd | None]],
+) -> None:
+    run, journal = verified_run("abc"), list[Record]()
+    ledger = run.ledgers[Stage.MAP]
+    for number, (key, agent) in enumerate(ends):
+        launch(run, seconds=100 * number)
+        position = "abc".index(key)
+        if ledger[position].state is ItemState.RUNNING:
+            observe(run, pod(f"{key}-{ledger[position].dispatch}", agent, gone=agent is None), seconds=100 * number)
+            batch = run.begin_commit(CommitReason.ITEMS)
+            run.committed(batch, NOW + 100 * number)
+            journal += batch.records
+
+    again = verified_run("abc")
+    again.replay(journal)
+
+    for position in range(3):
+        before, after = ledger[position], again.ledgers[Stage.MAP][position]
+        assert (after.attempts, after.interruptions, after.final) == (
+            before.attempts,
+            before.interruptions,
+            before.final,
+        )
+        assert after.state is not ItemState.RUNNING, "what runs is adopted when its Job is seen"
+    assert again.failures == run.failures
+
+
+# ------------------------------------------------------------------------------------------------ repeated and old news
+
+
+def test_the_end_of_a_pod_that_is_told_again_counts_once() -> None:
+    run = verified_run("a")
+    launch(run)
+
+    for _ in range(3):
+        observe(run, pod("a-1", CRASHED))
+
+    assert len(run.uncommitted) == 1
+    assert run.ledgers[Stage.MAP].attempts == 1
+
+
+def test_news_of_an_old_dispatch_are_counted_and_ignored() -> None:
+    run = verified_run("a")
+    launch(run)
+    observe(run, pod("a-1", gone=True))
+    commit(run)
+    assert launch(run) == ["a-2"]
+    run.observe_job(job("a-1"), deleted=True, now=NOW)
+
+    assert observe(run, pod("a-1", DONE)) == []
+
+    assert run.ledgers[Stage.MAP][0].state is ItemState.RUNNING
+    assert run.uncommitted == []
+    assert (run.take_stale(), run.take_stale()) == (1, 0)
+
+
+def test_the_end_of_another_job_with_the_same_dispatch_is_ignored() -> None:
+    run = verified_run("a")
+    launch(run)
+
+    observe(run, replace(pod("a-1", DONE), job_uid="uid-other"))
+
+    assert run.ledgers[Stage.MAP][0].state is ItemState.RUNNING
+    assert run.take_stale() == 1
+
+
+def test_a_pod_that_no_job_owns_is_not_believed() -> None:
+    run = verified_run("a")
+
+    observe(run, replace(pod("a-1", DONE), job="", job_uid=""))
+
+    assert run.ledgers[Stage.MAP][0] == Item()
+
+
+def test_the_answer_to_a_creation_may_come_after_the_end_of_the_agent() -> None:
+    run = verified_run("a")
+    run.launch(1, NOW)
+    observe(run, pod("a-1", CRASHED))
+
+    run.started(Stage.MAP, 0, 1, "a-1", "uid-a-1")
+
+    assert run.ledgers[Stage.MAP][0].state is ItemState.RETRY_WAIT
+    assert run.active == 0
+
+
+# ------------------------------------------------------------------------------------------------------------ announced
+
+
+def test_the_first_failure_of_each_reason_is_announced_and_no_other() -> None:
+    run = verified_run("abcd")
+    launch(run)
+    oom = ContainerEnd(137, reason="OOMKilled")
+
+    first = observe(run, pod("b-1", CRASHED))
+    again = observe(run, pod("a-1", CRASHED))
+    other = observe(run, pod("c-1", oom))
+    evicted = observe(run, pod("d-1", phase="Failed", disruption="EvictionByEvictionAPI"))
+
+    (announced,) = first
+    assert isinstance(announced, Announce)
+    assert (announced.kind, announced.reason) == ("Warning", "FirstError")
+    assert announced.message.startswith("item 1 (Job b-1): boom ")
+    assert again == []
+    assert [effect.reason for effect in other if isinstance(effect, Announce)] == ["FirstOOMKilled"]
+    assert [(effect.kind, effect.reason) for effect in evicted if isinstance(effect, Announce)] == [
+        ("Normal", "FirstEvicted")
+    ]
+
+
+def test_a_success_is_no_news_for_people() -> None:
+    run = verified_run("ab")
+    launch(run)
+
+    assert observe(run, pod("a-1", DONE)) == []
+
+
+# ------------------------------------------------------------------------------------------------------------- failures
+
+
+def test_failures_are_counted_by_reason_when_they_are_durable() -> None:
+    run = verified_run("abc")
+    launch(run)
+    observe(run, pod("c-1", CRASHED))
+    observe(run, pod("a-1", ContainerEnd(1, message="bang")))
+    assert run.failures == {}
+
+    commit(run)
+
+    assert run.failures == {Reason.ERROR: FailureCount(2, 2, "boom")}
+
+
+def test_an_item_that_is_given_up_for_its_interruptions_is_counted_among_the_failures() -> None:
+    run = verified_run("ab", spec({"retry": {"maxInterruptions": 0}}))
+    launch(run)
+
+    observe(run, pod("a-1", gone=True))
+    commit(run)
+
+    assert run.ledgers[Stage.MAP][0].state is ItemState.DEAD_LETTERED
+    assert Reason.TOO_MANY_INTERRUPTIONS in run.failures
+
+
+# -------------------------------------------------------------------------------------------------------------- suspend
+
+
+def test_a_suspended_run_starts_nothing_and_lets_agents_end() -> None:
+    run = verified_run("abc", spec({"maxParallel": 2}))
+    launch(run)
+
+    run.respec(spec({"maxParallel": 2}, suspend=True))
+
+    assert run.decide(NOW) == []
+    assert run.wanted() == 0
+    observe(run, pod("a-1", DONE))
+    assert run.ledgers[Stage.MAP][0].state is ItemState.SUCCEEDED
+    assert launch(run) == []
+
+
+def test_a_run_that_is_resumed_goes_on() -> None:
+    run = verified_run("abc")
+    run.respec(spec(suspend=True))
+    assert launch(run) == []
+
+    run.respec(spec())
+
+    assert launch(run) == ["a-1", "b-1", "c-1"]
+
+
+def test_a_suspended_run_still_saves_what_ended() -> None:
+    run = verified_run("ab")
+    launch(run)
+    run.respec(spec(suspend=True))
+    observe(run, pod("a-1", DONE))
+
+    assert run.next_wake(NOW) == NOW + 5
+    assert run.commit_if_due(NOW + 5) == [Commit(CommitReason.TIME)]
+
+
+def test_suspending_may_interrupt_agents_once_each() -> None:
+    run = verified_run("ab")
+    launch(run)
+
+    run.respec(spec(suspend=True, suspendPolicy="Interrupt"))
+
+    assert run.decide(NOW) == [DeleteJob("a-1", "uid-a-1"), DeleteJob("b-1", "uid-b-1")]
+    assert run.decide(NOW) == []
+
+
+def test_an_agent_whose_job_is_still_being_created_is_interrupted_when_the_job_is_known() -> None:
+    run = verified_run("a")
+    run.launch(1, NOW)
+    run.respec(spec(suspend=True, suspendPolicy="Interrupt"))
+    assert run.decide(NOW) == []
+
+    run.started(Stage.MAP, 0, 1, "a-1", "uid-a-1")
+
+    assert run.decide(NOW) == [DeleteJob("a-1", "uid-a-1")]
+
+
+def test_an_agent_that_was_interrupted_by_suspending_burnt_no_attempt_and_says_why() -> None:
+    run = verified_run("a")
+    launch(run)
+    run.respec(spec(suspend=True, suspendPolicy="Interrupt"))
+    run.decide(NOW)
+
+    observe(run, pod("a-1", gone=True))
+
+    assert run.ledgers[Stage.MAP][0] == Item(ItemState.PENDING, interruptions=1, reason=Reason.SUSPENDED)
+
+
+def test_an_agent_that_was_done_before_it_could_be_interrupted_is_done() -> None:
+    run = verified_run("a")
+    launch(run)
+    run.respec(spec(suspend=True, suspendPolicy="Interrupt"))
+    run.decide(NOW)
+
+    observe(run, pod("a-1", DONE))
+
+    assert run.ledgers[Stage.MAP][0] == Item(ItemState.SUCCEEDED, attempts=1)
+
+
+def test_a_run_that_is_resumed_after_an_interruption_runs_its_items_again() -> None:
+    run = verified_run("a")
+    launch(run)
+    run.respec(spec(suspend=True, suspendPolicy="Interrupt"))
+    run.decide(NOW)
+    observe(run, pod("a-1", gone=True))
+    commit(run)
+    assert launch(run) == []
+
+    run.respec(spec())
+
+    assert launch(run) == ["a-2"]
+
+
+# ----------------------------------------------------------------------------------------------------------------- time
+
+
+def test_a_run_wakes_for_the_earliest_of_what_it_waits_for() -> None:
+    run = verified_run("abc")
+    launch(run)
+    observe(run, pod("a-1", CRASHED))
+    commit(run)
+    assert run.next_wake(NOW) == NOW + 10, "the retry of a"
+
+    run.observe_job(job("b-1"), deleted=True, now=NOW + 2)
+    assert run.next_wake(NOW) == NOW + 7, "the silence of b's pod"
+
+    observe(run, pod("c-1", DONE), seconds=1)
+    assert run.next_wake(NOW) == NOW + 6, "the next commit"
+
+
+def test_a_moment_that_has_passed_is_now() -> None:
+    run = verified_run("ab")
+    launch(run)
+    observe(run, pod("a-1", CRASHED))
+    commit(run)
+
+    assert run.next_wake(NOW + 99) == NOW + 99
+
+
+def test_a_suspended_run_does_not_wake_for_retries() -> None:
+    run = verified_run("ab")
+    launch(run)
+    observe(run, pod("a-1", CRASHED))
+    commit(run)
+
+    run.respec(spec(suspend=True))
+
+    assert run.next_wake(NOW) is None

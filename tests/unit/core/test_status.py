@@ -1,0 +1,397 @@
+"""What the world is told of a run: only what is durable, and never much."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, Final
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mapreduce_operator.api import (
+    ItemCounts,
+    ItemState,
+    MapReduceJobSpec,
+    MapReduceJobStatus,
+    Phase,
+    Reason,
+    ReduceStatus,
+    StatePositions,
+)
+from mapreduce_operator.core.conditions import Situation
+from mapreduce_operator.core.items import Item, Started
+from mapreduce_operator.core.journal import SCHEMA_VERSION, CommitReason, Head, PlanInfo, Record
+from mapreduce_operator.core.names import RunRef, Stage, item_key
+from mapreduce_operator.core.outcomes import Outcome, Verdict
+from mapreduce_operator.core.phases import Turn
+from mapreduce_operator.core.run import RunState
+from mapreduce_operator.core.status import TOP_FAILURES, Report, status_of, status_without_plan
+from mapreduce_operator.core.workloads import Carried, ContainerEnd, Dispatch, JobSeen, PodSeen
+
+NOW: Final = 1_800_000_000.0
+RUN: Final = RunRef("default", "demo", "run-1")
+REDUCE_KEY: Final = item_key("run-1", Stage.REDUCE, "reduce")
+PLANNED: Final = Turn(Phase.MAP, "Planned", "the items are planned")
+TEMPLATE: Final[dict[str, Any]] = {"spec": {"containers": [{"name": "agent", "image": "agent:1"}]}}
+MAP_ONLY: Final = MapReduceJobSpec.model_validate({"input": {"items": []}, "map": {"template": TEMPLATE}})
+WITH_REDUCE: Final = MapReduceJobSpec.model_validate(
+    {"input": {"items": []}, "map": {"template": TEMPLATE}, "reduce": {"template": TEMPLATE}}
+)
+RUNNING: Final = Situation(Phase.MAP, "Planned", "the items are planned")
+REPORT: Final = Report(
+    ref=RUN, generation=4, situation=RUNNING, storage_url="file:///var/lib/x/", start_time=NOW - 100, before=()
+)
+
+DONE: Final = ContainerEnd(0, message='{"ok": true}')
+CRASHED: Final = ContainerEnd(1, message="boom")
+
+
+def head(items: int, phase: Phase = Phase.MAP) -> Head:
+    return Head(
+        schema_version=SCHEMA_VERSION,
+        run_uid="run-1",
+        phase=phase,
+        phase_reason="Planned",
+        phase_message="the items are planned",
+        plan=PlanInfo(items=items, duplicates=0, sha256="ab" * 32, shards=[]),
+        sequence=3,
+        committed_at=NOW - 1,
+        reason=CommitReason.ITEMS,
+    )
+
+
+def run_with(*items: Item, spec: MapReduceJobSpec = MAP_ONLY) -> RunState:
+    """A run whose items are durable in these states; those that run have a Job."""
+    run = RunState(RUN, spec, [f"key-{position}" for position in range(len(items))], PLANNED)
+    for position, item in enumerate(items):
+        run.ledgers[Stage.MAP].restore(position, item)
+    return run
+
+
+def end(run: RunState, position: int, agent: ContainerEnd | None, stage: Stage = Stage.MAP) -> None:
+    """The pod of a running item is seen to end, or to be gone."""
+    ledger = run.ledgers[stage]
+    dispatch = Dispatch(ledger.key(position), ledger[position].dispatch)
+    carried = Carried("run-1", stage, (dispatch,), "5f1c")
+    uid = f"uid-{stage}-{position}"
+    run.observe_job(JobSeen("default", uid, uid, "run-1", carried), deleted=False, now=NOW)
+    phase = "Running" if agent is None else "Failed"
+    pod = PodSeen("default", "pod", "pod", uid, uid, carried, phase=phase, gone=agent is None, agent=agent)
+    run.observe_pod(pod, run.rule(stage), NOW)
+
+
+def status(run: RunState, report: Report = REPORT, id_of: Callable[[int], str] = str) -> MapReduceJobStatus:
+    return status_of(run, head(len(run.ledgers[Stage.MAP]), report.situation.phase), id_of, report, NOW)
+
+
+def counts(run: RunState) -> ItemCounts:
+    found = status(run).items
+    assert found is not None
+    return found
+
+
+def positions(run: RunState) -> StatePositions:
+    found = status(run).positions
+    assert found is not None
+    assert found.map is not None
+    return found.map
+
+
+# ---------------------------------------------------------------------------------------------------------------- whole
+
+
+def test_the_status_of_a_running_job() -> None:
+    run = run_with(
+        Item(ItemState.SUCCEEDED, attempts=1),
+        Item(ItemState.RUNNING, attempts=1, job_uid="uid-1"),
+        Item(ItemState.RETRY_WAIT, attempts=2, interruptions=1, not_before=NOW + 10, reason=Reason.ERROR),
+        Item(),
+        Item(ItemState.DEAD_LETTERED, attempts=3, reason=Reason.ERROR),
+    )
+
+    written = status(run).to_kubernetes()
+
+    conditions = {condition["type"]: condition["status"] for condition in written.pop("conditions")}
+    assert conditions["Ready"] == "True"
+    assert conditions["Finished"] == "False"
+    assert written.pop("templateRevisions").keys() == {"map"}
+    assert written == {
+        "observedGeneration": 4,
+        "phase": "Map",
+        "reason": "Planned",
+        "progress": "2/5",
+        "active": 1,
+        "selector": "mapreduce.dev/run-uid=run-1",
+        "startTime": "2027-01-15T07:58:20Z",
+        "plan": {"items": 5, "sha256": "ab" * 32, "prefix": "default/demo/run-1/"},
+        "items": {"total": 5, "pending": 1, "running": 1, "retryWait": 1, "succeeded": 1, "deadLettered": 1},
+        "attempts": {"total": 7, "interruptions": 1},
+        "positions": {"map": {"pending": "3", "running": "1", "retryWait": "2", "succeeded": "0", "deadLettered": "4"}},
+        "failures": [],
+        "checkpoint": {"sequence": 3, "time": "2027-01-15T07:59:59Z", "reason": "Items"},
+        "storage": "file:///var/lib/x/default/demo/run-1/",
+    }
+
+
+def test_the_status_of_a_job_that_is_not_planned_yet() -> None:
+    planning = replace(REPORT, situation=Situation(Phase.PLANNING, "Planning", "the input is being planned"))
+
+    written = status_without_plan(planning, NOW).to_kubernetes()
+
+    assert {condition["type"] for condition in written.pop("conditions")} >= {"Ready", "Reconciling", "Finished"}
+    assert written == {
+        "observedGeneration": 4,
+        "phase": "Planning",
+        "reason": "Planning",
+        "selector": "mapreduce.dev/run-uid=run-1",
+        "startTime": "2027-01-15T07:58:20Z",
+        "failures": [],
+        "storage": "file:///var/lib/x/default/demo/run-1/",
+    }
+
+
+@pytest.mark.parametrize(
+    ("situation", "phase", "reason"),
+    [
+        (RUNNING, Phase.MAP, "Planned"),
+        (replace(RUNNING, suspended=True), Phase.PAUSED, "Suspended"),
+        (replace(RUNNING, obstacle=("TemplateRejected", "no")), Phase.MAP, "TemplateRejected"),
+        (replace(RUNNING, suspended=True, obstacle=("TemplateRejected", "no")), Phase.PAUSED, "Suspended"),
+        (Situation(Phase.SUCCEEDED, "AllItemsSucceeded", ""), Phase.SUCCEEDED, "AllItemsSucceeded"),
+        (Situation(Phase.SUCCEEDED, "AllItemsSucceeded", "", suspended=True), Phase.SUCCEEDED, "AllItemsSucceeded"),
+        (
+            Situation(Phase.FAILED, "NoItemSucceeded", "", obstacle=("TemplateRejected", "no")),
+            Phase.FAILED,
+            "NoItemSucceeded",
+        ),
+    ],
+)
+def test_phase_and_reason_are_those_that_a_person_asks_for(situation: Situation, phase: Phase, reason: str) -> None:
+    written = status(run_with(Item()), replace(REPORT, situation=situation))
+
+    assert (written.phase, written.reason) == (phase, reason)
+
+
+def test_a_finished_job_has_a_completion_time_and_others_have_none() -> None:
+    run = run_with(Item(ItemState.SUCCEEDED, attempts=1))
+    finished = replace(REPORT, situation=Situation(Phase.SUCCEEDED, "AllItemsSucceeded", ""))
+
+    assert status(run).completion_time is None
+    completion = status(run, finished).completion_time
+    assert completion is not None
+    assert completion.timestamp() == NOW - 1
+
+
+def test_conditions_keep_the_time_of_their_last_transition() -> None:
+    run = run_with(Item())
+    before = status(run).conditions
+
+    later = replace(REPORT, before=before, situation=replace(RUNNING, reason="MapFinished"))
+
+    assert {one.type: one.last_transition_time for one in status_of(run, head(1), str, later, NOW + 99).conditions} == {
+        one.type: one.last_transition_time for one in before
+    }
+
+
+# -------------------------------------------------------------------------------------------------- what is not durable
+
+
+@pytest.mark.parametrize("agent", [DONE, CRASHED, None], ids=["succeeded", "failed", "interrupted"])
+def test_an_outcome_that_is_not_durable_is_not_claimed(agent: ContainerEnd | None) -> None:
+    run = run_with(Item(ItemState.SUCCEEDED, attempts=1), Item())
+    run.ledgers[Stage.MAP].apply(1, Started(1, "uid-map-1"), MAP_ONLY.map.retry, NOW)
+    before = status(run)
+
+    end(run, 1, agent)
+    claimed = status(run)
+
+    assert claimed.items == before.items
+    assert claimed.positions == before.positions
+    assert claimed.attempts == before.attempts
+    assert claimed.progress == "1/2"
+    assert claimed.failures == ()
+
+
+@pytest.mark.parametrize(
+    ("agent", "expected", "attempts"),
+    [
+        (DONE, ItemCounts(total=1, succeeded=1), (1, 0)),
+        (CRASHED, ItemCounts(total=1, retry_wait=1), (1, 0)),
+        (None, ItemCounts(total=1, pending=1), (0, 1)),
+    ],
+    ids=["succeeded", "failed", "interrupted"],
+)
+def test_an_outcome_that_is_durable_is_told(
+    agent: ContainerEnd | None, expected: ItemCounts, attempts: tuple[int, int]
+) -> None:
+    run = run_with(Item())
+    end(run, 0, agent)
+
+    run.committed(run.begin_commit(CommitReason.ITEMS), NOW)
+
+    assert counts(run) == expected
+    told = status(run).attempts
+    assert told is not None
+    assert (told.total, told.interruptions) == attempts
+
+
+def test_what_a_commit_in_flight_holds_is_not_durable_either() -> None:
+    run = run_with(Item())
+    end(run, 0, DONE)
+
+    run.begin_commit(CommitReason.ITEMS)
+
+    assert counts(run) == ItemCounts(total=1, running=1)
+    assert positions(run) == StatePositions(running="0")
+
+
+@given(st.lists(st.sampled_from([DONE, CRASHED, None]), min_size=1, max_size=6), st.data())
+def test_counts_always_sum_to_the_total_and_never_exceed_what_is_durable(
+    ends: list[ContainerEnd | None], data: st.DataObject
+) -> None:
+    run = run_with(*[Item()] * len(ends))
+    durable = data.draw(st.integers(0, len(ends)))
+    for position, agent in enumerate(ends[:durable]):
+        end(run, position, agent)
+    run.committed(run.begin_commit(CommitReason.ITEMS), NOW)
+    for position, agent in enumerate(ends[durable:], start=durable):
+        end(run, position, agent)
+
+    found, told = counts(run), status(run).attempts
+
+    assert found.pending + found.running + found.retry_wait + found.succeeded + found.dead_lettered == len(ends)
+    assert found.running == len(ends) - durable
+    assert found.succeeded == ends[:durable].count(DONE)
+    assert told is not None
+    assert told.total == durable - ends[:durable].count(None)
+    assert told.interruptions == ends[:durable].count(None)
+
+
+# ------------------------------------------------------------------------------------------------------------- failures
+
+
+def failure(position: int, reason: Reason, message: str) -> Record:
+    outcome = Outcome(Stage.MAP, Dispatch(f"key-{position}", 1), "u", Verdict.FAILED, reason, message)
+    return Record(outcome, Item(ItemState.DEAD_LETTERED, attempts=1, reason=reason))
+
+
+def test_the_most_frequent_failures_come_first_each_with_an_item_as_a_sample() -> None:
+    run = run_with(*[Item()] * 3)
+    run.replay(
+        [failure(1, Reason.OOM_KILLED, "big"), failure(0, Reason.ERROR, "boom"), failure(2, Reason.ERROR, "bang")]
+    )
+
+    told = status(run, id_of=["GPL-3", "MIT", "Apache-2.0"].__getitem__).to_kubernetes()["failures"]
+
+    assert told == [
+        {"reason": "Error", "count": 2, "sampleItemId": "GPL-3", "message": "boom"},
+        {"reason": "OOMKilled", "count": 1, "sampleItemId": "MIT", "message": "big"},
+    ]
+
+
+def test_there_is_room_for_every_reason_there_is() -> None:
+    run = run_with(*[Item()] * len(Reason))
+    run.replay([failure(position, reason, "x" * 1024) for position, reason in enumerate(Reason)])
+
+    assert len(status(run).failures) == min(len(Reason), TOP_FAILURES)
+
+
+# --------------------------------------------------------------------------------------------------------------- reduce
+
+
+def test_a_job_without_reduce_says_nothing_of_it() -> None:
+    assert status(run_with(Item())).reduce is None
+
+
+def test_a_reduce_that_has_not_run_is_pending() -> None:
+    assert status(run_with(Item(), spec=WITH_REDUCE)).reduce == ReduceStatus(state=ItemState.PENDING)
+
+
+@pytest.mark.parametrize("agent", [DONE, CRASHED, None], ids=["succeeded", "failed", "interrupted"])
+def test_an_outcome_of_reduce_that_is_not_durable_is_not_claimed(agent: ContainerEnd | None) -> None:
+    run = run_with(Item(ItemState.SUCCEEDED, attempts=1), spec=WITH_REDUCE)
+
+    end(run, 0, agent, Stage.REDUCE)
+
+    assert status(run).reduce == ReduceStatus(state=ItemState.RUNNING, attempts=0)
+    assert status(run).result is None
+
+
+@pytest.mark.parametrize(
+    ("agent", "expected", "result"),
+    [
+        (DONE, ReduceStatus(state=ItemState.SUCCEEDED, attempts=1), {"ok": True}),
+        (CRASHED, ReduceStatus(state=ItemState.RETRY_WAIT, attempts=1, message="boom"), None),
+        (
+            None,
+            ReduceStatus(
+                state=ItemState.PENDING, attempts=0, message="the pod was deleted while the agent was running"
+            ),
+            None,
+        ),
+    ],
+    ids=["succeeded", "failed", "interrupted"],
+)
+def test_an_outcome_of_reduce_that_is_durable_is_told(
+    agent: ContainerEnd | None, expected: ReduceStatus, result: Any
+) -> None:
+    run = run_with(Item(ItemState.SUCCEEDED, attempts=1), spec=WITH_REDUCE)
+    end(run, 0, agent, Stage.REDUCE)
+
+    run.committed(run.begin_commit(CommitReason.ITEMS), NOW)
+
+    assert status(run).reduce == expected
+    assert status(run).result == result
+
+
+@pytest.mark.parametrize("text", ["null", "0", '""', "[1, 2.50]", '{"a": null}'])
+def test_any_result_of_reduce_can_be_shown(text: str) -> None:
+    run = run_with(Item(ItemState.SUCCEEDED, attempts=1), spec=WITH_REDUCE)
+
+    end(run, 0, ContainerEnd(0, message=text), Stage.REDUCE)
+    run.committed(run.begin_commit(CommitReason.ITEMS), NOW)
+
+    assert status(run).result == json.loads(text)
+
+
+# ----------------------------------------------------------------------------------------------------------------- size
+
+
+def test_100_000_items_with_500_running_and_no_two_neighbours_alike_stay_below_64_kib() -> None:
+    states = [ItemState.PENDING, ItemState.SUCCEEDED, ItemState.RETRY_WAIT, ItemState.DEAD_LETTERED]
+    run = RunState(RUN, WITH_REDUCE, [f"key-{position}" for position in range(100_000)], PLANNED)
+    ledger = run.ledgers[Stage.MAP]
+    for position in range(100_000):
+        state = ItemState.RUNNING if position % 200 == 7 else states[position % len(states)]
+        ledger.restore(position, Item(state, attempts=3, interruptions=9, reason=Reason.ERROR))
+    for position, reason in enumerate(Reason):
+        run.count(failure(position, reason, "x" * 1024))
+    run.count(
+        Record(
+            Outcome(Stage.REDUCE, Dispatch(REDUCE_KEY, 1), "u", Verdict.SUCCEEDED, result=b'"' + b"x" * 4094 + b'"'),
+            Item(ItemState.SUCCEEDED, attempts=1),
+        )
+    )
+    wordy = replace(
+        RUNNING,
+        message="x" * 5000,
+        suspended=True,
+        still_running=500,
+        storage_problem="x" * 5000,
+        obstacle=("TemplateRejected", "x" * 5000),
+    )
+
+    told = status(run, replace(REPORT, situation=wordy), id_of=lambda _: "x" * 4096)
+
+    assert told.items == ItemCounts(
+        total=100_000, running=500, **{state.name.lower(): ledger.counts[state] for state in states}
+    )
+    assert len(json.dumps(told.to_kubernetes(), ensure_ascii=False).encode()) < 64 * 1024
+    assert MapReduceJobStatus.model_validate(told.to_kubernetes()) == told
+
+
+def test_a_plan_of_one_state_is_one_interval() -> None:
+    run = RunState(RUN, MAP_ONLY, [f"key-{position}" for position in range(100_000)], PLANNED)
+
+    assert positions(run) == StatePositions(pending="0-99999")
