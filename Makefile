@@ -29,7 +29,7 @@ lint: $(VENV)/.complete crds-check ## Style, layers, shell scripts
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
 	@$(BIN)/lint-imports
-	@$(BIN)/shellcheck -x $$(git ls-files 'dev/*.sh' .ci/run dev/offline/node/entrypoint)
+	@$(BIN)/shellcheck -x dev/*.sh dev/*/*.sh dev/offline/node/{entrypoint,prepare} dev/offline/runc-without-sys-resource .ci/run
 
 .PHONY: types
 types: $(VENV)/.complete ## Types, strictly

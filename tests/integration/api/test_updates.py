@@ -84,7 +84,7 @@ def test_everything_else_stays_open_to_correction(jobs: Jobs) -> None:
         {"reduce": {"template": TEMPLATE}},
         {"reduce": {"template": corrected, "runWhen": "Always"}},
         {"reduce": None},
-        {"checkpoint": {"everyItems": 100}},
+        {"checkpoint": {"everyItems": 7}},
         {"retention": {"onDelete": "Keep"}},
         {"successPolicy": {"minSuccessRatio": 0.9}},
         {"suspend": True, "suspendPolicy": "Interrupt"},
