@@ -61,7 +61,8 @@ def progress(status: dict[str, Any]) -> str:
     total = items.get("total", 0)
     done = items.get("succeeded", 0) + items.get("deadLettered", 0)
     bar = "#" * (WIDTH * done // total if total else 0)
-    running = f"{items.get('running', 0)} running" if status.get("phase") != "Reduce" else "reducing"
+    # Not items.running, which also holds those that ended since the last checkpoint.
+    running = f"{status.get('active', 0)} running" if status.get("phase") != "Reduce" else "reducing"
     return f"    {status.get('phase', 'Pending'):<10} [{bar:<{WIDTH}}] {done}/{total} items, {running}"
 
 

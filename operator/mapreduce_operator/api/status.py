@@ -84,7 +84,7 @@ class ItemCounts(Model):
     """Items that wait for their turn."""
 
     running: Count = 0
-    """Items with an agent at work."""
+    """Items with an agent at work, or whose outcome is not yet safe in storage."""
 
     retry_wait: Count = 0
     """Items that failed and wait to be tried again."""
@@ -113,7 +113,7 @@ class StatePositions(Model):
     """Items that wait for their turn."""
 
     running: Positions = ""
-    """Items with an agent at work."""
+    """Items with an agent at work, or whose outcome is not yet safe in storage."""
 
     retry_wait: Positions = ""
     """Items that failed and wait to be tried again."""
