@@ -1,0 +1,148 @@
+"""The documents say what is there: manifests, tasks, files and reasons."""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+import yaml
+
+from mapreduce_operator.api import MapReduceJob, Phase, Reason
+from mapreduce_operator.core.journal import CommitReason
+from mapreduce_operator.core.outcomes import Verdict
+
+PROJECT: Final = Path(__file__).resolve().parents[3]
+PACKAGE: Final = PROJECT / "operator" / "mapreduce_operator"
+DOCUMENTS: Final = [PROJECT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")] + sorted(
+    (PROJECT / "docs").glob("*.md")
+)
+TROUBLESHOOTING: Final = PROJECT / "docs" / "troubleshooting.md"
+
+SOURCES_OF_REASONS: Final = (
+    "core/phases.py",
+    "core/conditions.py",
+    "core/run.py",
+    "core/status.py",
+    "core/plan.py",
+    "engine/dispatcher.py",
+    "engine/journal.py",
+    "engine/run.py",
+    "engine/planner.py",
+)
+"""Modules in which a reason is spelt as a text. All other reasons are members of an enumeration."""
+
+NO_REASONS: Final = {
+    # condition types
+    *("Accepted", "CheckpointHealthy", "Complete", "Finished", "Progressing", "Ready", "Reconciling", "Stalled"),
+    # types of events, and how the reasons of some begin
+    *("Normal", "Warning", "First"),
+    # an event that no run comes to post: a plan becomes durable together with the phase Map
+    "MapStarted",
+}
+"""Single capitalised words in these modules that are no reason, or that nobody can meet."""
+
+
+def named(document: Path) -> str:
+    return str(document.relative_to(PROJECT))
+
+
+def blocks(document: Path, language: str) -> Iterator[str]:
+    yield from re.findall(rf"^```{language}\n(.*?)^```", document.read_text(), re.MULTILINE | re.DOTALL)
+
+
+def manifests() -> Iterator[Any]:
+    """Every MapReduceJob in the documents, with a name that tells where it stands."""
+    for document in DOCUMENTS:
+        for block in blocks(document, "yaml"):
+            for body in yaml.safe_load_all(block):
+                if isinstance(body, dict) and body.get("kind") == "MapReduceJob":
+                    yield pytest.param(body, id=f"{named(document)}:{body['metadata']['name']}")
+
+
+def spelt_out() -> set[str]:
+    """Single capitalised words among the texts of the modules that spell reasons, but for docstrings."""
+    words = set()
+    for source in SOURCES_OF_REASONS:
+        for node in ast.walk(ast.parse((PACKAGE / source).read_text())):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                words.add(node.value)
+    return {word for word in words if re.fullmatch(r"[A-Z][a-z]+([A-Z][a-z]+)*", word)}
+
+
+def reasons_of_the_code() -> set[str]:
+    # An item's own end is never an outcome's reason, so that no event is about it.
+    first = {f"First{reason}" for reason in Reason if reason is not Reason.TOO_MANY_INTERRUPTIONS}
+    ends = {Phase.SUCCEEDED, Phase.PARTIALLY_SUCCEEDED, Phase.FAILED}
+    return {*map(str, (*Reason, *CommitReason, *ends)), *first, *(spelt_out() - NO_REASONS)}
+
+
+def reasons_of_the_tables() -> set[str]:
+    """First cells of the tables whose heading is "reason"."""
+    found: set[str] = set()
+    inside = False
+    for line in TROUBLESHOOTING.read_text().splitlines():
+        if not line.startswith("|"):
+            inside = False
+        elif line.startswith("| reason |"):
+            inside = True
+        elif inside and (match := re.match(r"\| `(\w+)` \|", line)):
+            found.add(match[1])
+    return found
+
+
+@pytest.mark.parametrize("body", list(manifests()))
+def test_every_manifest_in_the_documents_is_one(body: dict[str, Any]) -> None:
+    job = MapReduceJob.model_validate(body)
+    written = job.model_dump(mode="json", by_alias=True, exclude_unset=True)
+    # Unknown fields are dropped on reading: what is left must be all there was.
+    assert written["spec"] == body["spec"]
+
+
+def test_the_documents_have_manifests() -> None:
+    assert len(list(manifests())) >= 3
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=named)
+def test_every_task_exists(document: Path) -> None:
+    tasks = set(re.findall(r"^([a-z0-9-]+):", (PROJECT / "Makefile").read_text(), re.MULTILINE))
+    code = re.findall(r"`([^`\n]+)`", document.read_text()) + list(blocks(document, "sh"))
+    called = {task for text in code for task in re.findall(r"(?:^|\s)make ([a-z0-9-]+)", text)}
+    assert called <= tasks
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=named)
+def test_every_link_leads_to_a_file(document: Path) -> None:
+    targets = [target.split("#")[0] for target in re.findall(r"\]\(([^)\s]+)\)", document.read_text())]
+    files = [target for target in targets if target and "://" not in target]
+    assert [file for file in files if not (document.parent / file).exists()] == []
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=named)
+def test_every_file_that_is_named_exists(document: Path) -> None:
+    """Names in code with a slash and a suffix that the project uses, relative to its root or to the package."""
+    text = document.read_text()
+    code = " ".join([*re.findall(r"`([^`\n]+)`", text), *blocks(document, "sh"), *blocks(document, "console")])
+    files = re.findall(r"(?<![\w/.:{}-])[\w.-]+(?:/[\w.-]+)+\.(?:py|sh|ya?ml|md|toml)(?![\w/])", code)
+    # templates/: of the chart, as its own documents write it
+    roots = (PROJECT, PACKAGE, PROJECT / "charts" / "mapreduce-operator")
+    assert [file for file in files if not any((root / file).exists() for root in roots)] == []
+
+
+def test_every_reason_that_the_code_can_give_is_explained() -> None:
+    assert reasons_of_the_code() - reasons_of_the_tables() == set()
+
+
+def test_every_reason_that_is_explained_is_in_the_code() -> None:
+    assert reasons_of_the_tables() - reasons_of_the_code() == set()
+
+
+def test_the_words_for_verdicts_are_those_of_the_architecture() -> None:
+    text = (PROJECT / "docs" / "architecture.md").read_text()
+    assert [verdict for verdict in Verdict if verdict not in text] == []
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=named)
+def test_no_placeholder_is_left(document: Path) -> None:
+    assert re.findall(r"TIMING_\w+", document.read_text()) == []
