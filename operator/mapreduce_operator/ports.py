@@ -4,7 +4,7 @@ Every method of a port either does what it says or raises one of the errors defi
 HTTP status, no client library's exception.
 """
 
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final, Literal, Protocol
@@ -150,7 +150,7 @@ class Cluster(Protocol):
     async def list_workloads(self, kind: WorkloadKind) -> Listing:
         """All Jobs or pods that this operator manages, read page by page."""
 
-    def watch_workloads(self, kind: WorkloadKind, resource_version: str) -> AsyncIterator[Change | Bookmark]:
+    def watch_workloads(self, kind: WorkloadKind, resource_version: str) -> AsyncGenerator[Change | Bookmark, None]:
         """Changes since a version, until the server ends the stream; raises ClusterError(EXPIRED) on a 410."""
 
     async def read_config_map(self, namespace: str, name: str) -> Mapping[str, str] | None:

@@ -7,7 +7,7 @@ allowed), so that every simulation checks it.
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -155,7 +155,9 @@ class SimulatedCluster:
             workloads = [job.pod for job in self.jobs.values() if job.pod is not None]
         return Listing(workloads, str(next(self._versions)))
 
-    async def watch_workloads(self, kind: WorkloadKind, resource_version: str) -> AsyncIterator[Change | Bookmark]:
+    async def watch_workloads(
+        self, kind: WorkloadKind, resource_version: str
+    ) -> AsyncGenerator[Change | Bookmark, None]:
         version = int(resource_version)
         log, position = self._log[kind], 0
         while True:

@@ -2,6 +2,7 @@
 
 import asyncio
 
+import msgspec
 import pytest
 
 from mapreduce_operator.adapters.storage.memory import MemoryStore
@@ -9,7 +10,7 @@ from mapreduce_operator.ports import ClusterError, ClusterErrorReason
 from tests.simulation.agents import steady
 from tests.simulation.jobs import map_reduce_job, reduce_work
 from tests.simulation.operator_in_memory import operating
-from tests.simulation.simulated_cluster import Ends, Seen, SimulatedCluster
+from tests.simulation.simulated_cluster import SimulatedCluster
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.looptime]
 
@@ -88,6 +89,7 @@ async def test_bad_input_is_reported_with_its_position_and_correcting_it_is_enou
         operator.edit(lambda spec: spec["input"].update(onDuplicate="KeepFirst"))
         status = await operator.until_finished()
     assert status["items"]["total"] == 2
+    assert status["plan"]["duplicates"] == 1
     assert operator.condition("Stalled")["status"] == "Absent"
 
 
@@ -128,22 +130,24 @@ async def test_a_template_that_the_api_server_refuses_creates_no_job_until_it_is
 
 
 async def test_a_corrected_template_serves_the_dispatches_from_then_on() -> None:
-    revisions: list[str] = []
-
-    def agent(seen: Seen) -> Ends:
-        del seen
-        revisions.append(cluster.status["templateRevisions"]["map"])
-        return Ends(5.0)
-
-    cluster = SimulatedCluster(agent)
-    async with operating(cluster, map_reduce_job(list(range(8)), map_={"maxParallel": 2})) as operator:
+    cluster = SimulatedCluster(steady(5.0))
+    store = MemoryStore()
+    async with operating(cluster, map_reduce_job(list(range(8)), map_={"maxParallel": 2}), store) as operator:
         await operator.until(lambda: len(cluster.names_used) == 2)
         before = cluster.status["templateRevisions"]["map"]
         operator.edit(lambda spec: spec["map"]["template"]["spec"]["containers"][0].update(image="agent:2"))
         await operator.until_finished()
     images = {job["spec"]["template"]["spec"]["containers"][0]["image"] for job in cluster.manifests}
     assert images == {"agent:1", "agent:2"}
-    assert cluster.status["templateRevisions"]["map"] != before
+    after = cluster.status["templateRevisions"]["map"]
+    lines = [
+        msgspec.json.decode(line)
+        for key, stored in store.objects.items()
+        if "/segment-" in key
+        for line in stored.splitlines()
+    ]
+    assert {line["revision"] for line in lines if "verdict" in line} == {before, after}
+    assert before != after
 
 
 async def test_an_invalid_rule_stops_dispatching_until_it_is_corrected() -> None:

@@ -67,6 +67,9 @@ class PlanStatus(Model):
     items: Count
     """How many items there are."""
 
+    duplicates: Count = 0
+    """How many items were left out because their id came before; only with input.onDuplicate KeepFirst."""
+
     sha256: str = Field(max_length=64, pattern="^[0-9a-f]{64}$")
     """Hash of the plan's content."""
 

@@ -78,7 +78,12 @@ def status_of(run: RunState, head: Head, id_of: Callable[[int], str], report: Re
             "progress": f"{done}/{len(ledger)}",
             "active": run.active,
             "completion_time": head.committed_at if finished else None,
-            "plan": PlanStatus(items=head.plan.items, sha256=head.plan.sha256, prefix=StorageKeys(run.ref).prefix),
+            "plan": PlanStatus(
+                items=head.plan.items,
+                duplicates=head.plan.duplicates,
+                sha256=head.plan.sha256,
+                prefix=StorageKeys(run.ref).prefix,
+            ),
             "items": ItemCounts(total=len(ledger), **{state.name.lower(): counts[state] for state in ItemState}),
             "attempts": AttemptCounts(
                 total=ledger.attempts - attempts, interruptions=ledger.interruptions - interruptions

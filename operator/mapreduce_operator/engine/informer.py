@@ -8,6 +8,7 @@ while nobody watched.
 import asyncio
 import logging
 from collections.abc import Callable
+from contextlib import aclosing
 from typing import Final
 
 from mapreduce_operator.core.workloads import PodSeen, Workload
@@ -60,11 +61,12 @@ class Informer:
                 if version is None:
                     version = await self._list(kind)
                     failures = 0
-                async for change in self._cluster.watch_workloads(kind, version):
-                    version = change.resource_version
-                    failures = 0
-                    if not isinstance(change, Bookmark):
-                        self._take(kind, change.workload, change.deleted)
+                async with aclosing(self._cluster.watch_workloads(kind, version)) as changes:
+                    async for change in changes:
+                        version = change.resource_version
+                        failures = 0
+                        if not isinstance(change, Bookmark):
+                            self._take(kind, change.workload, change.deleted)
                 # The server ends a stream every few minutes; one that ends them at once shall not be hammered.
                 await asyncio.sleep(_PAUSES[0])
             except ClusterError as error:
