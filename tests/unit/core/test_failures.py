@@ -176,7 +176,10 @@ def test_a_result_that_breaks_the_rule_is_a_failure_that_says_so() -> None:
 
 
 def test_a_missing_result_is_told_with_the_file_that_it_belongs_into() -> None:
-    assert RESULT_FILE in outcome_of_pod(replace(POD, agent=SILENT), OWED, NOW).message
+    outcome = outcome_of_pod(replace(POD, agent=SILENT), OWED, NOW)
+
+    assert RESULT_FILE in outcome.message
+    assert outcome.exit_code == 0
 
 
 @pytest.mark.parametrize(
@@ -197,7 +200,9 @@ def test_the_message_is_that_of_whoever_ended_it(pod: PodSeen, message: str) -> 
 
 
 def test_an_end_whose_time_nobody_wrote_down_is_now() -> None:
-    assert outcome_of_pod(replace(POD, phase="Running", gone=True), OWED, NOW).ended_at == NOW
+    gone = outcome_of_pod(replace(POD, phase="Running", gone=True), OWED, NOW)
+
+    assert (gone.started_at, gone.ended_at) == (0.0, NOW)
     assert outcome_of_pod(replace(POD, agent=ContainerEnd(1)), OWED, NOW).ended_at == NOW
 
 

@@ -203,6 +203,26 @@ def test_intervals_name_exactly_the_positions_of_a_state(states: list[ItemState]
         assert list(ledger.in_state(state)) == sorted(expected)
 
 
+@pytest.mark.parametrize(
+    ("limit", "text"),
+    [
+        (100, "0,2,4,6,8,10"),
+        (14, "0,2,4,6,8,10"),
+        (11, "0,2,4,6,8,…"),
+        (10, "0,2,4,6,…"),
+        (9, "0,2,4,6,…"),
+        (8, "0,2,4,…"),
+        (1, "…"),
+    ],
+)
+def test_positions_that_do_not_fit_are_left_out_from_the_end(limit: int, text: str) -> None:
+    ledger = Ledger([f"key-{position}" for position in range(11)])
+    for position in range(0, 11, 2):
+        ledger.restore(position, Item(ItemState.SUCCEEDED, attempts=1))
+
+    assert ledger.intervals(ItemState.SUCCEEDED, {}, limit) == text
+
+
 @given(st.lists(st.booleans(), max_size=300), st.integers(1, 120))
 def test_what_does_not_fit_is_cut_at_a_comma_and_says_so(succeeded: list[bool], limit: int) -> None:
     ledger = Ledger([f"key-{position}" for position in range(len(succeeded))])
