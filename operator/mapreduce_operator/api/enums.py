@@ -6,7 +6,6 @@ from enum import StrEnum
 class Phase(StrEnum):
     """Where a job is, in one word; derived from its conditions and counts, for people and printer columns."""
 
-    PENDING = "Pending"
     PLANNING = "Planning"
     MAP = "Map"
     REDUCE = "Reduce"
@@ -37,6 +36,7 @@ class Reason(StrEnum):
     EVICTED = "Evicted"
     NODE_LOST = "NodeLost"
     DELETED = "Deleted"
+    NOT_STARTED = "NotStarted"
     SUSPENDED = "Suspended"
     TOO_MANY_INTERRUPTIONS = "TooManyInterruptions"
 

@@ -44,7 +44,7 @@ class Input(Model):
     )
 
     items: tuple[JsonValue, ...] | None = Field(default=None, max_length=50_000)
-    """The items themselves, any JSON values. Each is handed to its agent unchanged, as /mapreduce/item.json. An object
+    """The items themselves, any JSON values. Each is handed to its agent as JSON, as /mapreduce/item.json. An object
     in Kubernetes holds about 1.5 MB altogether; apply large lists with `kubectl apply --server-side`, since without it
     256 KiB are the limit.
     """

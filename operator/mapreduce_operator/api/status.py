@@ -138,7 +138,7 @@ class FailureSummary(Model):
     """One kind of failure, and how often it was seen."""
 
     reason: Text128
-    """Why the attempts failed: the operator's word for it, or the agent's own."""
+    """Why the attempts failed, in one word."""
 
     count: Count
     """How many attempts failed so."""

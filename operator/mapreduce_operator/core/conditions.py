@@ -51,7 +51,7 @@ def conditions_of(situation: Situation) -> dict[str, tuple[bool, str, str]]:
         found["Stalled"] = (True, why, what)
         found["Progressing"] = (False, why, what)
     else:
-        accepted = phase not in {Phase.PENDING, Phase.PLANNING}
+        accepted = phase is not Phase.PLANNING
         found["Accepted"] = (
             accepted,
             "Planned" if accepted else reason,

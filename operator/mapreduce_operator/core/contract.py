@@ -64,6 +64,9 @@ def read_result(text: str, rule: ResultRule) -> tuple[bytes | None, Problem | No
         cut = len(text.encode()) >= RESULT_BYTES
         why = f"it was cut at the limit of {RESULT_BYTES:,} bytes" if cut else str(error)
         return None, Problem(Reason.RESULT_INVALID, f"{RESULT_FILE} is no valid JSON text: {why}")
+    if isinstance(value, int | float) and not isinstance(value, bool) and len(data) >= RESULT_BYTES:
+        # The only JSON text that is still one when its end is missing.
+        return None, Problem(Reason.RESULT_INVALID, f"{RESULT_FILE} was cut at the limit of {RESULT_BYTES:,} bytes")
     if rule.expression is not None:
         try:
             kept = rule.expression.evaluate({"result": value, "item": msgspec.json.decode(rule.item)})

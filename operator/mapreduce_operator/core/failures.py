@@ -51,6 +51,10 @@ MEANINGS: Final[dict[Reason, Meaning]] = {
     Reason.DELETED: Meaning(
         Verdict.INTERRUPTED, "The Job or its pod was deleted; the item runs again and no attempt is counted."
     ),
+    Reason.NOT_STARTED: Meaning(
+        Verdict.INTERRUPTED,
+        "The agent's container did not start within timeoutSeconds; see whether its image, secrets and volumes exist.",
+    ),
     Reason.SUSPENDED: Meaning(
         Verdict.INTERRUPTED,
         "The job was suspended with suspendPolicy Interrupt; the item runs again after it is resumed.",
@@ -80,6 +84,10 @@ def outcome_of_pod(pod: PodSeen, rule: ResultRule, now: float) -> Outcome:
         if problem is not None and not disturbed:
             return base.outcome(Verdict.FAILED, problem.reason, problem.message, exit_code=0)
     if pod.reason == "DeadlineExceeded":
+        if end is None or not end.started_at:
+            return base.interrupted(
+                Reason.NOT_STARTED, f"the agent's container never ran: {pod.waiting or pod.message}"
+            )
         return base.failed(Reason.DEADLINE_EXCEEDED, pod.message)
     if evicted:
         return base.interrupted(Reason.EVICTED, f"{pod.disruption or pod.reason}: {pod.message}")
@@ -108,7 +116,7 @@ def outcome_of_job(job: JobSeen, dispatch: Dispatch, now: float) -> Outcome:
         job_uid=job.uid,
         verdict=Verdict.FAILED if deadline else Verdict.INTERRUPTED,
         reason=Reason.DEADLINE_EXCEEDED if deadline else Reason.DELETED,
-        message=_shorten(job.failed_message or "the Job was deleted before its pod ended"),
+        message=end_of(job.failed_message or "the Job was deleted before its pod ended", MESSAGE_CHARACTERS),
         revision=job.carried.revision,
         job=job.name,
         ended_at=now,
@@ -145,7 +153,7 @@ class _Base:
             job_uid=self.pod.job_uid,
             verdict=verdict,
             reason=reason,
-            message=_shorten(message),
+            message=end_of(message, MESSAGE_CHARACTERS),
             exit_code=exit_code,
             retryable=retryable,
             result=result,
@@ -158,7 +166,7 @@ class _Base:
         )
 
 
-def _shorten(message: str) -> str:
+def end_of(message: str, characters: int) -> str:
     """The end of a message: a stack trace says most in its last lines."""
     message = message.strip()
-    return message if len(message) <= MESSAGE_CHARACTERS else "…" + message[1 - MESSAGE_CHARACTERS :]
+    return message if len(message) <= characters else "…" + message[1 - characters :]

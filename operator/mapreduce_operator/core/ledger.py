@@ -33,6 +33,7 @@ class Ledger:
         # from those that do: the state alone does not, since an item is pending again before its outcome is durable.
         self._pending = list(range(len(keys)))
         self._queued = bytearray(b"\x01" * len(keys))
+        self._ready = len(keys)
         self._waiting: list[tuple[float, int]] = []
 
     def __len__(self) -> int:
@@ -56,6 +57,11 @@ class Ledger:
     @property
     def running(self) -> int:
         return self._counts[ItemState.RUNNING]
+
+    @property
+    def ready(self) -> int:
+        """Items that `dispatch_next` would give out."""
+        return self._ready
 
     @property
     def attempts(self) -> int:
@@ -91,15 +97,17 @@ class Ledger:
         dispatches that an operator started anew would not know of.
         """
         item = self._items[position]
-        self._queued[position] = True
         if item.state is ItemState.PENDING:
+            self._ready += not self._queued[position]
             heapq.heappush(self._pending, position)
         elif item.state is ItemState.RETRY_WAIT:
             heapq.heappush(self._waiting, (item.not_before, position))
+        self._queued[position] = True
 
     def _put(self, position: int, item: Item) -> None:
         before = self._items[position]
         self._items[position] = item
+        self._ready -= before.state is ItemState.PENDING and self._queued[position]
         self._queued[position] = False
         self._codes[position] = _CODES[item.state]
         self._counts[before.state] -= 1

@@ -7,7 +7,6 @@ from typing import Final
 from mapreduce_operator.api import EmptyPolicy, ItemState, MapReduceJobSpec, Phase, RunWhen
 
 NEXT: Final[Mapping[Phase, frozenset[Phase]]] = {
-    Phase.PENDING: frozenset({Phase.PLANNING}),
     Phase.PLANNING: frozenset({Phase.MAP}),
     Phase.MAP: frozenset({Phase.REDUCE, Phase.SUCCEEDED, Phase.PARTIALLY_SUCCEEDED, Phase.FAILED}),
     Phase.REDUCE: frozenset({Phase.SUCCEEDED, Phase.PARTIALLY_SUCCEEDED, Phase.FAILED}),

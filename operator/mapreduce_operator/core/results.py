@@ -12,8 +12,8 @@ import msgspec
 from mapreduce_operator.core import names
 from mapreduce_operator.core.contract import FAILURES_FILE, RESULTS_FILE
 from mapreduce_operator.core.jobs import Manifest, owner_reference
+from mapreduce_operator.core.journal import Record
 from mapreduce_operator.core.names import RunRef
-from mapreduce_operator.core.outcomes import Outcome
 from mapreduce_operator.core.plan import PlannedItem, canonical
 
 CONFIG_MAP_BYTES: Final = 1_000_000
@@ -63,14 +63,15 @@ class ReduceInput:
         }
 
 
-def reduce_input(last: Iterable[tuple[str, Outcome]]) -> ReduceInput:
-    """The input of reduce, from the id and the last outcome of each item, in plan order."""
+def reduce_input(last: Iterable[tuple[str, Record]]) -> ReduceInput:
+    """The input of reduce, from the id and the last record of each item, in plan order."""
     results, failures = [], []
-    for name, outcome in last:
+    for name, record in last:
+        outcome = record.outcome
         if outcome.result is not None:
             results.append(msgspec.json.encode({"id": name, "result": msgspec.Raw(outcome.result)}))
         else:
-            failure: dict[str, Any] = {"id": name, "reason": outcome.reason, "message": outcome.message}
+            failure: dict[str, Any] = {"id": name, "reason": record.item.reason, "message": outcome.message}
             if outcome.exit_code is not None:
                 failure["exitCode"] = outcome.exit_code
             failures.append(canonical(failure))

@@ -23,16 +23,18 @@ from mapreduce_operator.core.effects import (
     VerifyTemplate,
 )
 from mapreduce_operator.core.expressions import Expression, ExpressionError
-from mapreduce_operator.core.failures import MEANINGS, outcome_of_job, outcome_of_pod
+from mapreduce_operator.core.failures import MEANINGS, end_of, outcome_of_job, outcome_of_pod
 from mapreduce_operator.core.items import Ended, Refused, Started
 from mapreduce_operator.core.jobs import Revision, prepare
 from mapreduce_operator.core.journal import CommitReason, Record
 from mapreduce_operator.core.ledger import Ledger
 from mapreduce_operator.core.names import RunRef, Stage, item_key
 from mapreduce_operator.core.outcomes import Outcome, Verdict
-from mapreduce_operator.core.phases import FINAL_PHASES, Turn, after_map, after_reduce
+from mapreduce_operator.core.phases import FINAL_PHASES, NEXT, Turn, after_map, after_reduce
 from mapreduce_operator.core.workloads import Dispatch, JobSeen, PodSeen
 
+SAMPLE_CHARACTERS: Final = 256
+"""What the status shows of a failure's message."""
 POD_GRACE_SECONDS: Final = 5.0
 """Jobs and pods come by two streams: so long a Job that ended waits for its pod's own account."""
 REVERIFY_SECONDS: Final = 30.0
@@ -95,6 +97,7 @@ class RunState:
         self.reduce_ready = False
         self._stale_events = 0
         self._spec = spec
+        self._last_reduce = spec.reduce
         self._revisions = self._prepare_revisions()
         self._rules, self._invalid_rule = self._compile_rules()
         self._verified: dict[Stage, str] = {}
@@ -149,16 +152,17 @@ class RunState:
         return self._revisions.get(stage)
 
     def work(self, stage: Stage) -> Work | None:
-        return self._spec.map if stage is Stage.MAP else self._spec.reduce
+        """What a stage runs. A reduce that was taken out of the spec still serves the one that runs."""
+        return self._spec.map if stage is Stage.MAP else self._spec.reduce or self._last_reduce
 
     def wanted(self) -> int:
         """Jobs that the run would start now if the operator's own cap allowed it."""
         if not self._may_dispatch(self.phase):
             return 0
         if self.phase is Phase.REDUCE:
-            return self.ledgers[Stage.REDUCE].counts[ItemState.PENDING] if self.reduce_ready else 0
+            return self.ledgers[Stage.REDUCE].ready if self.reduce_ready and self._spec.reduce else 0
         ledger = self.ledgers[Stage.MAP]
-        return max(0, min(ledger.counts[ItemState.PENDING], self._spec.map.max_parallel - ledger.running))
+        return max(0, min(ledger.ready, self._spec.map.max_parallel - ledger.running))
 
     def next_wake(self, now: float) -> float | None:
         """When `decide` has something to do even if nothing happens, in seconds since the epoch."""
@@ -175,13 +179,15 @@ class RunState:
     def respec(self, spec: MapReduceJobSpec) -> None:
         """The user changed the spec: it serves all decisions from now on."""
         self._spec = spec
+        self._last_reduce = spec.reduce or self._last_reduce
         self._revisions = self._prepare_revisions()
         self._rules, self._invalid_rule = self._compile_rules()
         self._rejected = {}
 
     def template_verified(self, stage: Stage, revision: str, rejection: str | None, now: float) -> list[Effect]:
         """The API server tried a template; `rejection` is its word against it."""
-        self._verifying.pop(stage, None)
+        if self._verifying.get(stage) == revision:
+            del self._verifying[stage]
         current = self._revisions.get(stage)
         if current is None or current.hash != revision:
             return []
@@ -208,7 +214,7 @@ class RunState:
     def reduce_impossible(self, message: str) -> None:
         """The results cannot be handed to reduce; the run ends, and keeps them."""
         self._preparing_reduce = False
-        self.turn = Turn(Phase.FAILED, "ResultsTooLarge", message)
+        self._turn_to(Turn(Phase.FAILED, "ResultsTooLarge", message))
 
     def started(self, stage: Stage, position: int, dispatch: int, job_name: str, job_uid: str) -> None:
         """The Job of a dispatch exists."""
@@ -239,7 +245,7 @@ class RunState:
 
     def observe_pod(self, pod: PodSeen, rule: ResultRule, now: float) -> list[Effect]:
         """A pod changed; one that ended becomes an outcome."""
-        if pod.job_uid in self._settled:
+        if pod.job_uid in self._settled or not pod.job_uid:
             return []
         if not pod.ended:
             self._live_pods.add(pod.job_uid)
@@ -297,7 +303,9 @@ class RunState:
             known = self.failures.get(reason)
             position = self._position(outcome)
             self.failures[reason] = (
-                replace(known, count=known.count + 1) if known else FailureCount(1, position, outcome.message)
+                replace(known, count=known.count + 1)
+                if known
+                else FailureCount(1, position, end_of(outcome.message, SAMPLE_CHARACTERS))
             )
 
     # ------------------------------------------------------------------------------------------------ what to do
@@ -435,19 +443,24 @@ class RunState:
             Announce(
                 "Normal" if outcome.verdict is Verdict.INTERRUPTED else "Warning",
                 f"First{outcome.reason}",
-                f"{what} (Job {outcome.job}): {outcome.message[:300]} {MEANINGS[outcome.reason].hint} "
-                "Further ones are counted in status.failures.",
+                f"{what} (Job {outcome.job}): {end_of(outcome.message, 300)} - {MEANINGS[outcome.reason].hint} "
+                "Further ones are counted, not announced.",
             )
         ]
 
     def _turn_if_done(self) -> None:
-        if (self.phase is Phase.REDUCE and self._spec.reduce is None) or (
-            self.phase is Phase.MAP and self.ledgers[Stage.MAP].finished
-        ):
-            self.turn = after_map(self.ledgers[Stage.MAP].counts, self._spec)
-        elif self.phase is Phase.REDUCE and self.ledgers[Stage.REDUCE].finished:
-            succeeded = self.ledgers[Stage.REDUCE][0].state is ItemState.SUCCEEDED
-            self.turn = after_reduce(succeeded, self.ledgers[Stage.MAP].counts, self._spec)
+        counts, reducing = self.ledgers[Stage.MAP].counts, self.ledgers[Stage.REDUCE]
+        if self.phase is Phase.MAP and self.ledgers[Stage.MAP].finished:
+            self._turn_to(after_map(counts, self._spec))
+        elif self.phase is Phase.REDUCE and reducing.finished:
+            self._turn_to(after_reduce(reducing[0].state is ItemState.SUCCEEDED, counts, self._spec))
+        elif self.phase is Phase.REDUCE and self._spec.reduce is None and not reducing.running:
+            self._turn_to(after_map(counts, self._spec))
+
+    def _turn_to(self, turn: Turn) -> None:
+        if turn.phase not in NEXT[self.phase]:
+            raise RuntimeError(f"{self.ref.namespace}/{self.ref.name}: {self.phase} is not followed by {turn.phase}")
+        self.turn = turn
 
     def _position(self, outcome: Outcome) -> int:
         """Position of an item that is known to be of this run."""
@@ -471,7 +484,6 @@ class RunState:
 
 
 _PHASE_EVENTS: Final = {
-    Phase.MAP: "MapStarted",
     Phase.REDUCE: "ReduceStarted",
     Phase.SUCCEEDED: "Succeeded",
     Phase.PARTIALLY_SUCCEEDED: "PartiallySucceeded",

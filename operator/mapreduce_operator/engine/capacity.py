@@ -15,6 +15,10 @@ class _Demand:
     wanted: int
     wake: Callable[[], None]
 
+    @property
+    def total(self) -> int:
+        return self.active + self.wanted
+
 
 class Capacity:
     """How many Jobs may be alive at the same time, over all runs."""
@@ -29,7 +33,8 @@ class Capacity:
         self._demands[run_uid] = _Demand(active, wanted, wake)
         granted = self._allowed(run_uid)
         self._demands[run_uid] = _Demand(active + granted, wanted - granted, wake)
-        if before is not None and active + granted < before.active:
+        gave_up = before is not None and (active + granted < before.active or active + wanted < before.total)
+        if gave_up:
             self._wake_others(run_uid)
         return granted
 

@@ -14,7 +14,6 @@ from mapreduce_operator.api import Phase
 from mapreduce_operator.core import journal as codec
 from mapreduce_operator.core.journal import Head, JournalError, PlanInfo, Record, Segment, SegmentHeader
 from mapreduce_operator.core.names import RunRef, StorageKeys
-from mapreduce_operator.core.outcomes import Outcome
 from mapreduce_operator.core.plan import Planned, PlannedItem, ShardInfo, decode_shard, encode_shards, plan_hash
 from mapreduce_operator.core.run import Batch
 from mapreduce_operator.ports import Clock, ObjectStore, StorageConflictError
@@ -166,12 +165,12 @@ class Journal:
         ]
         return [record for batch in reversed(batches) for record in batch]
 
-    async def last_outcomes(self, keys: Sequence[str]) -> list[Outcome]:
-        """The last committed outcome of each of these items, in their order."""
-        last: dict[str, Outcome] = {}
+    async def last_records(self, keys: Sequence[str]) -> list[Record]:
+        """The last committed record of each of these items, in their order."""
+        last: dict[str, Record] = {}
         async for segment in self.segments_backwards():
             for record in reversed(segment.records):
-                last.setdefault(record.outcome.dispatch.item_key, record.outcome)
+                last.setdefault(record.outcome.dispatch.item_key, record)
         return [last[key] for key in keys]
 
     async def _read(self, key: str, sha256: str) -> bytes:

@@ -10,7 +10,7 @@ from collections.abc import Coroutine
 from typing import Final, assert_never
 
 from mapreduce_operator.api import MapReduceJob, MapReduceJobStatus, Phase
-from mapreduce_operator.core.conditions import Situation
+from mapreduce_operator.core.conditions import Situation, conditions_of, merge
 from mapreduce_operator.core.contract import ResultRule
 from mapreduce_operator.core.effects import Announce, Commit, DeleteJob, Effect, Launch, PrepareReduce, VerifyTemplate
 from mapreduce_operator.core.jobs import Revision, manifest
@@ -28,7 +28,7 @@ from mapreduce_operator.engine.planner import plan_input
 from mapreduce_operator.engine.reporter import Reporter
 from mapreduce_operator.engine.teardown import tear_down
 from mapreduce_operator.engine.world import World
-from mapreduce_operator.ports import ClusterError, StorageConflictError, StorageError
+from mapreduce_operator.ports import ClusterError, StorageError
 
 log = logging.getLogger(__name__)
 
@@ -37,12 +37,6 @@ SAVE_SECONDS: Final = 8.0
 _REPLAN_SECONDS: Final = 5.0
 """How often an input that could not be planned is looked at again: a ConfigMap may come later."""
 _STORAGE_PAUSES: Final = (0.5, 1.0, 2.0, 5.0, 10.0)
-_OBSTACLES: Final = {
-    StorageError: "StorageUnavailable",
-    StorageConflictError: "StorageUnavailable",
-    JournalError: "StateDamaged",
-    ClusterError: "ClusterUnavailable",
-}
 _REFUSAL_PAUSES: Final = (1.0, 2.0, 5.0, 10.0, 30.0)
 
 
@@ -159,11 +153,21 @@ class Run:
                 pause = _REPLAN_SECONDS
             except (StorageError, JournalError, ClusterError) as error:
                 log.warning("%s: %s", self._name, error)
-                self._obstacle = (_OBSTACLES[type(error)], str(error))
+                self._explain(error)
                 pause = _STORAGE_PAUSES[min(failures, len(_STORAGE_PAUSES) - 1)]
                 failures += 1
             self._reporter.request()
             await self._sleep(self._world.clock.now() + pause)
+
+    def _explain(self, error: StorageError | JournalError | ClusterError) -> None:
+        """Puts what keeps the run from being loaded into the conditions; all but damage passes by itself."""
+        match error:
+            case StorageError():
+                self._storage_problem = str(error)
+            case JournalError():
+                self._obstacle = ("StateDamaged", str(error))
+            case ClusterError():
+                self._refusal = LaunchRefused("ClusterUnavailable", str(error))
 
     async def _plan(self) -> Head | None:
         """The head of a new plan, or None and an obstacle when the input is at fault."""
@@ -187,7 +191,7 @@ class Run:
         self._generation = self._job.metadata.generation
         state = RunState(self.ref, self._job.spec, keys_of(self.ref.uid, self._ids), turn)
         state.replay(await self._journal.records())
-        self._obstacle = None
+        self._obstacle = self._storage_problem = self._refusal = None
         self._state = state
         self._inbox.clear()
         for workload in self._world.known_workloads(self.ref.uid):
@@ -356,8 +360,8 @@ class Run:
         pause = 0
         while True:
             try:
-                outcomes = await self._journal.last_outcomes([ledger.key(position) for position in range(len(ledger))])
-                self._reduce_input = reduce_input(zip(self._ids, outcomes, strict=True))
+                records = await self._journal.last_records([ledger.key(position) for position in range(len(ledger))])
+                self._reduce_input = reduce_input(zip(self._ids, records, strict=True))
                 await self._world.cluster.write_config_map(self.ref.namespace, self._reduce_input.config_map(self.ref))
             except ResultsTooLargeError as error:
                 state.reduce_impossible(str(error))
@@ -432,11 +436,37 @@ class Run:
         generation = self._job.metadata.generation
         if self._state is None:
             if self._ended is not None:
-                return self._ended.model_copy(update={"observed_generation": generation})
+                return _seen_at(self._ended, generation)
             turn = Turn(Phase.PLANNING, "Planning", "the input is being planned")
+            planned = self._reporter.written
+            if planned is not None and planned.plan is not None:
+                return self._status_before_loading(planned, now)
         else:
             turn = self._state.committed_turn
-        situation = Situation(
+        report = Report(
+            ref=self.ref,
+            generation=generation,
+            situation=self._situation(turn),
+            storage_url=self._world.storage_url,
+            start_time=self._start_time,
+            before=self._reporter.conditions,
+        )
+        if self._state is None:
+            return status_without_plan(report, now)
+        return status_of(self._state, self._journal.head, lambda position: self._ids[position], report, now)
+
+    def _status_before_loading(self, planned: MapReduceJobStatus, now: float) -> MapReduceJobStatus:
+        """What an earlier operator said still holds, until the run is loaded; only what keeps it from that is new."""
+        turn = Turn(Phase.MAP, planned.reason or "Loading", "the state of the run is being loaded")
+        if not (self._obstacle or self._storage_problem or self._refusal):
+            return planned
+        conditions = merge(
+            planned.conditions, conditions_of(self._situation(turn)), generation=self._job.metadata.generation, now=now
+        )
+        return planned.model_copy(update={"conditions": conditions})
+
+    def _situation(self, turn: Turn) -> Situation:
+        return Situation(
             phase=turn.phase,
             reason=turn.reason,
             message=turn.message,
@@ -447,17 +477,12 @@ class Run:
             capped=self._capped,
             refusal=(self._refusal.reason, self._refusal.message) if self._refusal else None,
         )
-        report = Report(
-            ref=self.ref,
-            generation=generation,
-            situation=situation,
-            storage_url=self._world.storage_url,
-            start_time=self._start_time,
-            before=self._reporter.conditions,
-        )
-        if self._state is None:
-            return status_without_plan(report, now)
-        return status_of(self._state, self._journal.head, lambda position: self._ids[position], report, now)
+
+
+def _seen_at(status: MapReduceJobStatus, generation: int) -> MapReduceJobStatus:
+    """The same status, as the answer to a later version of the object."""
+    conditions = tuple(one.model_copy(update={"observed_generation": generation}) for one in status.conditions)
+    return status.model_copy(update={"observed_generation": generation, "conditions": conditions})
 
 
 def ref_of(job: MapReduceJob) -> RunRef:

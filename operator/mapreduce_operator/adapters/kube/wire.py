@@ -74,7 +74,12 @@ class Terminated(Narrow):
     finished_at: datetime | None = None
 
 
+class Waiting(Narrow):
+    reason: str = ""
+
+
 class ContainerState(Narrow):
+    waiting: Waiting | None = None
     terminated: Terminated | None = None
 
 
@@ -152,6 +157,7 @@ def pod_seen(pod: Pod, *, gone: bool = False) -> PodSeen | None:
     owner = _controller(pod.metadata)
     job = owner if owner is not None and owner.kind == "Job" else _NO_JOB
     disruption = _true_conditions(pod.status.conditions).get("DisruptionTarget")
+    agent = _agent_state(pod)
     return PodSeen(
         namespace=pod.metadata.namespace,
         name=pod.metadata.name,
@@ -166,7 +172,8 @@ def pod_seen(pod: Pod, *, gone: bool = False) -> PodSeen | None:
         reason=pod.status.reason,
         message=pod.status.message,
         disruption=disruption.reason if disruption else "",
-        agent=_agent_end(pod),
+        waiting=agent.waiting.reason if agent.waiting else "",
+        agent=_end(agent.terminated) if agent.terminated else None,
     )
 
 
@@ -187,16 +194,17 @@ def _true_conditions(conditions: list[Condition] | None) -> dict[str, Condition]
     return {condition.type: condition for condition in conditions or () if condition.status == "True"}
 
 
-def _agent_end(pod: Pod) -> ContainerEnd | None:
-    """How the agent's container ended. Statuses come in another order than containers, so it is found by name."""
+def _agent_state(pod: Pod) -> ContainerState:
+    """The state of the agent's container. Statuses come in another order than containers, so it is found by name."""
     containers = pod.spec.containers or ()
     if len(containers) <= AGENT_INDEX:
-        return None
+        return ContainerState()
     name = containers[AGENT_INDEX].name
-    status = next((status for status in pod.status.container_statuses or () if status.name == name), None)
-    if status is None or status.state.terminated is None:
-        return None
-    end = status.state.terminated
+    statuses = (status.state for status in pod.status.container_statuses or () if status.name == name)
+    return next(statuses, ContainerState())
+
+
+def _end(end: Terminated) -> ContainerEnd:
     return ContainerEnd(
         exit_code=end.exit_code,
         signal=end.signal,
