@@ -221,6 +221,7 @@ class SimulatedCluster:
             carried=job.seen.carried,
             phase="Running",
             node="node-1",
+            started=True,
         )
         await self._tell("pods", job.pod)
         ends = self.agent(seen)

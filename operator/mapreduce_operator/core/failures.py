@@ -53,7 +53,8 @@ MEANINGS: Final[dict[Reason, Meaning]] = {
     ),
     Reason.NOT_STARTED: Meaning(
         Verdict.INTERRUPTED,
-        "The agent's container did not start within timeoutSeconds; see whether its image, secrets and volumes exist.",
+        "The agent's container did not start within timeoutSeconds; see whether its image, secrets and volumes exist. "
+        "The item runs again and no attempt is counted.",
     ),
     Reason.SUSPENDED: Meaning(
         Verdict.INTERRUPTED,
@@ -84,7 +85,7 @@ def outcome_of_pod(pod: PodSeen, rule: ResultRule, now: float) -> Outcome:
         if problem is not None and not disturbed:
             return base.outcome(Verdict.FAILED, problem.reason, problem.message, exit_code=0)
     if pod.reason == "DeadlineExceeded":
-        if end is None or not end.started_at:
+        if not pod.started:
             return base.interrupted(
                 Reason.NOT_STARTED, f"the agent's container never ran: {pod.waiting or pod.message}"
             )

@@ -99,6 +99,8 @@ class PodSeen:
     message: str = ""
     disruption: str = ""
     """Reason of the condition DisruptionTarget=True, such as EvictionByEvictionAPI."""
+    started: bool = False
+    """The agent's container runs, or has run."""
     waiting: str = ""
     """Why the agent's container does not run yet, such as ImagePullBackOff."""
     agent: ContainerEnd | None = None

@@ -15,10 +15,6 @@ class _Demand:
     wanted: int
     wake: Callable[[], None]
 
-    @property
-    def total(self) -> int:
-        return self.active + self.wanted
-
 
 class Capacity:
     """How many Jobs may be alive at the same time, over all runs."""
@@ -29,13 +25,11 @@ class Capacity:
 
     def grant(self, run_uid: str, *, active: int, wanted: int, wake: Callable[[], None]) -> int:
         """How many Jobs the run may start now. `wake` is called when it may ask again with more success."""
-        before = self._demands.get(run_uid)
-        self._demands[run_uid] = _Demand(active, wanted, wake)
-        granted = self._allowed(run_uid)
-        self._demands[run_uid] = _Demand(active + granted, wanted - granted, wake)
-        gave_up = before is not None and (active + granted < before.active or active + wanted < before.total)
-        if gave_up:
-            self._wake_others(run_uid)
+        demand = self._demands[run_uid] = _Demand(active, wanted, wake)
+        granted = max(0, min(wanted, self._free(), self._shares()[run_uid] - active))
+        demand.active += granted
+        demand.wanted -= granted
+        self._wake_others(run_uid)
         return granted
 
     def release(self, run_uid: str) -> None:
@@ -43,23 +37,25 @@ class Capacity:
         if self._demands.pop(run_uid, None) is not None:
             self._wake_others(run_uid)
 
-    def _allowed(self, run_uid: str) -> int:
-        demand = self._demands[run_uid]
-        free = self.total - sum(other.active for other in self._demands.values())
-        return max(0, min(demand.wanted, free, self._share(run_uid) - demand.active))
+    def _free(self) -> int:
+        return self.total - sum(demand.active for demand in self._demands.values())
 
-    def _share(self, run_uid: str) -> int:
-        left, share = self.total, 0
+    def _shares(self) -> dict[str, int]:
+        left = self.total
+        shares: dict[str, int] = {}
         demands = sorted((demand.active + demand.wanted, uid) for uid, demand in self._demands.items())
         for number, (demand, uid) in enumerate(demands):
-            # Rounded up: what is left over by the division is not lost, and `free` guards the total.
-            share = min(demand, -(-left // (len(demands) - number)))
-            if uid == run_uid:
-                return share
-            left -= share
-        return share
+            # Rounded up: what is left over by the division is not lost, and `_free` guards the total.
+            shares[uid] = min(demand, -(-left // (len(demands) - number)))
+            left -= shares[uid]
+        return shares
 
     def _wake_others(self, run_uid: str) -> None:
-        for uid, demand in list(self._demands.items()):
-            if uid != run_uid and demand.wanted and self._allowed(uid):
+        """Whatever a run's demand does to the shares, nothing lies idle while another one could have it."""
+        hungry = [(uid, demand) for uid, demand in self._demands.items() if demand.wanted and uid != run_uid]
+        if not hungry or self._free() <= 0:
+            return
+        shares = self._shares()
+        for uid, demand in hungry:
+            if demand.active < shares[uid]:
                 demand.wake()

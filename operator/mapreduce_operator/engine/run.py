@@ -457,7 +457,7 @@ class Run:
 
     def _status_before_loading(self, planned: MapReduceJobStatus, now: float) -> MapReduceJobStatus:
         """What an earlier operator said still holds, until the run is loaded; only what keeps it from that is new."""
-        turn = Turn(Phase.MAP, planned.reason or "Loading", "the state of the run is being loaded")
+        turn = Turn(Phase.MAP, planned.reason or "Planned", "the state of the run is being loaded")
         if not (self._obstacle or self._storage_problem or self._refusal):
             return planned
         conditions = merge(

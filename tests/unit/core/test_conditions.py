@@ -77,7 +77,6 @@ situations = st.builds(
 @pytest.mark.parametrize(
     ("situation", "conclusion"),
     [
-        (Situation(Phase.PENDING, "Waiting", "not looked at yet"), "InProgress"),
         (Situation(Phase.PLANNING, "Planning", "the input is being planned"), "InProgress"),
         (Situation(Phase.PLANNING, "Planning", "", suspended=True), "InProgress"),
         (Situation(Phase.PLANNING, "Planning", "", obstacle=("DuplicateItems", "item 2 …")), "Failed"),
@@ -139,7 +138,6 @@ def test_all_conditions_are_there_from_the_first_visit_and_the_abnormal_ones_onl
 @pytest.mark.parametrize(
     ("phase", "complete", "failed", "finished"),
     [
-        (Phase.PENDING, False, False, False),
         (Phase.PLANNING, False, False, False),
         (Phase.MAP, False, False, False),
         (Phase.REDUCE, False, False, False),

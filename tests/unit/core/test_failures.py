@@ -18,7 +18,9 @@ NOW = 1_800_000_000.0
 OWED = ResultRule(required=True)
 NOT_OWED = ResultRule(required=False)
 CARRIED = Carried("run-1", Stage.MAP, (Dispatch("abcdefghij", 2),), "5f1c")
-POD = PodSeen("default", "demo-abcdefghij-d2-x7k2p", "pod-1", "demo-abcdefghij-d2", "job-1", CARRIED, phase="Failed")
+POD = PodSeen(
+    "default", "demo-abcdefghij-d2-x7k2p", "pod-1", "demo-abcdefghij-d2", "job-1", CARRIED, phase="Failed", started=True
+)
 
 DONE = ContainerEnd(0, reason="Completed", message='{"ok": true}')
 SILENT = ContainerEnd(0, reason="Completed")
@@ -47,6 +49,8 @@ API_EVICTION = "EvictionByEvictionAPI"
         (replace(POD, reason="DeadlineExceeded", agent=TERMINATED), Verdict.FAILED, Reason.DEADLINE_EXCEEDED),
         (replace(POD, reason="DeadlineExceeded", agent=DONE), Verdict.FAILED, Reason.DEADLINE_EXCEEDED),
         (replace(POD, reason="DeadlineExceeded", agent=SILENT), Verdict.FAILED, Reason.DEADLINE_EXCEEDED),
+        # Time ran out before the agent could begin: its image, a secret or a volume is not there.
+        (replace(POD, reason="DeadlineExceeded", started=False), Verdict.INTERRUPTED, Reason.NOT_STARTED),
         # An eviction or a preemption ended it.
         (replace(POD, disruption=API_EVICTION, agent=TERMINATED), Verdict.INTERRUPTED, Reason.EVICTED),
         (replace(POD, disruption=API_EVICTION, agent=CRASHED), Verdict.INTERRUPTED, Reason.EVICTED),

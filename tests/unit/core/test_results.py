@@ -8,7 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mapreduce_operator.api import Reason
+from mapreduce_operator.api import ItemState, Reason
+from mapreduce_operator.core.items import Item
+from mapreduce_operator.core.journal import Record
 from mapreduce_operator.core.names import RunRef, Stage
 from mapreduce_operator.core.outcomes import Outcome, Verdict
 from mapreduce_operator.core.plan import PlannedItem
@@ -19,12 +21,14 @@ from tests.unit.core import strategies
 RUN = RunRef("team-a", "demo", "run-1")
 
 
-def succeeded(result: bytes) -> Outcome:
-    return Outcome(Stage.MAP, Dispatch("key", 1), "u", Verdict.SUCCEEDED, exit_code=0, result=result)
+def succeeded(result: bytes) -> Record:
+    outcome = Outcome(Stage.MAP, Dispatch("key", 1), "u", Verdict.SUCCEEDED, exit_code=0, result=result)
+    return Record(outcome, Item(ItemState.SUCCEEDED, 1))
 
 
-def failed(reason: Reason, message: str, exit_code: int | None) -> Outcome:
-    return Outcome(Stage.MAP, Dispatch("key", 1), "u", Verdict.FAILED, reason, message, exit_code)
+def failed(reason: Reason, message: str, exit_code: int | None) -> Record:
+    outcome = Outcome(Stage.MAP, Dispatch("key", 1), "u", Verdict.FAILED, reason, message, exit_code)
+    return Record(outcome, Item(ItemState.DEAD_LETTERED, 1, reason=reason))
 
 
 def test_results_and_failures_come_in_the_order_of_the_plan() -> None:

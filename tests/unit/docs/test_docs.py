@@ -39,7 +39,6 @@ NO_REASONS: Final = {
     # types of events, and how the reasons of some begin
     *("Normal", "Warning", "First"),
     # an event that no run comes to post: a plan becomes durable together with the phase Map
-    "MapStarted",
 }
 """Single capitalised words in these modules that are no reason, or that nobody can meet."""
 

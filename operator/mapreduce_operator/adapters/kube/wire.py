@@ -78,8 +78,13 @@ class Waiting(Narrow):
     reason: str = ""
 
 
+class Running(Narrow):
+    started_at: datetime | None = None
+
+
 class ContainerState(Narrow):
     waiting: Waiting | None = None
+    running: Running | None = None
     terminated: Terminated | None = None
 
 
@@ -172,6 +177,7 @@ def pod_seen(pod: Pod, *, gone: bool = False) -> PodSeen | None:
         reason=pod.status.reason,
         message=pod.status.message,
         disruption=disruption.reason if disruption else "",
+        started=agent.running is not None or (agent.terminated is not None and agent.terminated.started_at is not None),
         waiting=agent.waiting.reason if agent.waiting else "",
         agent=_end(agent.terminated) if agent.terminated else None,
     )

@@ -138,6 +138,7 @@ def test_a_pod_that_succeeded_with_a_result() -> None:
         uid=POD_UID,
         job="licence-words-abcdefghij-d2",
         job_uid=JOB_UID,
+        started=True,
         carried=CARRIED,
         phase="Succeeded",
         node="node-1",
@@ -223,6 +224,7 @@ def test_a_pod_that_waits_for_its_image() -> None:
     view = seen_pod(pod("Pending", waiting("aside"), waiting("agent", "ImagePullBackOff")))
 
     assert (view.phase, view.agent, view.ended) == ("Pending", None, False)
+    assert (view.started, view.waiting) == (False, "ImagePullBackOff")
 
 
 def test_a_pod_that_was_never_scheduled_has_no_node() -> None:
