@@ -48,6 +48,7 @@ async def test_200_items_with_20_percent_failures_take_under_a_second() -> None:
     assert cluster.violations == []
     assert cluster.jobs == {}
     assert operator.metrics.crashes == 0
+    assert operator.metrics.stale == 0
     assert time.process_time() - started < 1.0
 
 

@@ -109,7 +109,8 @@ class RunState:
         self._orphans: dict[str, _Orphan] = {}
         self._jobs: dict[str, str] = {}
         self._interrupting: set[str] = set()
-        self._settled: set[str] = set()
+        # Job and pod of a dispatch whose outcome is known are told of until they are gone; that is no news.
+        self._settled: dict[str, set[str]] = {}
 
     # ------------------------------------------------------------------------------------------------ what is so
 
@@ -234,23 +235,28 @@ class RunState:
         """A Job changed. Only its end without its pod's matters here; pods tell the rest."""
         if job.uid in self._settled:
             if deleted:
-                self._settled.discard(job.uid)
+                self._forget(job.uid, "job")
             return []
         if job.uid not in self._jobs and not self._adopt(job):
-            # Its outcome is durable and it was about to be deleted when an earlier operator died.
-            return [] if deleted or job.deleting else [DeleteJob(job.name, job.uid)]
+            # One whose outcome is durable was about to be deleted when an earlier operator died.
+            delete = self._is_over(job) and not deleted and not job.deleting
+            return [DeleteJob(job.name, job.uid)] if delete else []
         if (deleted or job.finished) and job.uid not in self._orphans:
             self._orphans[job.uid] = _Orphan(job, now + POD_GRACE_SECONDS)
         return []
 
     def observe_pod(self, pod: PodSeen, rule: ResultRule, now: float) -> list[Effect]:
         """A pod changed; one that ended becomes an outcome."""
-        if pod.job_uid in self._settled or not pod.job_uid:
+        if pod.job_uid in self._settled:
+            if pod.gone:
+                self._forget(pod.job_uid, "pod")
+            return []
+        if not pod.job_uid:
             return []
         if not pod.ended:
             self._live_pods.add(pod.job_uid)
             return []
-        return self._settle(outcome_of_pod(pod, rule, now), now)
+        return self._settle(outcome_of_pod(pod, rule, now), now, still_to_go={"job"} if pod.gone else {"job", "pod"})
 
     def begin_commit(self, reason: CommitReason) -> Batch:
         """Everything that is not durable yet; what comes after is in the next batch."""
@@ -278,10 +284,6 @@ class RunState:
                 )
             )
         return effects
-
-    def commit_failed(self) -> None:
-        """Storage did not take the batch; the same records are in the next one."""
-        self.commit_in_flight = False
 
     def replay(self, records: Iterable[Record]) -> None:
         """Brings committed outcomes back, in their order."""
@@ -405,10 +407,12 @@ class RunState:
                 if uid in self._live_pods:
                     self._orphans[uid] = replace(orphan, due=now + POD_GRACE_SECONDS)
                     continue
-                effects += self._settle(outcome_of_job(orphan.job, orphan.job.carried.dispatches[0], now), now)
+                effects += self._settle(
+                    outcome_of_job(orphan.job, orphan.job.carried.dispatches[0], now), now, still_to_go={"job"}
+                )
         return effects
 
-    def _settle(self, outcome: Outcome, now: float) -> list[Effect]:
+    def _settle(self, outcome: Outcome, now: float, *, still_to_go: set[str]) -> list[Effect]:
         if outcome.verdict is Verdict.INTERRUPTED and outcome.job_uid in self._interrupting:
             outcome = replace(outcome, reason=Reason.SUSPENDED, message=MEANINGS[Reason.SUSPENDED].hint)
         ledger, work = self.ledgers[outcome.stage], self.work(outcome.stage)
@@ -430,7 +434,7 @@ class RunState:
         self._jobs.pop(outcome.job_uid, None)
         self._live_pods.discard(outcome.job_uid)
         self._interrupting.discard(outcome.job_uid)
-        self._settled.add(outcome.job_uid)
+        self._settled[outcome.job_uid] = still_to_go
         return self._announce_first(outcome, position)
 
     def _announce_first(self, outcome: Outcome, position: int) -> list[Effect]:
@@ -472,8 +476,7 @@ class RunState:
     def _adopt(self, job: JobSeen) -> bool:
         """Takes over a Job that an earlier operator left behind, or whose creation seemed to have failed.
 
-        False when its dispatch is over. A dispatch ahead of ours cannot be: an item runs again only after the outcome
-        before is durable.
+        False when it does not carry the item's present dispatch.
         """
         ledger, dispatch = self.ledgers[job.carried.stage], job.carried.dispatches[0]
         position = ledger.position(dispatch.item_key)
@@ -481,6 +484,23 @@ class RunState:
             return False
         self.started(job.carried.stage, position, dispatch.number, job.name, job.uid)
         return job.uid in self._jobs
+
+    def _is_over(self, job: JobSeen) -> bool:
+        """The dispatch of the Job has a durable outcome.
+
+        A Job ahead of what is known is left alone: an item runs again only after the outcome before is durable, so
+        that it would mean that records are missing.
+        """
+        ledger, dispatch = self.ledgers[job.carried.stage], job.carried.dispatches[0]
+        position = ledger.position(dispatch.item_key)
+        return position is not None and dispatch.number < ledger[position].dispatch
+
+    def _forget(self, job_uid: str, gone: str) -> None:
+        """A Job, or the pod of it, is gone; when both are, nothing more is told of them."""
+        still_to_go = self._settled[job_uid]
+        still_to_go.discard(gone)
+        if not still_to_go:
+            del self._settled[job_uid]
 
 
 _PHASE_EVENTS: Final = {

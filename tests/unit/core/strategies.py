@@ -97,6 +97,8 @@ pods_that_ended: Final = st.builds(
     reason=st.sampled_from(["", "Evicted", "Preempting", "NodeShutdown", "OutOfcpu", "DeadlineExceeded", "Novel"]),
     message=st.text(),
     disruption=st.sampled_from(["", "EvictionByEvictionAPI", "PreemptionByScheduler", "DeletionByTaintManager"]),
+    started=st.booleans(),
+    waiting=st.sampled_from(["", "ImagePullBackOff", "CreateContainerConfigError"]),
     agent=st.none() | container_ends,
 )
 """Every mixture of what a pod's status may say at its end, likely or not."""

@@ -163,6 +163,17 @@ def test_what_is_finished_makes_no_progress_and_is_not_suspended(situation: Situ
         assert found["Ready"] == found["Complete"]
 
 
+def test_a_job_that_is_not_planned_yet_is_reconciling_and_says_what_it_waits_for() -> None:
+    found = conditions_of(Situation(Phase.PLANNING, "Planning", "the input is being planned"))
+
+    for kind, status in (("Reconciling", True), ("Accepted", False), ("Ready", False)):
+        assert found[kind] == (status, "Planning", "the input is being planned")
+
+
+def test_a_planned_job_is_accepted_for_good() -> None:
+    assert conditions_of(RUNNING)["Accepted"] == (True, "Planned", "input and templates are valid")
+
+
 @pytest.mark.parametrize("phase", [Phase.MAP, Phase.REDUCE])
 def test_a_running_job_is_ready_accepted_and_progressing(phase: Phase) -> None:
     found = holds(Situation(phase, "Planned", "3 items are planned"))

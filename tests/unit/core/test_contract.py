@@ -89,6 +89,20 @@ def test_a_result_that_was_cut_at_the_limit_is_called_so(letter: str) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    "number", ["1" * RESULT_BYTES, "-" + "1" * (RESULT_BYTES - 1), "1." + "0" * (RESULT_BYTES - 2)]
+)
+def test_a_number_that_fills_the_limit_may_have_been_cut_and_is_no_result(number: str) -> None:
+    result, problem = read_result(number, REQUIRED)
+
+    assert result is None
+    assert problem == Problem(Reason.RESULT_INVALID, f"{RESULT_FILE} was cut at the limit of 4,096 bytes")
+
+
+def test_a_number_below_the_limit_is_whole() -> None:
+    assert read_result("1" * (RESULT_BYTES - 1), REQUIRED) == (b"1" * (RESULT_BYTES - 1), None)
+
+
 def test_a_result_of_exactly_the_limit_is_whole() -> None:
     text = json.dumps("x" * (RESULT_BYTES - 2))
 

@@ -196,6 +196,14 @@ def test_a_missing_result_is_told_with_the_file_that_it_belongs_into() -> None:
             "OutOfcpu: Node didn't have enough cpu",
         ),
         (replace(POD, reason="DeadlineExceeded", message="active too long"), "active too long"),
+        (
+            replace(POD, reason="DeadlineExceeded", started=False, waiting="ImagePullBackOff: no such image"),
+            "the agent's container never ran: ImagePullBackOff: no such image",
+        ),
+        (
+            replace(POD, reason="DeadlineExceeded", started=False, message="active too long"),
+            "the agent's container never ran: active too long",
+        ),
         (replace(POD, phase="Running", gone=True), "the pod was deleted while the agent was running"),
     ],
 )

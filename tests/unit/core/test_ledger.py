@@ -360,6 +360,11 @@ class LedgerAgainstModel(RuleBasedStateMachine):
         assert self.ledger.finished == all(item.final for item in self.items)
 
     @invariant()
+    def ready_are_those_that_would_be_dispatched(self) -> None:
+        pending = {position for position, item in enumerate(self.items) if item.state is ItemState.PENDING}
+        assert self.ledger.ready == len(pending & self.may_run)
+
+    @invariant()
     def attempts_and_interruptions_are_the_sums_over_the_items(self) -> None:
         assert self.ledger.attempts == sum(item.attempts for item in self.items)
         assert self.ledger.interruptions == sum(item.interruptions for item in self.items)

@@ -91,6 +91,12 @@ def test_reduce_runs_when_the_spec_says_so(
     assert (turn.phase, turn.reason) == (phase, reason)
 
 
+def test_a_reduce_that_wants_all_items_says_how_many_failed() -> None:
+    turn = after_map(ended(1200, 34), spec(RunWhen.ALL_SUCCEEDED))
+
+    assert turn.message.startswith("34 of 1,234 items failed and reduce.runWhen is AllSucceeded")
+
+
 @pytest.mark.parametrize(
     ("empty", "reduce", "phase"),
     [
@@ -169,20 +175,22 @@ def test_with_too_few_successes_reduce_runs_only_when_it_always_does(run_when: R
 
 
 @pytest.mark.parametrize(
-    ("succeeded", "failed", "ratio", "phase"),
+    ("succeeded", "failed", "ratio", "phase", "reason"),
     [
-        (3, 0, 0.0, Phase.SUCCEEDED),
-        (2, 1, 0.0, Phase.PARTIALLY_SUCCEEDED),
-        (2, 1, 0.9, Phase.FAILED),
-        (0, 3, 0.0, Phase.FAILED),
-        (0, 0, 0.0, Phase.SUCCEEDED),
-        (0, 0, 1.0, Phase.SUCCEEDED),
+        (3, 0, 0.0, Phase.SUCCEEDED, "AllItemsSucceeded"),
+        (2, 1, 0.0, Phase.PARTIALLY_SUCCEEDED, "SomeItemsFailed"),
+        (2, 1, 0.9, Phase.FAILED, "TooFewItemsSucceeded"),
+        (0, 3, 0.0, Phase.FAILED, "NoItemSucceeded"),
+        (0, 0, 0.0, Phase.SUCCEEDED, "NoItems"),
+        (0, 0, 1.0, Phase.SUCCEEDED, "NoItems"),
     ],
 )
-def test_a_run_that_reduced_ends_as_its_items_did(succeeded: int, failed: int, ratio: float, phase: Phase) -> None:
+def test_a_run_that_reduced_ends_as_its_items_did(
+    succeeded: int, failed: int, ratio: float, phase: Phase, reason: str
+) -> None:
     turn = after_reduce(reduce_succeeded=True, counts=ended(succeeded, failed), spec=spec(RunWhen.ALWAYS, ratio))
 
-    assert turn.phase is phase
+    assert (turn.phase, turn.reason) == (phase, reason)
 
 
 @pytest.mark.parametrize(("succeeded", "failed"), [(3, 0), (2, 1), (0, 3), (0, 0)])

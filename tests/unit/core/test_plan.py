@@ -160,6 +160,14 @@ def test_many_duplicates_are_counted_after_the_first_few() -> None:
     assert "; and 996 more. " in str(refused.value)
 
 
+def test_a_few_duplicates_are_all_spelt_out() -> None:
+    with pytest.raises(InputError) as refused:
+        plan([0] * (COMPLAINTS + 1))
+
+    assert str(refused.value).count(" has the id of ") == COMPLAINTS
+    assert " more" not in str(refused.value)
+
+
 def test_a_long_id_is_not_spelt_out_in_full() -> None:
     with pytest.raises(InputError) as refused:
         plan(["x" * 4000, "x" * 4000], "item")

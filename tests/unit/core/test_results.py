@@ -49,6 +49,15 @@ def test_results_and_failures_come_in_the_order_of_the_plan() -> None:
     assert found.counts == {"total": 4, "succeeded": 2, "deadLettered": 2}
 
 
+def test_an_item_that_was_interrupted_too_often_is_told_as_such_and_not_by_its_last_interruption() -> None:
+    evicted = Outcome(Stage.MAP, Dispatch("key", 11), "u", Verdict.INTERRUPTED, Reason.EVICTED, "drained")
+    given_up = Record(evicted, Item(ItemState.DEAD_LETTERED, interruptions=11, reason=Reason.TOO_MANY_INTERRUPTIONS))
+
+    found = reduce_input([("a", given_up)])
+
+    assert found.failures == b'{"id":"a","message":"drained","reason":"TooManyInterruptions"}\n'
+
+
 def test_the_same_outcomes_are_the_same_bytes() -> None:
     outcomes = [("a", succeeded(b"1")), ("b", failed(Reason.ERROR, "boom", 1))]
 

@@ -248,6 +248,28 @@ def test_an_answer_about_a_template_that_was_replaced_does_not_make_the_new_one_
     assert run.decide(NOW) == []
 
 
+def test_a_rejected_reduce_that_is_taken_out_of_the_spec_is_no_obstacle_any_more() -> None:
+    run = verified_run("abc", spec(reduce={"template": OTHER_TEMPLATE}))
+    revision = run.revision(Stage.REDUCE)
+    assert revision is not None
+    run.template_verified(Stage.REDUCE, revision.hash, "no such field: comand", NOW)
+
+    run.respec(spec())
+
+    assert run.obstacle is None
+    assert run.decide(NOW) == [], "nobody asks about a template that nobody wants"
+    assert run.wanted() == 3
+
+
+def test_an_invalid_rule_of_a_reduce_that_is_taken_out_of_the_spec_is_no_obstacle_any_more() -> None:
+    run = verified_run("abc", spec(reduce={"template": TEMPLATE, "result": {"rule": "result ="}}))
+    assert run.obstacle is not None
+
+    run.respec(spec())
+
+    assert run.obstacle is None
+
+
 def test_a_change_beside_the_template_needs_no_new_trial() -> None:
     run = verified_run("abc")
 
@@ -412,18 +434,6 @@ def test_what_comes_while_a_commit_is_in_flight_is_in_the_next() -> None:
     assert [record.outcome.job for record in first.records] == ["a-1"]
     assert effects == [DeleteJob("a-1", "uid-a-1")]
     assert [record.outcome.job for record in second.records] == ["b-1", "c-1"]
-
-
-def test_what_storage_did_not_take_is_in_the_next_commit_with_all_that_came_since() -> None:
-    run = verified_run("abc")
-    launch(run)
-    observe(run, pod("a-1", DONE))
-    run.begin_commit(CommitReason.ITEMS)
-    observe(run, pod("b-1", DONE))
-
-    run.commit_failed()
-
-    assert [record.outcome.job for record in run.begin_commit(CommitReason.ITEMS).records] == ["a-1", "b-1"]
 
 
 def test_a_job_is_deleted_when_its_outcome_is_durable_and_not_before() -> None:
@@ -657,6 +667,36 @@ def test_a_reduce_that_is_taken_away_before_it_ran_lets_the_run_end_with_its_map
     assert run.committed_turn.phase is Phase.SUCCEEDED
 
 
+def test_results_that_are_too_large_for_a_reduce_that_was_taken_away_meanwhile_do_not_matter() -> None:
+    run = verified_run("a", spec(reduce={"template": TEMPLATE}))
+    launch(run)
+    observe(run, pod("a-1", DONE))
+    run.decide(NOW)
+    commit(run)
+    assert run.decide(NOW) == [PrepareReduce()]
+    run.respec(spec())
+    run.decide(NOW)
+
+    run.reduce_impossible("2 MB are too much")
+    commit(run)
+
+    assert run.committed_turn.phase is Phase.SUCCEEDED
+
+
+def test_a_reduce_that_is_taken_away_while_it_waits_to_be_retried_lets_the_run_end_with_its_map() -> None:
+    run = reducing_run()
+    (name,) = launch(run)
+    observe(run, pod(name, CRASHED))
+    commit(run)
+
+    run.respec(spec())
+    run.decide(NOW)
+    commit(run)
+
+    assert run.finished
+    assert run.committed_turn.phase is Phase.SUCCEEDED
+
+
 def test_a_reduce_that_is_taken_away_while_it_runs_does_not_keep_the_run_from_its_end() -> None:
     run = reducing_run()
     (name,) = launch(run)
@@ -793,10 +833,16 @@ def test_a_job_that_is_being_deleted_is_not_deleted_again(seen: JobSeen, deleted
     assert run.observe_job(seen, deleted, NOW) == []
 
 
-def test_a_job_of_no_item_of_this_run_is_deleted() -> None:
+def test_a_job_of_no_item_of_this_run_is_left_alone() -> None:
     run = verified_run("a")
 
-    assert run.observe_job(job("z-1"), deleted=False, now=NOW) == [DeleteJob("z-1", "uid-z-1")]
+    assert run.observe_job(job("z-1"), deleted=False, now=NOW) == []
+
+
+def test_a_job_ahead_of_what_is_known_is_left_alone() -> None:
+    run = verified_run("a")
+
+    assert run.observe_job(job("a-2"), deleted=False, now=NOW) == []
 
 
 def test_a_job_that_is_kept_until_its_outcome_is_durable_is_not_taken_for_a_leftover() -> None:
@@ -928,7 +974,7 @@ def test_the_first_failure_of_each_reason_is_announced_and_no_other() -> None:
     (announced,) = first
     assert isinstance(announced, Announce)
     assert (announced.kind, announced.reason) == ("Warning", "FirstError")
-    assert announced.message.startswith("item 1 (Job b-1): boom ")
+    assert announced.message.startswith("item 1 (Job b-1): boom - The agent exited with an error;")
     assert again == []
     assert [effect.reason for effect in other if isinstance(effect, Announce)] == ["FirstOOMKilled"]
     assert [(effect.kind, effect.reason) for effect in evicted if isinstance(effect, Announce)] == [
@@ -956,6 +1002,19 @@ def test_failures_are_counted_by_reason_when_they_are_durable() -> None:
     commit(run)
 
     assert run.failures == {Reason.ERROR: FailureCount(2, 2, "boom")}
+
+
+def test_of_a_long_message_the_status_shows_the_end() -> None:
+    run = verified_run("ab")
+    launch(run)
+    observe(run, pod("a-1", ContainerEnd(1, message="Traceback" + "x" * 1000 + " KeyError")))
+
+    commit(run)
+
+    message = run.failures[Reason.ERROR].message
+    assert len(message) == 256
+    assert message.startswith("…")
+    assert message.endswith(" KeyError")
 
 
 def test_an_item_that_is_given_up_for_its_interruptions_is_counted_among_the_failures() -> None:
