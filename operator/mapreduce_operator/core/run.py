@@ -11,7 +11,16 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Final
 
-from mapreduce_operator.api import ItemState, MapReduceJobSpec, Phase, Reason, ResultContract, SuspendPolicy, Work
+from mapreduce_operator.api import (
+    ItemState,
+    MapReduceJobSpec,
+    Phase,
+    Reason,
+    ResultContract,
+    Retry,
+    SuspendPolicy,
+    Work,
+)
 from mapreduce_operator.core.contract import ResultRule
 from mapreduce_operator.core.effects import (
     Announce,
@@ -153,8 +162,12 @@ class RunState:
         return self._revisions.get(stage)
 
     def work(self, stage: Stage) -> Work | None:
-        """What a stage runs. A reduce that was taken out of the spec still serves the one that runs."""
-        return self._spec.map if stage is Stage.MAP else self._spec.reduce or self._last_reduce
+        """What a stage runs, or None for a job without reduce."""
+        return self._spec.map if stage is Stage.MAP else self._spec.reduce
+
+    def _retry(self, stage: Stage) -> Retry:
+        """The retry policy of a stage. A reduce that was taken out of the spec while it runs is judged by its own."""
+        return (self.work(stage) or self._last_reduce or self._spec.map).retry
 
     def wanted(self) -> int:
         """Jobs that the run would start now if the operator's own cap allowed it."""
@@ -215,21 +228,17 @@ class RunState:
     def reduce_impossible(self, message: str) -> None:
         """The results cannot be handed to reduce; the run ends, and keeps them."""
         self._preparing_reduce = False
-        self._turn_to(Turn(Phase.FAILED, "ResultsTooLarge", message))
+        if self.phase is Phase.REDUCE:
+            self._turn_to(Turn(Phase.FAILED, "ResultsTooLarge", message))
 
     def started(self, stage: Stage, position: int, dispatch: int, job_name: str, job_uid: str) -> None:
         """The Job of a dispatch exists."""
-        ledger = self.ledgers[stage]
-        work = self.work(stage)
-        if work is None or ledger.apply(position, Started(dispatch, job_uid), work.retry, 0.0) is None:
-            return
-        self._jobs[job_uid] = job_name
+        if self.ledgers[stage].apply(position, Started(dispatch, job_uid), self._retry(stage), 0.0) is not None:
+            self._jobs[job_uid] = job_name
 
     def refused(self, stage: Stage, position: int, dispatch: int) -> None:
         """The Job of a dispatch does not exist and will not; its number is used again."""
-        work = self.work(stage)
-        if work is not None:
-            self.ledgers[stage].apply(position, Refused(dispatch), work.retry, 0.0)
+        self.ledgers[stage].apply(position, Refused(dispatch), self._retry(stage), 0.0)
 
     def observe_job(self, job: JobSeen, deleted: bool, now: float) -> list[Effect]:
         """A Job changed. Only its end without its pod's matters here; pods tell the rest."""
@@ -319,8 +328,7 @@ class RunState:
             effects += self._interrupt()
         self._turn_if_done()
         for stage, ledger in self.ledgers.items():
-            if (work := self.work(stage)) is not None:
-                ledger.release(work.retry, now)
+            ledger.release(self._retry(stage), now)
         unprepared = not self.reduce_ready and not self._preparing_reduce
         if self.phase is Phase.REDUCE and self.committed_turn.phase is Phase.REDUCE and unprepared:
             self._preparing_reduce = True
@@ -330,10 +338,10 @@ class RunState:
     def launch(self, granted: int, now: float) -> list[Effect]:
         """Starts items, at most as many as the operator's own cap allows."""
         stage = Stage.REDUCE if self.phase is Phase.REDUCE else Stage.MAP
-        work, ledger = self.work(stage), self.ledgers[stage]
+        ledger = self.ledgers[stage]
         effects: list[Effect] = []
         for _ in range(min(granted, self.wanted())):
-            position = ledger.dispatch_next(work.retry, now) if work is not None else None
+            position = ledger.dispatch_next(self._retry(stage), now)
             if position is None:
                 break
             item = ledger[position]
@@ -415,15 +423,15 @@ class RunState:
     def _settle(self, outcome: Outcome, now: float, *, still_to_go: set[str]) -> list[Effect]:
         if outcome.verdict is Verdict.INTERRUPTED and outcome.job_uid in self._interrupting:
             outcome = replace(outcome, reason=Reason.SUSPENDED, message=MEANINGS[Reason.SUSPENDED].hint)
-        ledger, work = self.ledgers[outcome.stage], self.work(outcome.stage)
+        ledger, retry = self.ledgers[outcome.stage], self._retry(outcome.stage)
         position = ledger.position(outcome.dispatch.item_key)
-        if position is None or work is None:
+        if position is None:
             self._stale_events += 1
             return []
         if ledger[position].state is not ItemState.RUNNING:
             # A Job whose creation seemed to have failed may exist all the same.
-            ledger.apply(position, Started(outcome.dispatch.number, outcome.job_uid), work.retry, now)
-        item = ledger.apply(position, Ended(outcome), work.retry, now)
+            ledger.apply(position, Started(outcome.dispatch.number, outcome.job_uid), retry, now)
+        item = ledger.apply(position, Ended(outcome), retry, now)
         if item is None:
             self._stale_events += 1
             return []
