@@ -214,3 +214,13 @@ def test_reduce_in_any_image_gets_failures_and_counts_too(sandbox: Sandbox) -> N
     failure = json.loads(base64.b64decode(result["failures"]))
     assert failure | {"id": "bad", "reason": "Error", "exitCode": 7} == failure
     assert result["items"] == {"deadLettered": 1, "succeeded": 1, "total": 2}
+
+
+def test_an_image_that_does_not_exist_burns_no_attempt(sandbox: Sandbox) -> None:
+    retry = {"maxInterruptions": 0}
+    body = job("imageless", [1], OK, map_={"timeoutSeconds": 5, "retry": retry})
+    body["spec"]["map"]["template"]["spec"]["containers"][0]["image"] = "localhost/there-is-no-such-image:1"
+    status = sandbox.until_finished(sandbox.create(body))
+    assert status["attempts"] == {"total": 0, "interruptions": 1}
+    assert [failure["reason"] for failure in status["failures"]] == ["TooManyInterruptions"]
+    assert "never ran" in status["failures"][0]["message"]
