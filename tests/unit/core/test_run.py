@@ -4,6 +4,7 @@ Each scene tells a run what happened, and looks at the effects that it asks for.
 """
 
 from dataclasses import replace
+from itertools import permutations
 from typing import Any, Final
 
 import pytest
@@ -927,6 +928,24 @@ def test_news_of_an_old_dispatch_are_counted_and_ignored() -> None:
     assert run.ledgers[Stage.MAP][0].state is ItemState.RUNNING
     assert run.uncommitted == []
     assert (run.take_stale(), run.take_stale()) == (1, 0)
+
+
+@pytest.mark.parametrize("order", sorted(set(permutations("jjpp"))))
+def test_what_is_told_of_a_job_and_its_pod_until_they_are_gone_is_no_news(order: tuple[str, ...]) -> None:
+    run = verified_run("ab")
+    launch(run)
+    observe(run, pod("a-1", CRASHED))
+    commit(run)
+
+    deleted, gone = iter([False, True]), iter([False, True])
+    for stream in order:
+        if stream == "j":
+            assert run.observe_job(job("a-1", deleting=True), deleted=next(deleted), now=NOW) == []
+        else:
+            assert observe(run, pod("a-1", CRASHED, deleting=True, gone=next(gone))) == []
+
+    assert run.ledgers[Stage.MAP].attempts == 1
+    assert run.take_stale() == 0
 
 
 def test_the_end_of_another_job_with_the_same_dispatch_is_ignored() -> None:
