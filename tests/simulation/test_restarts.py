@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from mapreduce_operator.adapters.storage.memory import MemoryStore
-from mapreduce_operator.ports import ClusterError, ClusterErrorReason, JobCreated, StorageError
+from mapreduce_operator.ports import ClusterError, ClusterErrorReason, JobCreated, StorageError, StoredObject
 from tests.simulation.agents import flaky, steady
 from tests.simulation.jobs import map_reduce_job, reduce_work
 from tests.simulation.operator_in_memory import operating
@@ -172,3 +172,30 @@ async def test_two_jobs_share_the_operators_cap_fairly_and_do_not_mix() -> None:
     assert cluster.peak == 6
     totals = {status["run"]: status["items"]["succeeded"] for status in cluster.statuses if "items" in status}
     assert totals == {"run-1": 30, "run-2": 6}
+
+
+async def test_a_planned_job_keeps_its_status_while_a_new_operator_cannot_reach_storage() -> None:
+    class Away(MemoryStore):
+        away = False
+
+        async def get(self, key: str) -> StoredObject | None:
+            if self.away:
+                raise StorageError("the volume is not mounted")
+            return await super().get(key)
+
+    cluster, store = SimulatedCluster(steady(5.0)), Away()
+    body = map_reduce_job(list(range(30)))
+    async with operating(cluster, body, store) as operator:
+        await operator.until(lambda: cluster.status.get("items", {}).get("succeeded", 0) >= 10)
+    before = cluster.status
+    store.away = True
+    async with operating(cluster, body, store) as operator:
+        await operator.until(lambda: operator.condition("CheckpointHealthy")["status"] == "False", 60)
+        assert "not mounted" in operator.condition("Progressing")["message"]
+        assert {key: cluster.status[key] for key in ("plan", "items", "phase")} == {
+            key: before[key] for key in ("plan", "items", "phase")
+        }
+        store.away = False
+        status = await operator.until_finished()
+    assert status["attempts"] == {"total": 30, "interruptions": 0}
+    assert operator.condition("CheckpointHealthy")["status"] == "True"

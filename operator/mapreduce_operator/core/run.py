@@ -16,7 +16,6 @@ from mapreduce_operator.api import (
     MapReduceJobSpec,
     Phase,
     Reason,
-    ResultContract,
     Retry,
     SuspendPolicy,
     Work,
@@ -29,25 +28,21 @@ from mapreduce_operator.core.effects import (
     Effect,
     Launch,
     PrepareReduce,
-    VerifyTemplate,
 )
-from mapreduce_operator.core.expressions import Expression, ExpressionError
 from mapreduce_operator.core.failures import MEANINGS, end_of, outcome_of_job, outcome_of_pod
 from mapreduce_operator.core.items import Ended, Refused, Started
-from mapreduce_operator.core.jobs import Revision, prepare
 from mapreduce_operator.core.journal import CommitReason, Record
 from mapreduce_operator.core.ledger import Ledger
 from mapreduce_operator.core.names import RunRef, Stage, item_key
 from mapreduce_operator.core.outcomes import Outcome, Verdict
 from mapreduce_operator.core.phases import FINAL_PHASES, NEXT, Turn, after_map, after_reduce
+from mapreduce_operator.core.templates import Templates
 from mapreduce_operator.core.workloads import Dispatch, JobSeen, PodSeen
 
 SAMPLE_CHARACTERS: Final = 256
 """What the status shows of a failure's message."""
 POD_GRACE_SECONDS: Final = 5.0
 """Jobs and pods come by two streams: so long a Job that ended waits for its pod's own account."""
-REVERIFY_SECONDS: Final = 30.0
-"""How often a template that the API server refused is tried again."""
 MAX_UNCOMMITTED: Final = 500
 """Outcomes that may wait for storage before dispatching pauses; their Jobs stay, so nothing is lost meanwhile."""
 
@@ -68,14 +63,6 @@ class Batch:
     reason: CommitReason
     turn: Turn
     records: tuple[Record, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class _Rejection:
-    """The API server's word against a template, and when to ask again: what the template refers to may be mended."""
-
-    message: str
-    again_at: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,11 +94,7 @@ class RunState:
         self._stale_events = 0
         self._spec = spec
         self._last_reduce = spec.reduce
-        self._revisions = self._prepare_revisions()
-        self._rules, self._invalid_rule = self._compile_rules()
-        self._verified: dict[Stage, str] = {}
-        self._rejected: dict[Stage, _Rejection] = {}
-        self._verifying: dict[Stage, str] = {}
+        self.templates: Final = Templates(ref, spec)
         self._preparing_reduce = False
         self._announced: set[Reason] = set()
         self._live_pods: set[str] = set()
@@ -141,25 +124,10 @@ class RunState:
         """Jobs whose agents run or are being started."""
         return sum(ledger.running for ledger in self.ledgers.values())
 
-    @property
-    def obstacle(self) -> tuple[str, str] | None:
-        """(reason, message) of what the user has to mend before anything is dispatched."""
-        if self._invalid_rule:
-            return "InvalidResultRule", self._invalid_rule
-        if self._rejected:
-            return "TemplateRejected", "; ".join(rejection.message for rejection in self._rejected.values())
-        return None
-
-    def rule(self, stage: Stage) -> ResultRule:
-        return self._rules[stage]
-
     def take_stale(self) -> int:
         """How many events did not apply since this was asked last."""
         stale, self._stale_events = self._stale_events, 0
         return stale
-
-    def revision(self, stage: Stage) -> Revision | None:
-        return self._revisions.get(stage)
 
     def work(self, stage: Stage) -> Work | None:
         """What a stage runs, or None for a job without reduce."""
@@ -181,7 +149,8 @@ class RunState:
     def next_wake(self, now: float) -> float | None:
         """When `decide` has something to do even if nothing happens, in seconds since the epoch."""
         moments = [orphan.due for orphan in self._orphans.values()]
-        moments += [rejection.again_at for stage, rejection in self._rejected.items() if stage not in self._verifying]
+        if (trial := self.templates.next_trial()) is not None:
+            moments.append(trial)
         if not self._spec.suspend:
             moments += [at for ledger in self.ledgers.values() if (at := ledger.next_release()) is not None]
         if self.uncommitted and not self.commit_in_flight:
@@ -194,32 +163,7 @@ class RunState:
         """The user changed the spec: it serves all decisions from now on."""
         self._spec = spec
         self._last_reduce = spec.reduce or self._last_reduce
-        self._revisions = self._prepare_revisions()
-        self._rules, self._invalid_rule = self._compile_rules()
-        self._rejected = {}
-
-    def template_verified(self, stage: Stage, revision: str, rejection: str | None, now: float) -> list[Effect]:
-        """The API server tried a template; `rejection` is its word against it."""
-        if self._verifying.get(stage) == revision:
-            del self._verifying[stage]
-        current = self._revisions.get(stage)
-        if current is None or current.hash != revision:
-            return []
-        before = self._rejected.pop(stage, None)
-        if rejection is None:
-            self._verified[stage] = revision
-            return []
-        self._verified.pop(stage, None)
-        message = (
-            f"the API server refuses spec.{stage}.template: {rejection}. "
-            "Correct the template, or what it refers to; the job goes on by itself"
-        )
-        self._rejected[stage] = _Rejection(message, now + REVERIFY_SECONDS)
-        return (
-            []
-            if before is not None and before.message == message
-            else [Announce("Warning", "TemplateRejected", message)]
-        )
+        self.templates.respec(spec)
 
     def reduce_prepared(self) -> None:
         self._preparing_reduce = False
@@ -323,7 +267,9 @@ class RunState:
 
     def decide(self, now: float) -> list[Effect]:
         """What follows from the state, but for new Jobs: ask `launch` for these next, and `commit_if_due` at last."""
-        effects = [*self._settle_orphans(now), *self._verify_templates(now)]
+        effects = self._settle_orphans(now)
+        if self.phase not in FINAL_PHASES:
+            effects += self.templates.try_out(now)
         if self._spec.suspend and self._spec.suspend_policy is SuspendPolicy.INTERRUPT:
             effects += self._interrupt()
         self._turn_if_done()
@@ -362,41 +308,10 @@ class RunState:
             return [Commit(CommitReason.TIME)]
         return [Commit(CommitReason.IDLE)] if self.active == 0 else []
 
-    def _prepare_revisions(self) -> dict[Stage, Revision]:
-        return {stage: prepare(stage, work, self.ref) for stage in Stage if (work := self.work(stage)) is not None}
-
-    def _compile_rules(self) -> tuple[dict[Stage, ResultRule], str]:
-        rules, problem = {}, ""
-        for stage in Stage:
-            work = self.work(stage)
-            contract = work.result if work is not None else ResultContract()
-            try:
-                rules[stage] = ResultRule(contract.required, Expression(contract.rule) if contract.rule else None)
-            except ExpressionError as error:
-                rules[stage] = ResultRule(contract.required)
-                problem = f"spec.{stage}.result.rule: {error}. Correct it; the job goes on by itself"
-        return rules, problem
-
-    def _verify_templates(self, now: float) -> list[Effect]:
-        if self.phase in FINAL_PHASES:
-            return []
-        effects: list[Effect] = []
-        for stage, revision in self._revisions.items():
-            rejection = self._rejected.get(stage)
-            if revision.hash in {self._verified.get(stage), self._verifying.get(stage)}:
-                continue
-            if rejection is None or rejection.again_at <= now:
-                self._verifying[stage] = revision.hash
-                effects.append(VerifyTemplate(stage))
-        return effects
-
     def _may_dispatch(self, phase: Phase) -> bool:
-        if self._spec.suspend or self.obstacle or phase is not self.committed_turn.phase:
+        if self._spec.suspend or phase is not self.committed_turn.phase or phase in FINAL_PHASES:
             return False
-        if len(self.uncommitted) > MAX_UNCOMMITTED or phase in FINAL_PHASES:
-            return False
-        # All templates first, so that nobody pays for a map whose reduce cannot even start.
-        return all(self._verified.get(stage) == revision.hash for stage, revision in self._revisions.items())
+        return len(self.uncommitted) <= MAX_UNCOMMITTED and self.templates.good
 
     def _interrupt(self) -> list[Effect]:
         effects: list[Effect] = []

@@ -54,6 +54,22 @@ def status_without_plan(report: Report, now: float) -> MapReduceJobStatus:
     return MapReduceJobStatus.model_validate(_common(report, now))
 
 
+def status_before_loading(written: MapReduceJobStatus, situation: Situation, now: float) -> MapReduceJobStatus:
+    """The status of a run that was planned by an earlier operator and cannot be loaded yet.
+
+    What was written still holds; only the conditions say what is wrong.
+    """
+    generation = written.observed_generation or 0
+    conditions = merge(written.conditions, conditions_of(situation), generation=generation, now=now)
+    return written.model_copy(update={"conditions": conditions})
+
+
+def seen_at(status: MapReduceJobStatus, generation: int) -> MapReduceJobStatus:
+    """The same status, as the answer to a later version of the object."""
+    conditions = tuple(one.model_copy(update={"observed_generation": generation}) for one in status.conditions)
+    return status.model_copy(update={"observed_generation": generation, "conditions": conditions})
+
+
 def status_of(run: RunState, head: Head, id_of: Callable[[int], str], report: Report, now: float) -> MapReduceJobStatus:
     """The status of a planned run."""
     ledger = run.ledgers[Stage.MAP]
@@ -105,7 +121,11 @@ def status_of(run: RunState, head: Head, id_of: Callable[[int], str], report: Re
             "reduce": _reduce(run),
             "result": None if run.reduce_result is None else msgspec.json.decode(run.reduce_result),
             "template_revisions": TemplateRevisions(
-                **{stage.value: revision.hash for stage in Stage if (revision := run.revision(stage)) is not None}
+                **{
+                    stage.value: revision.hash
+                    for stage in Stage
+                    if (revision := run.templates.revision(stage)) is not None
+                }
             ),
             "checkpoint": CheckpointStatus.model_validate(
                 {"sequence": head.sequence, "time": head.committed_at, "reason": head.reason}

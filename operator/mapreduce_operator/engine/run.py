@@ -10,7 +10,7 @@ from collections.abc import Coroutine
 from typing import Final, assert_never
 
 from mapreduce_operator.api import MapReduceJob, MapReduceJobStatus, Phase
-from mapreduce_operator.core.conditions import Situation, conditions_of, merge
+from mapreduce_operator.core.conditions import Situation
 from mapreduce_operator.core.contract import ResultRule
 from mapreduce_operator.core.effects import Announce, Commit, DeleteJob, Effect, Launch, PrepareReduce, VerifyTemplate
 from mapreduce_operator.core.jobs import Revision, manifest
@@ -20,7 +20,7 @@ from mapreduce_operator.core.phases import Turn
 from mapreduce_operator.core.plan import InputError, PlannedItem, keys_of
 from mapreduce_operator.core.results import ReduceInput, ResultsTooLargeError, reduce_input
 from mapreduce_operator.core.run import Batch, RunState
-from mapreduce_operator.core.status import Report, status_of, status_without_plan
+from mapreduce_operator.core.status import Report, seen_at, status_before_loading, status_of, status_without_plan
 from mapreduce_operator.core.workloads import Dispatch, JobSeen, PodSeen, Workload
 from mapreduce_operator.engine.dispatcher import Dispatcher, Launched, LaunchRefused, TemplateRejected
 from mapreduce_operator.engine.journal import Journal
@@ -264,7 +264,7 @@ class Run:
                         self._start(effect, state)
 
     async def _rule_for(self, state: RunState, pod: PodSeen) -> ResultRule:
-        rule = state.rule(pod.carried.stage)
+        rule = state.templates.rule(pod.carried.stage)
         if rule.expression is None or not pod.ended or pod.carried.stage is Stage.REDUCE:
             return rule
         position = state.ledgers[Stage.MAP].position(pod.carried.dispatches[0].item_key)
@@ -302,7 +302,7 @@ class Run:
         return task
 
     async def _launch(self, effect: Launch, state: RunState) -> None:
-        revision, work = state.revision(effect.stage), state.work(effect.stage)
+        revision, work = state.templates.revision(effect.stage), state.work(effect.stage)
         if revision is None or work is None:
             state.refused(effect.stage, effect.position, effect.dispatch.number)
             return
@@ -339,7 +339,7 @@ class Run:
         self._awake.set()
 
     async def _verify(self, effect: VerifyTemplate, state: RunState) -> None:
-        revision, work = state.revision(effect.stage), state.work(effect.stage)
+        revision, work = state.templates.revision(effect.stage), state.work(effect.stage)
         if revision is None or work is None:
             return
         item = (
@@ -351,7 +351,7 @@ class Run:
         self._verified(effect.stage, revision, await self._dispatcher.try_out(body), state)
 
     def _verified(self, stage: Stage, revision: Revision, rejection: str | None, state: RunState) -> None:
-        for effect in state.template_verified(stage, revision.hash, rejection, self._world.clock.now()):
+        for effect in state.templates.tried(stage, revision.hash, rejection, self._world.clock.now()):
             self._start(effect, state)
         self._awake.set()
 
@@ -436,11 +436,13 @@ class Run:
         generation = self._job.metadata.generation
         if self._state is None:
             if self._ended is not None:
-                return _seen_at(self._ended, generation)
+                return seen_at(self._ended, generation)
             turn = Turn(Phase.PLANNING, "Planning", "the input is being planned")
             planned = self._reporter.written
             if planned is not None and planned.plan is not None:
-                return self._status_before_loading(planned, now)
+                turn = Turn(Phase.MAP, planned.reason or "Planned", "the state of the run is being loaded")
+                trouble = self._obstacle or self._storage_problem or self._refusal
+                return status_before_loading(planned, self._situation(turn), now) if trouble else planned
         else:
             turn = self._state.committed_turn
         report = Report(
@@ -455,16 +457,6 @@ class Run:
             return status_without_plan(report, now)
         return status_of(self._state, self._journal.head, lambda position: self._ids[position], report, now)
 
-    def _status_before_loading(self, planned: MapReduceJobStatus, now: float) -> MapReduceJobStatus:
-        """What an earlier operator said still holds, until the run is loaded; only what keeps it from that is new."""
-        turn = Turn(Phase.MAP, planned.reason or "Planned", "the state of the run is being loaded")
-        if not (self._obstacle or self._storage_problem or self._refusal):
-            return planned
-        conditions = merge(
-            planned.conditions, conditions_of(self._situation(turn)), generation=self._job.metadata.generation, now=now
-        )
-        return planned.model_copy(update={"conditions": conditions})
-
     def _situation(self, turn: Turn) -> Situation:
         return Situation(
             phase=turn.phase,
@@ -472,17 +464,11 @@ class Run:
             message=turn.message,
             suspended=self._job.spec.suspend,
             still_running=self._state.active if self._state else 0,
-            obstacle=self._obstacle or (self._state.obstacle if self._state else None),
+            obstacle=self._obstacle or (self._state.templates.obstacle if self._state else None),
             storage_problem=self._storage_problem,
             capped=self._capped,
             refusal=(self._refusal.reason, self._refusal.message) if self._refusal else None,
         )
-
-
-def _seen_at(status: MapReduceJobStatus, generation: int) -> MapReduceJobStatus:
-    """The same status, as the answer to a later version of the object."""
-    conditions = tuple(one.model_copy(update={"observed_generation": generation}) for one in status.conditions)
-    return status.model_copy(update={"observed_generation": generation, "conditions": conditions})
 
 
 def ref_of(job: MapReduceJob) -> RunRef:

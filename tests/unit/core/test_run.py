@@ -18,7 +18,8 @@ from mapreduce_operator.core.journal import CommitReason, Record
 from mapreduce_operator.core.names import RunRef, Stage, item_key
 from mapreduce_operator.core.outcomes import Outcome, Verdict
 from mapreduce_operator.core.phases import Turn
-from mapreduce_operator.core.run import MAX_UNCOMMITTED, POD_GRACE_SECONDS, REVERIFY_SECONDS, FailureCount, RunState
+from mapreduce_operator.core.run import MAX_UNCOMMITTED, POD_GRACE_SECONDS, FailureCount, RunState
+from mapreduce_operator.core.templates import REVERIFY_SECONDS
 from mapreduce_operator.core.workloads import Carried, ContainerEnd, Dispatch, JobSeen, PodSeen
 
 NOW: Final = 1_800_000_000.0
@@ -60,9 +61,9 @@ def verify(run: RunState) -> None:
     """The API server takes all templates that the run asks about."""
     for effect in run.decide(NOW):
         if isinstance(effect, VerifyTemplate):
-            revision = run.revision(effect.stage)
+            revision = run.templates.revision(effect.stage)
             assert revision is not None
-            run.template_verified(effect.stage, revision.hash, None, NOW)
+            run.templates.tried(effect.stage, revision.hash, None, NOW)
 
 
 def launch(run: RunState, seconds: float = 0.0) -> list[str]:
@@ -95,7 +96,7 @@ def pod(name: str, agent: ContainerEnd | None = None, **more: Any) -> PodSeen:
 
 
 def observe(run: RunState, seen: PodSeen, seconds: float = 0.0) -> list[Effect]:
-    return run.observe_pod(seen, run.rule(seen.carried.stage), NOW + seconds)
+    return run.observe_pod(seen, run.templates.rule(seen.carried.stage), NOW + seconds)
 
 
 def commit(run: RunState, seconds: float = 0.0) -> list[Effect]:
@@ -131,35 +132,35 @@ def test_every_template_is_tried_out_once() -> None:
 
 def verify_answers(run: RunState) -> None:
     for stage in Stage:
-        revision = run.revision(stage)
+        revision = run.templates.revision(stage)
         assert revision is not None
-        run.template_verified(stage, revision.hash, None, NOW)
+        run.templates.tried(stage, revision.hash, None, NOW)
 
 
 def test_a_map_does_not_start_before_its_reduce_could() -> None:
     run = new_run("abc", spec(reduce={"template": OTHER_TEMPLATE}))
     run.decide(NOW)
-    map_revision, reduce_revision = run.revision(Stage.MAP), run.revision(Stage.REDUCE)
+    map_revision, reduce_revision = run.templates.revision(Stage.MAP), run.templates.revision(Stage.REDUCE)
     assert map_revision is not None
     assert reduce_revision is not None
 
-    run.template_verified(Stage.MAP, map_revision.hash, None, NOW)
+    run.templates.tried(Stage.MAP, map_revision.hash, None, NOW)
     assert run.wanted() == 0
 
-    run.template_verified(Stage.REDUCE, reduce_revision.hash, None, NOW)
+    run.templates.tried(Stage.REDUCE, reduce_revision.hash, None, NOW)
     assert run.wanted() == 3
 
 
 def test_a_template_that_is_rejected_stops_everything_and_burns_no_attempt() -> None:
     run = new_run("abc")
     run.decide(NOW)
-    revision = run.revision(Stage.MAP)
+    revision = run.templates.revision(Stage.MAP)
     assert revision is not None
 
-    run.template_verified(Stage.MAP, revision.hash, "no such field: comand", NOW)
+    run.templates.tried(Stage.MAP, revision.hash, "no such field: comand", NOW)
 
-    assert run.obstacle is not None
-    reason, message = run.obstacle
+    assert run.templates.obstacle is not None
+    reason, message = run.templates.obstacle
     assert reason == "TemplateRejected"
     assert message.startswith("the API server refuses spec.map.template: no such field: comand. ")
     assert launch(run) == []
@@ -169,33 +170,33 @@ def test_a_template_that_is_rejected_stops_everything_and_burns_no_attempt() -> 
 def test_a_template_that_is_rejected_is_tried_again_after_a_while_and_announced_once() -> None:
     run = new_run("abc")
     run.decide(NOW)
-    revision = run.revision(Stage.MAP)
+    revision = run.templates.revision(Stage.MAP)
     assert revision is not None
 
-    first = run.template_verified(Stage.MAP, revision.hash, "no such service account", NOW)
+    first = run.templates.tried(Stage.MAP, revision.hash, "no such service account", NOW)
     assert [effect.reason for effect in first if isinstance(effect, Announce)] == ["TemplateRejected"]
     assert run.next_wake(NOW) == NOW + REVERIFY_SECONDS
     assert run.decide(NOW + REVERIFY_SECONDS - 0.1) == []
     assert run.decide(NOW + REVERIFY_SECONDS) == [VerifyTemplate(Stage.MAP)]
     assert run.next_wake(NOW + REVERIFY_SECONDS) is None
 
-    again = run.template_verified(Stage.MAP, revision.hash, "no such service account", NOW + 31)
+    again = run.templates.tried(Stage.MAP, revision.hash, "no such service account", NOW + 31)
     assert again == []
     run.decide(NOW + 100)
-    run.template_verified(Stage.MAP, revision.hash, None, NOW + 101)
+    run.templates.tried(Stage.MAP, revision.hash, None, NOW + 101)
 
-    assert run.obstacle is None
+    assert run.templates.obstacle is None
     assert run.wanted() == 3
 
 
 def test_a_template_that_is_rejected_when_a_job_is_created_is_tried_out_again_before_the_next() -> None:
     run = verified_run("abc", spec({"maxParallel": 1}))
     run.launch(1, NOW)
-    revision = run.revision(Stage.MAP)
+    revision = run.templates.revision(Stage.MAP)
     assert revision is not None
 
     run.refused(Stage.MAP, 0, 1)
-    run.template_verified(Stage.MAP, revision.hash, "forbidden by policy", NOW)
+    run.templates.tried(Stage.MAP, revision.hash, "forbidden by policy", NOW)
 
     assert run.wanted() == 0
     assert run.decide(NOW + REVERIFY_SECONDS) == [VerifyTemplate(Stage.MAP)]
@@ -204,19 +205,19 @@ def test_a_template_that_is_rejected_when_a_job_is_created_is_tried_out_again_be
 def test_a_corrected_template_is_tried_out_and_the_run_goes_on() -> None:
     run = new_run("abc")
     run.decide(NOW)
-    revision = run.revision(Stage.MAP)
+    revision = run.templates.revision(Stage.MAP)
     assert revision is not None
-    run.template_verified(Stage.MAP, revision.hash, "no such field: comand", NOW)
+    run.templates.tried(Stage.MAP, revision.hash, "no such field: comand", NOW)
 
     run.respec(spec({"template": OTHER_TEMPLATE}))
 
-    assert run.obstacle is None
+    assert run.templates.obstacle is None
     assert run.decide(NOW) == [VerifyTemplate(Stage.MAP)]
     assert run.wanted() == 0
 
-    corrected = run.revision(Stage.MAP)
+    corrected = run.templates.revision(Stage.MAP)
     assert corrected is not None
-    run.template_verified(Stage.MAP, corrected.hash, None, NOW)
+    run.templates.tried(Stage.MAP, corrected.hash, None, NOW)
 
     assert run.wanted() == 3
 
@@ -225,50 +226,50 @@ def test_a_corrected_template_is_tried_out_and_the_run_goes_on() -> None:
 def test_an_answer_about_a_template_that_was_replaced_meanwhile_says_nothing(rejection: str | None) -> None:
     run = new_run("abc")
     run.decide(NOW)
-    before = run.revision(Stage.MAP)
+    before = run.templates.revision(Stage.MAP)
     assert before is not None
     run.respec(spec({"template": OTHER_TEMPLATE}))
     run.decide(NOW)
 
-    run.template_verified(Stage.MAP, before.hash, rejection, NOW)
+    run.templates.tried(Stage.MAP, before.hash, rejection, NOW)
 
-    assert run.obstacle is None
+    assert run.templates.obstacle is None
     assert run.wanted() == 0
 
 
 def test_an_answer_about_a_template_that_was_replaced_does_not_make_the_new_one_be_tried_twice() -> None:
     run = new_run("abc")
     run.decide(NOW)
-    before = run.revision(Stage.MAP)
+    before = run.templates.revision(Stage.MAP)
     assert before is not None
     run.respec(spec({"template": OTHER_TEMPLATE}))
     assert run.decide(NOW) == [VerifyTemplate(Stage.MAP)]
 
-    run.template_verified(Stage.MAP, before.hash, None, NOW)
+    run.templates.tried(Stage.MAP, before.hash, None, NOW)
 
     assert run.decide(NOW) == []
 
 
 def test_a_rejected_reduce_that_is_taken_out_of_the_spec_is_no_obstacle_any_more() -> None:
     run = verified_run("abc", spec(reduce={"template": OTHER_TEMPLATE}))
-    revision = run.revision(Stage.REDUCE)
+    revision = run.templates.revision(Stage.REDUCE)
     assert revision is not None
-    run.template_verified(Stage.REDUCE, revision.hash, "no such field: comand", NOW)
+    run.templates.tried(Stage.REDUCE, revision.hash, "no such field: comand", NOW)
 
     run.respec(spec())
 
-    assert run.obstacle is None
+    assert run.templates.obstacle is None
     assert run.decide(NOW) == [], "nobody asks about a template that nobody wants"
     assert run.wanted() == 3
 
 
 def test_an_invalid_rule_of_a_reduce_that_is_taken_out_of_the_spec_is_no_obstacle_any_more() -> None:
     run = verified_run("abc", spec(reduce={"template": TEMPLATE, "result": {"rule": "result ="}}))
-    assert run.obstacle is not None
+    assert run.templates.obstacle is not None
 
     run.respec(spec())
 
-    assert run.obstacle is None
+    assert run.templates.obstacle is None
 
 
 def test_a_change_beside_the_template_needs_no_new_trial() -> None:
@@ -283,15 +284,15 @@ def test_a_change_beside_the_template_needs_no_new_trial() -> None:
 def test_a_result_rule_that_is_no_expression_stops_dispatching_until_it_is_corrected() -> None:
     run = verified_run("abc", spec({"result": {"rule": "result.ok ="}}))
 
-    assert run.obstacle is not None
-    reason, message = run.obstacle
+    assert run.templates.obstacle is not None
+    reason, message = run.templates.obstacle
     assert reason == "InvalidResultRule"
     assert message.startswith("spec.map.result.rule: 'result.ok =' is no valid CEL expression")
     assert run.wanted() == 0
 
     run.respec(spec({"result": {"rule": "result.ok"}}))
 
-    assert run.obstacle is None
+    assert run.templates.obstacle is None
     assert run.wanted() == 3
 
 

@@ -78,7 +78,7 @@ def end(run: RunState, position: int, agent: ContainerEnd | None, stage: Stage =
     run.observe_job(JobSeen("default", uid, uid, "run-1", carried), deleted=False, now=NOW)
     phase = "Running" if agent is None else "Failed"
     pod = PodSeen("default", "pod", "pod", uid, uid, carried, phase=phase, gone=agent is None, agent=agent)
-    run.observe_pod(pod, run.rule(stage), NOW)
+    run.observe_pod(pod, run.templates.rule(stage), NOW)
 
 
 def status(run: RunState, report: Report = REPORT, id_of: Callable[[int], str] = str) -> MapReduceJobStatus:

@@ -24,6 +24,7 @@ SOURCES_OF_REASONS: Final = (
     "core/phases.py",
     "core/conditions.py",
     "core/run.py",
+    "core/templates.py",
     "core/status.py",
     "core/plan.py",
     "engine/dispatcher.py",

@@ -1,0 +1,111 @@
+"""The templates of a run on trial: nothing is dispatched with one that the API server would refuse.
+
+All stages are tried before the first Job, so that nobody pays for a map whose reduce cannot even start. A correction is
+tried at once; a refusal is tried again by itself, since what the template refers to may have been mended.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+from mapreduce_operator.api import MapReduceJobSpec, ResultContract, Work
+from mapreduce_operator.core.contract import ResultRule
+from mapreduce_operator.core.effects import Announce, Effect, VerifyTemplate
+from mapreduce_operator.core.expressions import Expression, ExpressionError
+from mapreduce_operator.core.jobs import Revision, prepare
+from mapreduce_operator.core.names import RunRef, Stage
+
+REVERIFY_SECONDS: Final = 30.0
+"""How often a template that the API server refused is tried again."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Rejection:
+    """The API server's word against a template, and when to ask again."""
+
+    message: str
+    again_at: float
+
+
+class Templates:
+    """Revisions and result rules of the stages, and what the API server thinks of them."""
+
+    def __init__(self, ref: RunRef, spec: MapReduceJobSpec) -> None:
+        self._ref: Final = ref
+        self._verified: dict[Stage, str] = {}
+        self._verifying: dict[Stage, str] = {}
+        self.respec(spec)
+
+    def respec(self, spec: MapReduceJobSpec) -> None:
+        """The spec changed; what was refused before may be right now."""
+        works: dict[Stage, Work | None] = {Stage.MAP: spec.map, Stage.REDUCE: spec.reduce}
+        self._rejected: dict[Stage, _Rejection] = {}
+        self._revisions = {stage: prepare(stage, work, self._ref) for stage, work in works.items() if work is not None}
+        self._rules: dict[Stage, ResultRule] = {}
+        self._invalid_rule = ""
+        for stage, work in works.items():
+            contract = work.result if work is not None else ResultContract()
+            try:
+                self._rules[stage] = ResultRule(contract.required, Expression(contract.rule) if contract.rule else None)
+            except ExpressionError as error:
+                self._rules[stage] = ResultRule(contract.required)
+                self._invalid_rule = f"spec.{stage}.result.rule: {error}. Correct it; the job goes on by itself"
+
+    def revision(self, stage: Stage) -> Revision | None:
+        return self._revisions.get(stage)
+
+    def rule(self, stage: Stage) -> ResultRule:
+        return self._rules[stage]
+
+    @property
+    def obstacle(self) -> tuple[str, str] | None:
+        """(reason, message) of what the user has to mend before anything is dispatched."""
+        if self._invalid_rule:
+            return "InvalidResultRule", self._invalid_rule
+        if self._rejected:
+            return "TemplateRejected", "; ".join(rejection.message for rejection in self._rejected.values())
+        return None
+
+    @property
+    def good(self) -> bool:
+        """The API server takes all templates as they are now."""
+        tried = all(self._verified.get(stage) == revision.hash for stage, revision in self._revisions.items())
+        return tried and self.obstacle is None
+
+    def next_trial(self) -> float | None:
+        """When a refused template is tried again, in seconds since the epoch."""
+        return min(
+            (one.again_at for stage, one in self._rejected.items() if stage not in self._verifying), default=None
+        )
+
+    def try_out(self, now: float) -> list[Effect]:
+        """What has to be tried now."""
+        effects: list[Effect] = []
+        for stage, revision in self._revisions.items():
+            rejection = self._rejected.get(stage)
+            if revision.hash in {self._verified.get(stage), self._verifying.get(stage)}:
+                continue
+            if rejection is None or rejection.again_at <= now:
+                self._verifying[stage] = revision.hash
+                effects.append(VerifyTemplate(stage))
+        return effects
+
+    def tried(self, stage: Stage, revision: str, rejection: str | None, now: float) -> list[Effect]:
+        """The API server tried a revision; `rejection` is its word against it."""
+        if self._verifying.get(stage) == revision:
+            del self._verifying[stage]
+        current = self._revisions.get(stage)
+        if current is None or current.hash != revision:
+            return []
+        before = self._rejected.pop(stage, None)
+        if rejection is None:
+            self._verified[stage] = revision
+            return []
+        self._verified.pop(stage, None)
+        message = (
+            f"the API server refuses spec.{stage}.template: {rejection}. "
+            "Correct the template, or what it refers to; the job goes on by itself"
+        )
+        self._rejected[stage] = _Rejection(message, now + REVERIFY_SECONDS)
+        if before is not None and before.message == message:
+            return []
+        return [Announce("Warning", "TemplateRejected", message)]
