@@ -16,7 +16,7 @@ help: ## Print this list
 # ------------------------------------------------------------------------------------------------- what users run
 
 .PHONY: demo
-demo: deploy ## Set everything up, run examples/licence-words.yaml and show the result (cold about 15 min, warm 1 min)
+demo: deploy ## Set everything up, run examples/licence-words.yaml and show the result (17 min the first time, 16 s again)
 	@$(CLUSTER) python3 dev/demo.py
 
 .PHONY: test
