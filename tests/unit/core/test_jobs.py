@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from mapreduce_operator.api import MapWork, ReduceWork
 from mapreduce_operator.core.jobs import Manifest, Revision, manifest, owner_reference, prepare
-from mapreduce_operator.core.names import RunRef, Stage
+from mapreduce_operator.core.names import RunRef, Stage, results_config_map_name
 from mapreduce_operator.core.plan import PlannedItem, canonical
 from mapreduce_operator.core.workloads import Carried, Dispatch
 from tests.unit.core import strategies
@@ -194,6 +194,11 @@ def test_a_reduce_agent_finds_results_and_failures_and_the_counts_but_no_item() 
         "/mapreduce/results.jsonl",
         "/mapreduce/failures.jsonl",
     ]
+    assert all(mount["readOnly"] for mount in pod["spec"]["containers"][0]["volumeMounts"][1:])
+    assert pod["spec"]["volumes"][-1] == {
+        "name": "mapreduce-results",
+        "configMap": {"name": results_config_map_name(RUN)},
+    }
     assert {variable["name"]: variable["value"] for variable in pod["spec"]["containers"][0]["env"]} == {
         "MAPREDUCE_JOB": "licence-words",
         "MAPREDUCE_NAMESPACE": "team-a",

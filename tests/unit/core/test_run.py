@@ -53,17 +53,8 @@ def new_run(keys: str, of: MapReduceJobSpec | None = None, turn: Turn = PLANNED)
 
 def verified_run(keys: str, of: MapReduceJobSpec | None = None, turn: Turn = PLANNED) -> RunState:
     run = new_run(keys, of, turn)
-    verify(run)
+    take_templates(run)
     return run
-
-
-def verify(run: RunState) -> None:
-    """The API server takes all templates that the run asks about."""
-    for effect in run.decide(NOW):
-        if isinstance(effect, VerifyTemplate):
-            revision = run.templates.revision(effect.stage)
-            assert revision is not None
-            run.templates.tried(effect.stage, revision.hash, None, NOW)
 
 
 def launch(run: RunState, seconds: float = 0.0) -> list[str]:
@@ -104,8 +95,12 @@ def commit(run: RunState, seconds: float = 0.0) -> list[Effect]:
     return run.committed(run.begin_commit(CommitReason.ITEMS), NOW + seconds)
 
 
-def committed_reasons(effects: list[Effect]) -> list[CommitReason]:
-    return [effect.reason for effect in effects if isinstance(effect, Commit)]
+def take_templates(run: RunState) -> None:
+    """The API server takes all templates as they are now."""
+    for stage in Stage:
+        revision = run.templates.revision(stage)
+        if revision is not None:
+            run.templates.tried(stage, revision.hash, None, NOW)
 
 
 # ------------------------------------------------------------------------------------------------------------ templates
@@ -119,181 +114,50 @@ def test_nothing_is_dispatched_before_the_api_server_took_the_template() -> None
     assert run.launch(10, NOW) == []
 
 
-def test_every_template_is_tried_out_once() -> None:
-    run = new_run("abc", spec(reduce={"template": TEMPLATE}))
+def test_a_run_has_its_templates_tried_and_starts_when_all_are_good() -> None:
+    run = new_run("abc", spec(reduce={"template": OTHER_TEMPLATE}))
 
     assert run.decide(NOW) == [VerifyTemplate(Stage.MAP), VerifyTemplate(Stage.REDUCE)]
+
+    take_templates(run)
+
     assert run.decide(NOW) == []
-
-    verify_answers(run)
-
-    assert run.decide(NOW) == []
-
-
-def verify_answers(run: RunState) -> None:
-    for stage in Stage:
-        revision = run.templates.revision(stage)
-        assert revision is not None
-        run.templates.tried(stage, revision.hash, None, NOW)
-
-
-def test_a_map_does_not_start_before_its_reduce_could() -> None:
-    run = new_run("abc", spec(reduce={"template": OTHER_TEMPLATE}))
-    run.decide(NOW)
-    map_revision, reduce_revision = run.templates.revision(Stage.MAP), run.templates.revision(Stage.REDUCE)
-    assert map_revision is not None
-    assert reduce_revision is not None
-
-    run.templates.tried(Stage.MAP, map_revision.hash, None, NOW)
-    assert run.wanted() == 0
-
-    run.templates.tried(Stage.REDUCE, reduce_revision.hash, None, NOW)
     assert run.wanted() == 3
 
 
-def test_a_template_that_is_rejected_stops_everything_and_burns_no_attempt() -> None:
-    run = new_run("abc")
-    run.decide(NOW)
-    revision = run.templates.revision(Stage.MAP)
-    assert revision is not None
-
-    run.templates.tried(Stage.MAP, revision.hash, "no such field: comand", NOW)
-
-    assert run.templates.obstacle is not None
-    reason, message = run.templates.obstacle
-    assert reason == "TemplateRejected"
-    assert message.startswith("the API server refuses spec.map.template: no such field: comand. ")
-    assert launch(run) == []
-    assert run.ledgers[Stage.MAP].attempts == 0
-
-
-def test_a_template_that_is_rejected_is_tried_again_after_a_while_and_announced_once() -> None:
-    run = new_run("abc")
-    run.decide(NOW)
-    revision = run.templates.revision(Stage.MAP)
-    assert revision is not None
-
-    first = run.templates.tried(Stage.MAP, revision.hash, "no such service account", NOW)
-    assert [effect.reason for effect in first if isinstance(effect, Announce)] == ["TemplateRejected"]
-    assert run.next_wake(NOW) == NOW + REVERIFY_SECONDS
-    assert run.decide(NOW + REVERIFY_SECONDS - 0.1) == []
-    assert run.decide(NOW + REVERIFY_SECONDS) == [VerifyTemplate(Stage.MAP)]
-    assert run.next_wake(NOW + REVERIFY_SECONDS) is None
-
-    again = run.templates.tried(Stage.MAP, revision.hash, "no such service account", NOW + 31)
-    assert again == []
-    run.decide(NOW + 100)
-    run.templates.tried(Stage.MAP, revision.hash, None, NOW + 101)
-
-    assert run.templates.obstacle is None
-    assert run.wanted() == 3
-
-
-def test_a_template_that_is_rejected_when_a_job_is_created_is_tried_out_again_before_the_next() -> None:
+def test_a_rejected_template_stops_everything_and_burns_no_attempt() -> None:
     run = verified_run("abc", spec({"maxParallel": 1}))
     run.launch(1, NOW)
     revision = run.templates.revision(Stage.MAP)
     assert revision is not None
 
     run.refused(Stage.MAP, 0, 1)
-    run.templates.tried(Stage.MAP, revision.hash, "forbidden by policy", NOW)
+    run.templates.tried(Stage.MAP, revision.hash, "forbidden by a policy", NOW)
 
-    assert run.wanted() == 0
+    assert launch(run) == []
+    assert run.ledgers[Stage.MAP].attempts == 0
+    assert run.next_wake(NOW) == NOW + REVERIFY_SECONDS
     assert run.decide(NOW + REVERIFY_SECONDS) == [VerifyTemplate(Stage.MAP)]
 
 
-def test_a_corrected_template_is_tried_out_and_the_run_goes_on() -> None:
+def test_a_run_goes_on_with_the_template_as_it_was_corrected() -> None:
     run = new_run("abc")
-    run.decide(NOW)
     revision = run.templates.revision(Stage.MAP)
     assert revision is not None
     run.templates.tried(Stage.MAP, revision.hash, "no such field: comand", NOW)
 
     run.respec(spec({"template": OTHER_TEMPLATE}))
-
-    assert run.templates.obstacle is None
     assert run.decide(NOW) == [VerifyTemplate(Stage.MAP)]
-    assert run.wanted() == 0
+    take_templates(run)
 
-    corrected = run.templates.revision(Stage.MAP)
-    assert corrected is not None
-    run.templates.tried(Stage.MAP, corrected.hash, None, NOW)
-
-    assert run.wanted() == 3
+    assert launch(run) == ["a-1", "b-1", "c-1"]
 
 
-@pytest.mark.parametrize("rejection", [None, "no such field"])
-def test_an_answer_about_a_template_that_was_replaced_meanwhile_says_nothing(rejection: str | None) -> None:
-    run = new_run("abc")
-    run.decide(NOW)
-    before = run.templates.revision(Stage.MAP)
-    assert before is not None
-    run.respec(spec({"template": OTHER_TEMPLATE}))
-    run.decide(NOW)
-
-    run.templates.tried(Stage.MAP, before.hash, rejection, NOW)
-
-    assert run.templates.obstacle is None
-    assert run.wanted() == 0
-
-
-def test_an_answer_about_a_template_that_was_replaced_does_not_make_the_new_one_be_tried_twice() -> None:
-    run = new_run("abc")
-    run.decide(NOW)
-    before = run.templates.revision(Stage.MAP)
-    assert before is not None
-    run.respec(spec({"template": OTHER_TEMPLATE}))
-    assert run.decide(NOW) == [VerifyTemplate(Stage.MAP)]
-
-    run.templates.tried(Stage.MAP, before.hash, None, NOW)
+def test_a_run_that_is_at_its_end_has_nothing_tried() -> None:
+    run = new_run("", turn=Turn(Phase.SUCCEEDED, "NoItems", ""))
 
     assert run.decide(NOW) == []
-
-
-def test_a_rejected_reduce_that_is_taken_out_of_the_spec_is_no_obstacle_any_more() -> None:
-    run = verified_run("abc", spec(reduce={"template": OTHER_TEMPLATE}))
-    revision = run.templates.revision(Stage.REDUCE)
-    assert revision is not None
-    run.templates.tried(Stage.REDUCE, revision.hash, "no such field: comand", NOW)
-
-    run.respec(spec())
-
-    assert run.templates.obstacle is None
-    assert run.decide(NOW) == [], "nobody asks about a template that nobody wants"
-    assert run.wanted() == 3
-
-
-def test_an_invalid_rule_of_a_reduce_that_is_taken_out_of_the_spec_is_no_obstacle_any_more() -> None:
-    run = verified_run("abc", spec(reduce={"template": TEMPLATE, "result": {"rule": "result ="}}))
-    assert run.templates.obstacle is not None
-
-    run.respec(spec())
-
-    assert run.templates.obstacle is None
-
-
-def test_a_change_beside_the_template_needs_no_new_trial() -> None:
-    run = verified_run("abc")
-
-    run.respec(spec({"template": TEMPLATE, "maxParallel": 2, "timeoutSeconds": 60}))
-
-    assert run.decide(NOW) == []
-    assert run.wanted() == 2
-
-
-def test_a_result_rule_that_is_no_expression_stops_dispatching_until_it_is_corrected() -> None:
-    run = verified_run("abc", spec({"result": {"rule": "result.ok ="}}))
-
-    assert run.templates.obstacle is not None
-    reason, message = run.templates.obstacle
-    assert reason == "InvalidResultRule"
-    assert message.startswith("spec.map.result.rule: 'result.ok =' is no valid CEL expression")
-    assert run.wanted() == 0
-
-    run.respec(spec({"result": {"rule": "result.ok"}}))
-
-    assert run.templates.obstacle is None
-    assert run.wanted() == 3
+    assert run.finished
 
 
 # ---------------------------------------------------------------------------------------------------------- dispatching
@@ -395,7 +259,7 @@ def test_what_cannot_start_before_a_commit_is_not_wanted_either() -> None:
 def test_dispatching_pauses_when_too_many_outcomes_wait_for_storage() -> None:
     keys = [f"{letter}x" for letter in map(str, range(MAX_UNCOMMITTED + 10))]
     run = RunState(RUN, spec({"maxParallel": 10_000}), keys, PLANNED)
-    verify(run)
+    take_templates(run)
     for effect in run.launch(MAX_UNCOMMITTED + 1, NOW):
         assert isinstance(effect, Launch)
         run.started(Stage.MAP, effect.position, 1, f"job-{effect.position}", f"uid-{effect.position}")
@@ -503,6 +367,10 @@ def test_one_commit_is_in_flight_at_a_time() -> None:
 
 
 # --------------------------------------------------------------------------------------------------------------- phases
+
+
+def test_a_run_that_has_only_begun_is_not_finished() -> None:
+    assert not new_run("a").finished
 
 
 def test_a_phase_turns_for_the_world_only_when_it_is_durable() -> None:
@@ -654,7 +522,7 @@ def test_a_reduce_that_is_added_while_the_map_runs_is_tried_out_before_more_is_l
 
     assert run.wanted() == 0
     assert run.decide(NOW) == [VerifyTemplate(Stage.REDUCE)]
-    verify_answers(run)
+    take_templates(run)
     assert run.wanted() == 1
 
 
@@ -742,6 +610,8 @@ def test_the_account_of_a_pod_that_comes_in_time_counts() -> None:
     run.decide(NOW + 1000)
 
     assert run.ledgers[Stage.MAP][0] == Item(ItemState.SUCCEEDED, attempts=1)
+    commit(run, seconds=1000)
+    assert run.next_wake(NOW + 1000) is None, "nothing is waited for any more"
 
 
 @pytest.mark.parametrize(
@@ -807,6 +677,15 @@ def test_a_job_that_is_alive_is_adopted_and_not_launched_again() -> None:
     assert run.active == 2
 
 
+def test_a_job_that_is_found_ended_is_judged_like_any_other() -> None:
+    run = verified_run("a")
+
+    run.observe_job(job("a-1", complete=True), deleted=False, now=NOW)
+    run.decide(NOW + POD_GRACE_SECONDS)
+
+    assert run.ledgers[Stage.MAP][0] == Item(ItemState.PENDING, interruptions=1, reason=Reason.DELETED)
+
+
 def test_a_pod_that_is_seen_to_end_before_its_job_is_seen_counts() -> None:
     run = verified_run("a")
 
@@ -841,10 +720,13 @@ def test_a_job_of_no_item_of_this_run_is_left_alone() -> None:
     assert run.observe_job(job("z-1"), deleted=False, now=NOW) == []
 
 
-def test_a_job_ahead_of_what_is_known_is_left_alone() -> None:
+@pytest.mark.parametrize("known", [Item(), Item(ItemState.SUCCEEDED, attempts=1)], ids=["pending", "succeeded"])
+def test_a_job_ahead_of_what_is_known_is_left_alone(known: Item) -> None:
     run = verified_run("a")
+    run.ledgers[Stage.MAP].restore(0, known)
 
     assert run.observe_job(job("a-2"), deleted=False, now=NOW) == []
+    assert run.ledgers[Stage.MAP][0] == known
 
 
 def test_a_job_that_is_kept_until_its_outcome_is_durable_is_not_taken_for_a_leftover() -> None:
@@ -947,6 +829,30 @@ def test_what_is_told_of_a_job_and_its_pod_until_they_are_gone_is_no_news(order:
 
     assert run.ledgers[Stage.MAP].attempts == 1
     assert run.take_stale() == 0
+
+
+def test_nothing_is_remembered_of_jobs_that_are_gone() -> None:
+    run = verified_run("a")
+    launch(run)
+    observe(run, pod("a-1"))
+    run.respec(spec(suspend=True, suspendPolicy="Interrupt"))
+    run.decide(NOW)
+    run.observe_job(job("a-1", deleting=True), deleted=True, now=NOW)
+    observe(run, pod("a-1", gone=True))
+    commit(run)
+
+    assert not run._jobs
+    assert not run._live_pods
+    assert not run._orphans
+    assert not run._interrupting
+
+
+def test_the_end_of_a_pod_of_no_item_of_this_run_is_counted_and_ignored() -> None:
+    run = verified_run("a")
+
+    assert observe(run, pod("z-1", DONE)) == []
+
+    assert run.take_stale() == 1
 
 
 def test_the_end_of_another_job_with_the_same_dispatch_is_ignored() -> None:

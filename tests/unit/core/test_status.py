@@ -26,7 +26,14 @@ from mapreduce_operator.core.names import RunRef, Stage, item_key
 from mapreduce_operator.core.outcomes import Outcome, Verdict
 from mapreduce_operator.core.phases import Turn
 from mapreduce_operator.core.run import RunState
-from mapreduce_operator.core.status import TOP_FAILURES, Report, status_of, status_without_plan
+from mapreduce_operator.core.status import (
+    TOP_FAILURES,
+    Report,
+    seen_at,
+    status_before_loading,
+    status_of,
+    status_without_plan,
+)
 from mapreduce_operator.core.workloads import Carried, ContainerEnd, Dispatch, JobSeen, PodSeen
 
 NOW: Final = 1_800_000_000.0
@@ -192,6 +199,27 @@ def test_conditions_keep_the_time_of_their_last_transition() -> None:
     assert {one.type: one.last_transition_time for one in status_of(run, head(1), str, later, NOW + 99).conditions} == {
         one.type: one.last_transition_time for one in before
     }
+
+
+def test_a_planned_job_that_cannot_be_loaded_yet_keeps_its_status_and_says_what_is_wrong() -> None:
+    written = status(run_with(Item(ItemState.SUCCEEDED, attempts=1), Item()))
+    away = replace(RUNNING, obstacle=("StorageUnavailable", "connection refused"))
+
+    told = status_before_loading(written, away, NOW + 99)
+
+    (stalled,) = (one for one in told.conditions if one.type == "Stalled")
+    assert (stalled.reason, stalled.message) == ("StorageUnavailable", "connection refused")
+    assert told.model_copy(update={"conditions": written.conditions}) == written
+
+
+def test_a_status_that_still_holds_answers_to_a_later_version_of_the_object() -> None:
+    written = status(run_with(Item()))
+
+    later = seen_at(written, 9)
+
+    assert later.observed_generation == 9
+    assert {one.observed_generation for one in later.conditions} == {9}
+    assert seen_at(later, 4) == written
 
 
 # -------------------------------------------------------------------------------------------------- what is not durable
