@@ -369,6 +369,14 @@ def test_one_commit_is_in_flight_at_a_time() -> None:
 # --------------------------------------------------------------------------------------------------------------- phases
 
 
+def test_each_stage_has_the_work_of_its_own() -> None:
+    both = spec(reduce={"template": OTHER_TEMPLATE})
+
+    assert new_run("a", both).work(Stage.MAP) == both.map
+    assert new_run("a", both).work(Stage.REDUCE) == both.reduce
+    assert new_run("a").work(Stage.REDUCE) is None
+
+
 def test_a_run_that_has_only_begun_is_not_finished() -> None:
     assert not new_run("a").finished
 
@@ -439,9 +447,9 @@ def test_a_failed_run_is_announced_as_a_warning() -> None:
 # --------------------------------------------------------------------------------------------------------------- reduce
 
 
-def reducing_run() -> RunState:
+def reducing_run(**reduce: Any) -> RunState:
     """A run whose only item succeeded, with the turn to reduce durable and the results where reduce finds them."""
-    run = verified_run("a", spec(reduce={"template": TEMPLATE}))
+    run = verified_run("a", spec(reduce={"template": TEMPLATE} | reduce))
     launch(run)
     observe(run, pod("a-1", DONE))
     run.decide(NOW)
@@ -565,6 +573,20 @@ def test_a_reduce_that_is_taken_away_while_it_waits_to_be_retried_lets_the_run_e
 
     assert run.finished
     assert run.committed_turn.phase is Phase.SUCCEEDED
+
+
+@pytest.mark.parametrize("agent", [DONE, CRASHED, None], ids=["succeeded", "failed", "gone"])
+def test_a_reduce_that_was_taken_away_while_it_ran_decides_nothing_any_more(agent: ContainerEnd | None) -> None:
+    run = reducing_run(retry={"maxAttempts": 1})
+    (name,) = launch(run)
+    run.respec(spec())
+
+    observe(run, pod(name, agent, gone=agent is None))
+    run.decide(NOW)
+    commit(run)
+
+    assert run.finished
+    assert (run.committed_turn.phase, run.committed_turn.reason) == (Phase.SUCCEEDED, "AllItemsSucceeded")
 
 
 def test_a_reduce_that_is_taken_away_while_it_runs_does_not_keep_the_run_from_its_end() -> None:
@@ -829,6 +851,7 @@ def test_what_is_told_of_a_job_and_its_pod_until_they_are_gone_is_no_news(order:
 
     assert run.ledgers[Stage.MAP].attempts == 1
     assert run.take_stale() == 0
+    assert not run._settled, "both are gone, so nothing needs to be remembered"
 
 
 def test_nothing_is_remembered_of_jobs_that_are_gone() -> None:
