@@ -10,7 +10,7 @@ from typing import Final
 from mapreduce_operator.api import Reason
 from mapreduce_operator.core.contract import ResultRule, read_error, read_result
 from mapreduce_operator.core.outcomes import Outcome, Verdict
-from mapreduce_operator.core.workloads import Dispatch, JobSeen, PodSeen
+from mapreduce_operator.core.workloads import ContainerEnd, Dispatch, JobSeen, PodSeen
 
 MESSAGE_CHARACTERS: Final = 1024
 """What is kept of a failure's message: enough for the end of a stack trace, small enough for 100,000 of them."""
@@ -96,10 +96,16 @@ def outcome_of_pod(pod: PodSeen, rule: ResultRule, now: float) -> Outcome:
         return base.interrupted(Reason.NODE_LOST, f"{pod.reason}: {pod.message}")
     if pod.deleting or pod.gone:
         return base.interrupted(Reason.DELETED, "the pod was deleted while the agent was running")
-    if end is None:
+    if end is None and pod.reason:
         return base.interrupted(
             Reason.NODE_LOST, f"the agent's container never ran: {pod.reason} {pod.message}".strip()
         )
+    return _failed_by_itself(base, end)
+
+
+def _failed_by_itself(base: "_Base", end: ContainerEnd | None) -> Outcome:
+    if end is None:
+        return base.failed(Reason.ERROR, f"an init container failed, the agent did not run. {base.pod.message}".strip())
     error = read_error(end.message)
     reason = Reason.OOM_KILLED if end.reason == "OOMKilled" else Reason.ERROR
     message = error.message if error else end.message or f"the agent exited with code {end.exit_code}"

@@ -379,9 +379,12 @@ class RunState:
         counts, reducing = self.ledgers[Stage.MAP].counts, self.ledgers[Stage.REDUCE]
         if self.phase is Phase.MAP and self.ledgers[Stage.MAP].finished:
             self._turn_to(after_map(counts, self._spec))
-        elif self.phase is Phase.REDUCE and reducing.finished:
+        elif self.phase is not Phase.REDUCE:
+            return
+        elif self._spec.reduce is not None and reducing.finished:
             self._turn_to(after_reduce(reducing[0].state is ItemState.SUCCEEDED, counts, self._spec))
-        elif self.phase is Phase.REDUCE and self._spec.reduce is None and not reducing.running:
+        elif self._spec.reduce is None and not reducing.running:
+            # It was taken out of the spec: one that runs may end, and decides nothing.
             self._turn_to(after_map(counts, self._spec))
 
     def _turn_to(self, turn: Turn) -> None:

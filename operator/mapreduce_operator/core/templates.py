@@ -33,6 +33,7 @@ class Templates:
         self._ref: Final = ref
         self._verified: dict[Stage, str] = {}
         self._verifying: dict[Stage, str] = {}
+        self._rules: dict[Stage, ResultRule] = {}
         self.respec(spec)
 
     def respec(self, spec: MapReduceJobSpec) -> None:
@@ -40,14 +41,14 @@ class Templates:
         works: dict[Stage, Work | None] = {Stage.MAP: spec.map, Stage.REDUCE: spec.reduce}
         self._rejected: dict[Stage, _Rejection] = {}
         self._revisions = {stage: prepare(stage, work, self._ref) for stage, work in works.items() if work is not None}
-        self._rules: dict[Stage, ResultRule] = {}
         self._invalid_rule = ""
         for stage, work in works.items():
             contract = work.result if work is not None else ResultContract()
             try:
                 self._rules[stage] = ResultRule(contract.required, Expression(contract.rule) if contract.rule else None)
             except ExpressionError as error:
-                self._rules[stage] = ResultRule(contract.required)
+                # Agents that end meanwhile are judged by the last rule that was one.
+                self._rules.setdefault(stage, ResultRule(contract.required))
                 self._invalid_rule = f"spec.{stage}.result.rule: {error}. Correct it; the job goes on by itself"
 
     def revision(self, stage: Stage) -> Revision | None:

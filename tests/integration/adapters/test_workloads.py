@@ -151,7 +151,7 @@ async def test_a_quota_that_is_used_up_is_told_apart(api: ApiSession, here: Here
             return error.reason is ClusterErrorReason.QUOTA
         return False
 
-    # A new quota takes effect once a controller has counted what is there; until then creates are refused otherwise.
+    # The API server itself learns of the quota with a delay.
     await until(is_refused, "the quota refuses a Job")
 
 

@@ -75,7 +75,9 @@ API_EVICTION = "EvictionByEvictionAPI"
         (replace(POD, reason="UnexpectedAdmissionError"), Verdict.INTERRUPTED, Reason.NODE_LOST),
         (replace(POD, reason="OutOfcpu"), Verdict.INTERRUPTED, Reason.NODE_LOST),
         (replace(POD, reason="OutOfmemory"), Verdict.INTERRUPTED, Reason.NODE_LOST),
-        (replace(POD), Verdict.INTERRUPTED, Reason.NODE_LOST),
+        (replace(POD, reason="Unheard"), Verdict.INTERRUPTED, Reason.NODE_LOST),
+        # Nothing but an init container can end a pod whose agent never ran.
+        (replace(POD), Verdict.FAILED, Reason.ERROR),
         # Somebody deleted it.
         (replace(POD, deleting=True, agent=TERMINATED), Verdict.INTERRUPTED, Reason.DELETED),
         (replace(POD, deleting=True, agent=SILENT), Verdict.INTERRUPTED, Reason.DELETED),

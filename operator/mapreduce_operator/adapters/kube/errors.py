@@ -91,7 +91,8 @@ def _unavailable(request: str, why: str) -> ClusterError:
 def _reason(code: int, status: Status) -> ClusterErrorReason:
     if code == 409 and status.reason == "AlreadyExists":
         return ClusterErrorReason.ALREADY_EXISTS
-    if code == 403 and "exceeded quota" in status.message:
+    # A quota that is new has no status until a controller has counted what is there.
+    if code == 403 and ("exceeded quota" in status.message or "status unknown for quota" in status.message):
         return ClusterErrorReason.QUOTA
     if code in _REASONS:
         return _REASONS[code]

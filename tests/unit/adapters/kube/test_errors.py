@@ -20,6 +20,11 @@ def status(message: str, reason: str = "", **details: Any) -> bytes:
         (401, status("Unauthorized", "Unauthorized"), ClusterErrorReason.FORBIDDEN),
         (403, status('jobs.batch is forbidden: User "x" cannot create', "Forbidden"), ClusterErrorReason.FORBIDDEN),
         (403, status('jobs.batch "x" is forbidden: exceeded quota: small', "Forbidden"), ClusterErrorReason.QUOTA),
+        (
+            403,
+            status('jobs.batch "x" is forbidden: status unknown for quota: s', "Forbidden"),
+            ClusterErrorReason.QUOTA,
+        ),
         (403, status("unable to create: namespace is being terminated", "Forbidden"), ClusterErrorReason.FORBIDDEN),
         (404, status('jobs.batch "x" not found', "NotFound"), ClusterErrorReason.NOT_FOUND),
         (409, status('jobs.batch "x" already exists', "AlreadyExists"), ClusterErrorReason.ALREADY_EXISTS),
