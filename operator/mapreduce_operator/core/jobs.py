@@ -103,12 +103,11 @@ def prepare(stage: Stage, work: Work, run: RunRef) -> Revision:
 
 def _prepare_container(container: Manifest, mounts: list[Manifest], environment: list[Manifest]) -> None:
     _default(container, securityContext={})
-    _default(
-        container["securityContext"],
-        allowPrivilegeEscalation=False,
-        readOnlyRootFilesystem=True,
-        capabilities={"drop": ["ALL"]},
-    )
+    security = container["securityContext"]
+    _default(security, allowPrivilegeEscalation=False, readOnlyRootFilesystem=True, capabilities={})
+    if isinstance(security, dict):
+        # To add one capability is not to ask for all the others.
+        _default(security["capabilities"], drop=["ALL"])
     own = _objects(container, "volumeMounts")
     has_tmp = any(str(mount.get("mountPath")).rstrip("/") == _TMP for mount in own)
     tmp = [] if has_tmp else [{"name": _TMP_VOLUME, "mountPath": _TMP}]

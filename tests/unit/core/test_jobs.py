@@ -337,7 +337,12 @@ def test_a_job_can_be_written_and_read_as_json_without_loss(name: str, value: An
         (
             with_agent(securityContext={"capabilities": {"add": ["NET_BIND_SERVICE"]}}),
             ("containers", 0, "securityContext", "capabilities"),
-            {"add": ["NET_BIND_SERVICE"]},
+            {"add": ["NET_BIND_SERVICE"], "drop": ["ALL"]},
+        ),
+        (
+            with_agent(securityContext={"capabilities": {"drop": []}}),
+            ("containers", 0, "securityContext", "capabilities"),
+            {"drop": []},
         ),
         (with_spec(nodeSelector={"disk": "fast"}), ("nodeSelector",), {"disk": "fast"}),
         (with_spec(serviceAccountName="agent"), ("serviceAccountName",), "agent"),
