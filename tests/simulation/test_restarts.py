@@ -199,3 +199,15 @@ async def test_a_planned_job_keeps_its_status_while_a_new_operator_cannot_reach_
         status = await operator.until_finished()
     assert status["attempts"] == {"total": 30, "interruptions": 0}
     assert operator.condition("CheckpointHealthy")["status"] == "True"
+
+
+async def test_an_object_that_cannot_be_read_is_left_alone_and_its_values_are_not_logged(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    cluster = SimulatedCluster(steady())
+    async with operating(cluster, map_reduce_job([1])) as operator:
+        body = map_reduce_job([1], uid="run-2", map_={"timeoutSeconds": "canary"})
+        operator.supervisor.observe(body)
+        await operator.until_finished()
+    assert "spec.map.timeoutSeconds" in caplog.text
+    assert "canary" not in caplog.text

@@ -74,7 +74,8 @@ class Supervisor:
                 "%s/%s cannot be read and is left alone: the CRD in the cluster is not this operator's? %s",
                 metadata.get("namespace"),
                 metadata.get("name"),
-                error,
+                # Fields, never values: a template may hold what no log should.
+                "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()[:5]),
             )
             return
         if charge is None:
