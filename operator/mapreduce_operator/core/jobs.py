@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import msgspec
 
-from mapreduce_operator.api import Work
+from mapreduce_operator.api import API_VERSION, KIND, Work
 from mapreduce_operator.core import contract, names
 from mapreduce_operator.core.names import RunRef, Stage
 from mapreduce_operator.core.plan import PlannedItem, canonical
@@ -219,8 +219,8 @@ def manifest(
 
 def owner_reference(run: RunRef) -> Manifest:
     return {
-        "apiVersion": f"{names.GROUP}/v1alpha1",
-        "kind": "MapReduceJob",
+        "apiVersion": API_VERSION,
+        "kind": KIND,
         "name": run.name,
         "uid": run.uid,
         "controller": True,

@@ -133,6 +133,13 @@ def digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
+def verified(data: bytes, sha256: str, where: str) -> bytes:
+    """The same bytes; raises JournalError when their hash is not the one that another object holds of them."""
+    if digest(data) != sha256:
+        raise JournalError(f"{where} is damaged: its SHA-256 is not {sha256}")
+    return data
+
+
 def encode_head(head: Head) -> bytes:
     return _encoder.encode(head) + b"\n"
 
@@ -157,9 +164,7 @@ def encode_segment(header: SegmentHeader, records: Iterable[Record]) -> bytes:
 
 def decode_segment(data: bytes, expected_sha256: str, where: str) -> Segment:
     """Raises JournalError when the bytes are not those that the next object knows."""
-    if digest(data) != expected_sha256:
-        raise JournalError(f"{where} is damaged: its SHA-256 is not {expected_sha256}")
-    header, _, lines = data.partition(b"\n")
+    header, _, lines = verified(data, expected_sha256, where).partition(b"\n")
     return Segment(_header_decoder.decode(header), [_record(line) for line in _line_decoder.decode_lines(lines)])
 
 

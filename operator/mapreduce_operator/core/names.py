@@ -61,13 +61,17 @@ def item_key(run_uid: str, stage: Stage, item_id: str) -> str:
 
 def job_name(run: RunRef, key: str, dispatch: int) -> str:
     """Deterministic name of the Job that carries a dispatch, so that creating it twice is noticed by the API server."""
-    share = run.name[:_JOB_NAME_SHARE].replace(".", "-").rstrip("-")
-    return f"{share}-{key}-d{dispatch}"
+    return f"{_stem(run, key)}-d{dispatch}"
 
 
 def results_config_map_name(run: RunRef) -> str:
     """Name of the ConfigMap through which reduce gets its results."""
-    return job_name(run, item_key(run.uid, Stage.REDUCE, "results"), 0)[:-3]
+    return _stem(run, item_key(run.uid, Stage.REDUCE, "results"))
+
+
+def _stem(run: RunRef, key: str) -> str:
+    share = run.name[:_JOB_NAME_SHARE].replace(".", "-").rstrip("-")
+    return f"{share}-{key}"
 
 
 def run_labels(run: RunRef) -> dict[str, str]:

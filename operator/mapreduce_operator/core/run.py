@@ -139,7 +139,7 @@ class RunState:
 
     def wanted(self) -> int:
         """Jobs that the run would start now if the operator's own cap allowed it."""
-        if not self._may_dispatch(self.phase):
+        if not self._may_dispatch():
             return 0
         if self.phase is Phase.REDUCE:
             return self.ledgers[Stage.REDUCE].ready if self.reduce_ready and self._spec.reduce else 0
@@ -308,8 +308,8 @@ class RunState:
             return [Commit(CommitReason.TIME)]
         return [Commit(CommitReason.IDLE)] if self.active == 0 else []
 
-    def _may_dispatch(self, phase: Phase) -> bool:
-        if self._spec.suspend or phase is not self.committed_turn.phase or phase in FINAL_PHASES:
+    def _may_dispatch(self) -> bool:
+        if self._spec.suspend or self.phase is not self.committed_turn.phase or self.phase in FINAL_PHASES:
             return False
         return len(self.uncommitted) <= MAX_UNCOMMITTED and self.templates.good
 

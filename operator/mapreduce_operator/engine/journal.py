@@ -147,14 +147,15 @@ class Journal:
 
     async def _shard(self, number: int) -> list[PlannedItem]:
         info = self.head.plan.shards[number]
-        return decode_shard(await self._read(self._keys.plan_shard(number, info.sha256), info.sha256))
+        key = self._keys.plan_shard(number, info.sha256)
+        return decode_shard(codec.verified(await self._read(key), info.sha256, key))
 
     async def segments_backwards(self) -> AsyncIterator[Segment]:
         """Committed segments, the newest first, since each knows the hash of the one before it."""
         sequence, sha256 = self.head.sequence, self.head.tail_sha256
         while sequence > 0:
             key = self._keys.segment(sequence, sha256)
-            segment = codec.decode_segment(await self._read(key, sha256), sha256, key)
+            segment = codec.decode_segment(await self._read(key), sha256, key)
             yield segment
             sequence, sha256 = sequence - 1, segment.header.previous_sha256
 
@@ -173,12 +174,10 @@ class Journal:
                 last.setdefault(record.outcome.dispatch.item_key, record)
         return [last[key] for key in keys]
 
-    async def _read(self, key: str, sha256: str) -> bytes:
+    async def _read(self, key: str) -> bytes:
         stored = await self._store.get(key)
         if stored is None:
             raise JournalError(f"{key} is missing; the head of the run says that it was written")
-        if codec.digest(stored.data) != sha256:
-            raise JournalError(f"{key} is damaged: its SHA-256 is not {sha256}")
         return stored.data
 
     async def delete_all(self) -> None:
