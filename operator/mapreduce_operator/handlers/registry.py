@@ -5,6 +5,7 @@ from typing import Any, Final
 
 import kopf
 
+from mapreduce_operator.api import API_VERSION
 from mapreduce_operator.engine.supervisor import Supervisor
 from mapreduce_operator.handlers.kopf_settings import configure
 
@@ -31,7 +32,7 @@ def build_registry(supervisor: Supervisor) -> kopf.OperatorRegistry:
     async def login(**kwargs: Any) -> kopf.ConnectionInfo | None:
         return kopf.login_with_service_account(**kwargs) or kopf.login_with_kubeconfig(**kwargs)
 
-    @kopf.on.event("mapreduce.dev", "v1alpha1", "mapreducejobs", registry=registry)
+    @kopf.on.event(API_VERSION, "mapreducejobs", registry=registry)
     async def observe(event: kopf.RawEvent, **_: Any) -> None:
         # Kopf calls this once per event and never again, so that nothing here may fail for a passing reason.
         body = event["object"]

@@ -21,8 +21,6 @@ from mapreduce_operator.adapters.kube.resources import (
     CONFIG_MAPS,
     EVENTS,
     JOBS,
-    MAPREDUCE_JOB_API,
-    MAPREDUCE_JOB_KIND,
     MAPREDUCE_JOBS,
     PODS,
     Resource,
@@ -40,6 +38,7 @@ from mapreduce_operator.adapters.kube.wire import (
     owner_uid,
     pod_seen,
 )
+from mapreduce_operator.api import API_VERSION, KIND
 from mapreduce_operator.core.names import FINALIZER, LABEL_MANAGED_BY, LABEL_RUN, MANAGED_BY, RunRef
 from mapreduce_operator.ports import (
     JSON,
@@ -218,8 +217,8 @@ class KubeCluster:
         event = {
             "metadata": {"generateName": f"{run.name}.", "namespace": run.namespace},
             "involvedObject": {
-                "apiVersion": MAPREDUCE_JOB_API,
-                "kind": MAPREDUCE_JOB_KIND,
+                "apiVersion": API_VERSION,
+                "kind": KIND,
                 "namespace": run.namespace,
                 "name": run.name,
                 "uid": run.uid,

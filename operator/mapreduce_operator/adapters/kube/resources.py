@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import quote
 
-from mapreduce_operator.core.names import GROUP
+from mapreduce_operator.api import API_VERSION
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +35,4 @@ PODS: Final = Resource("/api/v1", "pods")
 CONFIG_MAPS: Final = Resource("/api/v1", "configmaps")
 EVENTS: Final = Resource("/api/v1", "events")
 
-MAPREDUCE_JOB_API: Final = f"{GROUP}/v1alpha1"
-MAPREDUCE_JOB_KIND: Final = "MapReduceJob"
-MAPREDUCE_JOBS: Final = Resource(f"/apis/{MAPREDUCE_JOB_API}", "mapreducejobs")
+MAPREDUCE_JOBS: Final = Resource(f"/apis/{API_VERSION}", "mapreducejobs")
