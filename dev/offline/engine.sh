@@ -71,7 +71,9 @@ EOF
 start_dockerd() {
   local options=()
   if lacks_sys_resource; then
-    options+=(--add-runtime "limited=$PROJECT/dev/offline/runc-without-sys-resource" --default-runtime limited)
+    # A copy, since the engine outlives the checkout that started it.
+    install -m 755 "$PROJECT/dev/offline/runc-without-sys-resource" "$OWN_ENGINE/"
+    options+=(--add-runtime "limited=$OWN_ENGINE/runc-without-sys-resource" --default-runtime limited)
   fi
   # Docker falls back to a public name server when the machine has only one on its loopback; here nobody may answer there.
   grep -E '^nameserver' /etc/resolv.conf | grep -qvE ' (127\.|::1)' || options+=(--dns 172.30.0.1)
