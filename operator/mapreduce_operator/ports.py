@@ -39,11 +39,50 @@ class Metrics(Protocol):
         """A run ended by an unexpected exception and is taken up again."""
 
 
+# ------------------------------------------------------------------------------------------------------- leadership
+
+
+class DeposedError(Exception):
+    """Another process leads by now, or may: this one writes nothing more and ends."""
+
+
+class Leadership(Protocol):
+    """The right to write, which one process has at a time."""
+
+    @property
+    def held(self) -> bool:
+        """False from the moment at which another process may have taken over, by a clock that does not jump."""
+
+    @property
+    def epoch(self) -> int:
+        """Number of this leadership: greater than that of each one before it."""
+
+    async def surpass(self, epoch: int) -> None:
+        """Something durable carries a greater epoch than ours: that of a later leader, or of an earlier one whose
+        Lease was deleted since. Raises DeposedError in the first case, and our epoch above the other in the second.
+        """
+
+
 # ---------------------------------------------------------------------------------------------------------- storage
+
+
+class StorageErrorReason(StrEnum):
+    """Why storage did not do it, as a person who is to mend it tells the cases apart; reasons of a condition."""
+
+    UNAVAILABLE = "StorageUnavailable"  # down, slow, 5xx, time-outs, broken connections
+    THROTTLED = "StorageThrottled"  # 429, SlowDown
+    FULL = "StorageFull"  # no space, a quota
+    FORBIDDEN = "StorageForbidden"  # credentials or rights
+    NOT_FOUND = "BucketNotFound"
+    UNSUITABLE = "StorageUnsuitable"  # it answers, and does not do what the engine relies on
 
 
 class StorageError(Exception):
     """Storage did not do what was asked; nothing is known to have been written. The text says what, where and why."""
+
+    def __init__(self, message: str, reason: StorageErrorReason = StorageErrorReason.UNAVAILABLE) -> None:
+        super().__init__(message)
+        self.reason: Final = reason
 
 
 class StorageConflictError(StorageError):
@@ -147,6 +186,9 @@ class Cluster(Protocol):
     async def delete_jobs(self, run: RunRef) -> None:
         """Deletes all Jobs of a run, with their pods, in the background."""
 
+    async def delete_pod(self, namespace: str, name: str, uid: str) -> None:
+        """Removes a pod at once, without the word of its kubelet; one that is gone, or has another uid, is left."""
+
     async def list_workloads(self, kind: WorkloadKind) -> Listing:
         """All Jobs or pods that this operator manages, read page by page."""
 
@@ -162,8 +204,14 @@ class Cluster(Protocol):
     async def delete_config_map(self, namespace: str, name: str) -> None:
         """Deletes a ConfigMap; one that is gone is as good as deleted."""
 
-    async def write_status(self, run: RunRef, status: Mapping[str, JSON]) -> None:
-        """Replaces the status of a MapReduceJob, only of the very object with that uid."""
+    async def write_status(self, run: RunRef, status: Mapping[str, JSON], *, replacing: int | None) -> None:
+        """Replaces the status of a MapReduceJob, only of the very object with that uid.
+
+        Raises CONFLICT when the status that is there is not of the leader epoch `replacing`, as `status_epoch` says.
+        """
+
+    async def status_epoch(self, run: RunRef) -> int | None:
+        """The leader epoch in the status; 0 where the status has none, None where there is no status."""
 
     async def add_finalizer(self, run: RunRef) -> None:
         """Adds our finalizer, keeping those of others."""

@@ -12,7 +12,7 @@ from mapreduce_operator.engine.capacity import Capacity
 from mapreduce_operator.engine.informer import Informer
 from mapreduce_operator.engine.supervisor import Supervisor
 from mapreduce_operator.engine.world import World
-from mapreduce_operator.ports import ObjectStore
+from mapreduce_operator.ports import DeposedError, ObjectStore
 from tests.simulation.simulated_cluster import SimulatedCluster
 
 
@@ -37,6 +37,20 @@ class CountedMetrics:
 
     def run_crashed(self) -> None:
         self.crashes += 1
+
+
+class Leads:
+    """Fulfils the Leadership port: leads until the test says otherwise."""
+
+    def __init__(self, epoch: int = 1) -> None:
+        self.held = True
+        self.epoch = epoch
+
+    async def surpass(self, epoch: int) -> None:
+        await asyncio.sleep(0)
+        if not self.held:
+            raise DeposedError(f"epoch {epoch} leads, this one is {self.epoch}")
+        self.epoch = epoch + 1
 
 
 class OperatorInMemory:
@@ -85,6 +99,7 @@ async def operating(
     *,
     capacity: int = 500,
     graceful: bool = True,
+    leadership: Leads | None = None,
 ) -> AsyncIterator[OperatorInMemory]:
     """An operator at work on one object. At the end it is shut down in order, or killed."""
     metrics = CountedMetrics()
@@ -97,6 +112,7 @@ async def operating(
         metrics=metrics,
         capacity=Capacity(capacity),
         limits=Limits(),
+        leadership=leadership if leadership is not None else Leads(),
         known_workloads=informer.known,
     )
     supervisor = Supervisor(world, informer)

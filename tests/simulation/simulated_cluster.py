@@ -183,11 +183,27 @@ class SimulatedCluster:
         await asyncio.sleep(self.latency)
         self.config_maps.pop((namespace, name), None)
 
-    async def write_status(self, run: RunRef, status: Mapping[str, Any]) -> None:
+    async def delete_pod(self, namespace: str, name: str, uid: str) -> None:
+        del namespace
         await asyncio.sleep(self.latency)
+        for job in list(self.jobs.values()):
+            if job.pod is not None and (job.pod.name, job.pod.uid) == (name, uid):
+                job.pod = replace(job.pod, deleting=True, gone=True)
+                await self._tell("pods", job.pod, deleted=True)
+
+    async def write_status(self, run: RunRef, status: Mapping[str, Any], *, replacing: int | None) -> None:
+        await asyncio.sleep(self.latency)
+        there = await self.status_epoch(run)
+        if there != replacing:
+            raise ClusterError(ClusterErrorReason.CONFLICT, f"the status is of leader epoch {there}, not {replacing}")
         # As the API server would store it.
         self.status = msgspec.json.decode(msgspec.json.encode(status))
         self.statuses.append({"run": run.uid, **self.status})
+
+    async def status_epoch(self, run: RunRef) -> int | None:
+        del run
+        epoch: int = self.status.get("leaderEpoch", 0)
+        return epoch if self.status else None
 
     async def add_finalizer(self, run: RunRef) -> None:
         await asyncio.sleep(self.latency)

@@ -235,6 +235,11 @@ class MapReduceJobStatus(Model):
 
     checkpoint: CheckpointStatus | None = None
 
+    leader_epoch: Count | None = None
+    """Number of the leadership under which the operator wrote this status. It only grows; a former leader cannot write
+    over a status with a greater one.
+    """
+
     storage: str | None = Field(default=None, max_length=1024)
     """Where plan, journal and results of this job lie."""
 

@@ -93,6 +93,8 @@ class PodSeen:
     phase: str
     node: str = ""
     deleting: bool = False
+    grace_seconds: float = 0.0
+    """While it is being deleted: how long its kubelet lets the agent go on."""
     gone: bool = False
     """Seen in a DELETED event: this is its last state."""
     reason: str = ""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from mapreduce_operator.core.plan import Limits
 from mapreduce_operator.core.workloads import Workload
 from mapreduce_operator.engine.capacity import Capacity
-from mapreduce_operator.ports import Clock, Cluster, Metrics, ObjectStore
+from mapreduce_operator.ports import Clock, Cluster, Leadership, Metrics, ObjectStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,5 +20,6 @@ class World:
     metrics: Metrics
     capacity: Capacity
     limits: Limits
+    leadership: Leadership
     known_workloads: Callable[[str], list[Workload]]
     """Jobs and pods of a run, as the informer knows them."""

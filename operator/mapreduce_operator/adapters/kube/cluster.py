@@ -31,7 +31,7 @@ from mapreduce_operator.adapters.kube.wire import (
     AnyObject,
     ConfigMap,
     Job,
-    Metadata,
+    MapReduceJobObject,
     Page,
     Pod,
     job_seen,
@@ -123,6 +123,12 @@ class KubeCluster:
         selector = f"{_OURS},{LABEL_RUN}={run.uid}"
         await Collection(self._api, JOBS, run.namespace, selector, _job_pages).delete()
 
+    async def delete_pod(self, namespace: str, name: str, uid: str) -> None:
+        options = {"gracePeriodSeconds": 0, "preconditions": {"uid": uid}}
+        await self._delete(
+            PODS, namespace, name, options, fine={ClusterErrorReason.NOT_FOUND, ClusterErrorReason.CONFLICT}
+        )
+
     # ------------------------------------------------------------------------------------------------- list and watch
 
     async def list_workloads(self, kind: WorkloadKind) -> Listing:
@@ -186,19 +192,31 @@ class KubeCluster:
 
     # --------------------------------------------------------------------------------------------------- MapReduceJob
 
-    async def write_status(self, run: RunRef, status: Mapping[str, JSON]) -> None:
+    async def write_status(self, run: RunRef, status: Mapping[str, JSON], *, replacing: int | None) -> None:
         """As in the port; NOT_FOUND when the object is gone, also when another one has its name by now."""
-        # A JSON patch, since a merge patch would take a null within a result for a deletion.
+        # A JSON patch, since a merge patch would take a null within a result for a deletion. A test for null holds
+        # where there is nothing.
+        epoch = {"path": "/status"} if replacing is None else {"path": "/status/leaderEpoch"}
         patch = [
             {"op": "test", "path": "/metadata/uid", "value": run.uid},
+            {"op": "test", **epoch, "value": replacing or None},
             {"op": "add", "path": "/status", "value": status},
         ]
         try:
             await self._patch(run, patch, JSON_PATCH, subresource="status")
         except ClusterError as error:
             if error.reason is ClusterErrorReason.INVALID:
-                await self._metadata(run)  # raises NOT_FOUND if the uid was the reason
+                there = await self.status_epoch(run)  # raises NOT_FOUND if the uid was the reason
+                if there != replacing:
+                    raise ClusterError(
+                        ClusterErrorReason.CONFLICT, f"{error}; its status is of leader epoch {there}, not {replacing}"
+                    ) from error
             raise
+
+    async def status_epoch(self, run: RunRef) -> int | None:
+        """As in the port; NOT_FOUND when there is no object of this uid."""
+        status = (await self._mapreduce_job(run)).status
+        return None if status is None else status.leader_epoch
 
     async def add_finalizer(self, run: RunRef) -> None:
         """As in the port; NOT_FOUND when the object is gone, INVALID when it is being deleted."""
@@ -238,7 +256,7 @@ class KubeCluster:
     async def _change_finalizers(self, run: RunRef, change: Callable[[Sequence[str]], Sequence[str]]) -> None:
         """Reads, changes and writes, against the version that was read; again when somebody was faster."""
         for attempt in range(1, _ATTEMPTS + 1):
-            metadata = await self._metadata(run)
+            metadata = (await self._mapreduce_job(run)).metadata
             there = metadata.finalizers or []
             wanted = change(there)
             if wanted == there:
@@ -252,16 +270,16 @@ class KubeCluster:
             else:
                 return
 
-    async def _metadata(self, run: RunRef) -> Metadata:
-        """Metadata of the very object; NOT_FOUND when there is none of this uid."""
+    async def _mapreduce_job(self, run: RunRef) -> MapReduceJobObject:
+        """The very object; NOT_FOUND when there is none of this uid."""
         path, about = MAPREDUCE_JOBS.path(run.namespace, run.name), MAPREDUCE_JOBS.about(run.namespace, run.name)
-        metadata = (await self._object(AnyObject, "GET", path, about)).metadata
-        if metadata.uid != run.uid:
+        found = await self._object(MapReduceJobObject, "GET", path, about)
+        if found.metadata.uid != run.uid:
             raise ClusterError(
                 ClusterErrorReason.NOT_FOUND,
-                f"GET {about}: the object with uid {run.uid} is gone, {metadata.uid} has its name",
+                f"GET {about}: the object with uid {run.uid} is gone, {found.metadata.uid} has its name",
             )
-        return metadata
+        return found
 
     async def _patch(self, run: RunRef, patch: JSON, content_type: str = MERGE_PATCH, subresource: str = "") -> None:
         await self._api.request(

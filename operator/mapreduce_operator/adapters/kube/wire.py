@@ -29,6 +29,7 @@ class Metadata(Narrow):
     uid: str = ""
     resource_version: str = ""
     deletion_timestamp: str | None = None
+    deletion_grace_period_seconds: float | None = None
     labels: dict[str, str] | None = None
     finalizers: list[str] | None = None
     owner_references: list[OwnerReference] | None = None
@@ -45,6 +46,15 @@ class AnyObject(Narrow):
     """What all objects have."""
 
     metadata: Metadata
+
+
+class MapReduceJobStatus(Narrow):
+    leader_epoch: int = 0
+
+
+class MapReduceJobObject(Narrow):
+    metadata: Metadata
+    status: MapReduceJobStatus | None = None
 
 
 class JobStatus(Narrow):
@@ -173,6 +183,7 @@ def pod_seen(pod: Pod, *, gone: bool = False) -> PodSeen | None:
         phase=pod.status.phase,
         node=pod.spec.node_name,
         deleting=pod.metadata.deletion_timestamp is not None,
+        grace_seconds=pod.metadata.deletion_grace_period_seconds or 0.0,
         gone=gone,
         reason=pod.status.reason,
         message=pod.status.message,
