@@ -18,6 +18,12 @@ class Settings:
     """Each field is the environment variable MAPREDUCE_<FIELD>."""
 
     storage_url: str = "file:///var/lib/mapreduce-operator"
+    s3_endpoint: str = ""
+    """Empty: that of AWS."""
+    s3_region: str = ""
+    """Empty: what the environment's AWS configuration says."""
+    s3_path_style: bool | None = None
+    """Whether the bucket stands in the path of a request and not in its host; None: if an endpoint is set."""
     watch_namespace: str = ""
     """Empty: all namespaces."""
     max_active_jobs: int = 500
@@ -26,6 +32,13 @@ class Settings:
     max_item_bytes: int = 32_768
     probe_port: int = 8080
     """Serves /livez, /readyz and /metrics."""
+    lease_namespace: str = ""
+    """Namespace of the leader's Lease; empty: the operator leads without one, as a process run by hand does."""
+    lease_name: str = "mapreduce-operator"
+    lease_seconds: int = 15
+    """Another process may take over after so long without renewal; at least 5."""
+    identity: str = ""
+    """Name of this process in the Lease; empty: the host's name."""
     log_level: str = "INFO"
     log_format: str = "json"
     """json or text."""
@@ -39,16 +52,12 @@ class Settings:
             text = environment.get(name)
             if text is None:
                 continue
-            if field.type is not int:
+            if field.type is int:
+                given[field.name] = _number(name, text)
+            elif field.type is str:
                 given[field.name] = text
-                continue
-            try:
-                number = int(text)
-            except ValueError:
-                raise SettingsError(f"{name} is {text!r}, not a whole number") from None
-            if number < 1:
-                raise SettingsError(f"{name} is {number}; it must be at least 1")
-            given[field.name] = number
+            else:
+                given[field.name] = _boolean(name, text)
         settings = cls(**given)  # type: ignore[arg-type]
         if settings.log_format not in {"json", "text"}:
             raise SettingsError(f"{_PREFIX}LOG_FORMAT is {settings.log_format!r}; it must be json or text")
@@ -58,4 +67,22 @@ class Settings:
             )
         if settings.probe_port > 65_535:
             raise SettingsError(f"{_PREFIX}PROBE_PORT is {settings.probe_port}; it must be at most 65535")
+        if settings.lease_seconds < 5:
+            raise SettingsError(f"{_PREFIX}LEASE_SECONDS is {settings.lease_seconds}; it must be at least 5")
         return settings
+
+
+def _number(name: str, text: str) -> int:
+    try:
+        number = int(text)
+    except ValueError:
+        raise SettingsError(f"{name} is {text!r}, not a whole number") from None
+    if number < 1:
+        raise SettingsError(f"{name} is {number}; it must be at least 1")
+    return number
+
+
+def _boolean(name: str, text: str) -> bool:
+    if text not in {"true", "false"}:
+        raise SettingsError(f"{name} is {text!r}; it must be true or false")
+    return text == "true"
