@@ -28,6 +28,14 @@ class DeleteJob:
 
 
 @dataclass(frozen=True, slots=True)
+class RemovePod:
+    """Remove a pod whose kubelet does not answer any more: what it may still report then counts no longer."""
+
+    name: str
+    uid: str
+
+
+@dataclass(frozen=True, slots=True)
 class Commit:
     """Make all outcomes so far durable, and the phase."""
 
@@ -55,4 +63,4 @@ class Announce:
     message: str
 
 
-Effect = Launch | DeleteJob | Commit | VerifyTemplate | PrepareReduce | Announce
+Effect = Launch | DeleteJob | RemovePod | Commit | VerifyTemplate | PrepareReduce | Announce
