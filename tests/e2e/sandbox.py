@@ -13,6 +13,15 @@ PROJECT = Path(__file__).resolve().parents[2]
 GROUP, VERSION, PLURAL = "mapreduce.dev", "v1alpha1", "mapreducejobs"
 AGENT_IMAGE = "debian:bookworm-slim"
 
+# How long an agent runs must decide nothing: one whose item says "gated" waits, in its first dispatch, until the test
+# lets it go or it is interrupted.
+GATED_OK = """
+    if grep -q gated /mapreduce/item.json && grep -q '"dispatch":1,' /mapreduce/context.json; then
+        until [ -e /tmp/open ]; do sleep 0.1; done
+    fi
+    echo '{"ok":true}' > /mapreduce/result.json
+"""
+
 Body = dict[str, Any]
 
 
@@ -35,7 +44,7 @@ def job(name: str, items: list[Any], script: str, *, map_: Body | None = None, *
         "metadata": {"name": name},
         "spec": {
             "input": {"items": items},
-            "map": {"template": agent(script), "maxParallel": 10, "timeoutSeconds": 60} | (map_ or {}),
+            "map": {"template": agent(script), "maxParallel": 10, "timeoutSeconds": 180} | (map_ or {}),
         }
         | spec,
     }
@@ -130,19 +139,44 @@ class Sandbox:
             f"the pods were not so within {seconds} s: {[(n, p.status.phase) for n, p in alive.items()]}"
         )
 
+    def until_running(self, number: int) -> list[Any]:
+        """Waits until so many pods run, and no other is there; returns them."""
+        return self.until_pods(
+            lambda pods: len(pods) == number and all(pod.status.phase == "Running" for pod in pods),
+        )
+
+    def open_gates(self, pods: list[Any]) -> None:
+        """Lets gated agents go on."""
+        for pod in pods:
+            self.kubectl("exec", pod.metadata.name, "--", "touch", "/tmp/open")  # noqa: S108 - of the pod
+
     def jobs(self) -> list[Any]:
         jobs: list[Any] = self._batch.list_namespaced_job(self.namespace).items
         return jobs
+
+    def until_no_job(self, seconds: int = 30) -> None:
+        """Waits until no Job is left: the status of a run may say that it ended while its last Jobs are deleted."""
+        if self.jobs():
+            self.kubectl("wait", "--for=delete", "jobs", "--all", f"--timeout={seconds}s")
+        assert self.jobs() == []
 
     def until_gone(self, name: str, seconds: int = 90) -> None:
         """Waits until the MapReduceJob does not exist any more."""
         self.kubectl("wait", "--for=delete", f"mrj/{name}", f"--timeout={seconds}s")
 
-    def events(self, name: str) -> list[tuple[str, str]]:
-        """Reasons and messages of the Events about a job, in their order."""
-        found = self._core.list_namespaced_event(self.namespace, field_selector=f"involvedObject.name={name}").items
-        found.sort(key=lambda event: (event.first_timestamp, event.metadata.creation_timestamp))
-        return [(event.reason or "", event.message or "") for event in found]
+    def until_events(self, name: str, reasons: set[str], seconds: int = 30) -> None:
+        """Waits until Events of exactly these reasons were posted about a job."""
+        seen: set[str] = set()
+        for event in _stream(
+            self._core.list_namespaced_event,
+            self.namespace,
+            field_selector=f"involvedObject.name={name}",
+            timeout_seconds=seconds,
+        ):
+            seen.add(event["object"].reason)
+            if seen >= reasons:
+                break
+        assert seen == reasons
 
 
 def _stream(function: Callable[..., Any], *arguments: str, **options: Any) -> Iterator[Body]:

@@ -23,7 +23,7 @@ def test_the_licence_example_counts_as_wc_does(sandbox: Sandbox) -> None:
     assert status["result"]["words"] == counted_by_wc(sandbox, list(status["result"]["words"]))
     assert status["result"]["total"] == sum(status["result"]["words"].values())
     assert list(status["result"]["words"])[0:2] == ["Apache-2.0", "Artistic"]
-    assert sandbox.jobs() == []
+    sandbox.until_no_job()
 
 
 def counted_by_wc(sandbox: Sandbox, files: list[str]) -> dict[str, int]:
@@ -80,7 +80,7 @@ def test_exhausted_retries_fail_the_job_when_no_item_succeeds(sandbox: Sandbox) 
 
 
 def test_an_agent_that_runs_too_long_is_stopped_and_its_pod_is_gone(sandbox: Sandbox) -> None:
-    body = job("slow", [1], "sleep 600", map_={"timeoutSeconds": 2, "retry": {"maxAttempts": 1}})
+    body = job("slow", [1], "sleep 600", map_={"timeoutSeconds": 5, "retry": {"maxAttempts": 1}})
     status = sandbox.until_finished(sandbox.create(body))
     assert [failure["reason"] for failure in status["failures"]] == ["DeadlineExceeded"]
     assert status["attempts"]["total"] == 1

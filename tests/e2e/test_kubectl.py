@@ -39,8 +39,8 @@ def test_describe_tells_the_story(sandbox: Sandbox) -> None:
     )
     name = sandbox.create(job("told", ["good", "bad"], script, map_={"retry": {"maxAttempts": 1}}))
     sandbox.until_finished(name)
+    sandbox.until_events(name, {"Planned", "FirstError", "PartiallySucceeded"})
     text = sandbox.kubectl("describe", "mrj", name)
-    assert {reason for reason, _ in sandbox.events(name)} == {"Planned", "FirstError", "PartiallySucceeded"}
     assert "planned 2 items" in text
     assert "no such file: x" in text
     assert "1 of 2 items succeeded" in text
