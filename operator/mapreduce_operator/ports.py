@@ -63,6 +63,39 @@ class Leadership(Protocol):
         """
 
 
+@dataclass(frozen=True, slots=True)
+class LeaseRecord:
+    """What a Lease says. Times are seconds since the epoch, by the holder's clock: for people, and to tell news."""
+
+    holder: str
+    """Identity of the process that leads; "" when it gave the Lease back."""
+    duration: int
+    """Seconds without news after which another may lead."""
+    acquired_at: float
+    renewed_at: float
+    transitions: int
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    record: LeaseRecord
+    version: str
+    """Opaque, for a later `replace`."""
+
+
+class Leases(Protocol):
+    """The one Lease over which processes compete. All methods raise ClusterError, and have a bound in time."""
+
+    async def read(self) -> Lease | None:
+        """The Lease, or None where there is none."""
+
+    async def create(self, record: LeaseRecord) -> Lease:
+        """Raises ALREADY_EXISTS when somebody was faster."""
+
+    async def replace(self, record: LeaseRecord, version: str) -> Lease:
+        """Raises CONFLICT when the Lease is not of this version any more, NOT_FOUND when it is gone."""
+
+
 # ---------------------------------------------------------------------------------------------------------- storage
 
 
