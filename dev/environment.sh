@@ -1,8 +1,9 @@
 # shellcheck shell=bash disable=SC2034  # sourced by every script here: where things lie, and how progress is told
 PROJECT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 CACHE=$(realpath -m "${MAPREDUCE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/mapreduce-operator}")
-CLUSTER=mapreduce
+CLUSTER=${MAPREDUCE_CLUSTER:-mapreduce}
 OWN_KUBECONFIG=$CACHE/kubeconfig
+[ "$CLUSTER" = mapreduce ] || OWN_KUBECONFIG+=-$CLUSTER
 OWN_ENGINE=$CACHE/engine
 OWN_DOCKER_HOST=unix://$OWN_ENGINE/docker.sock
 

