@@ -1,11 +1,26 @@
 #!/usr/bin/env bash
 # Installs the operator into the cluster at hand by its chart, or upgrades it; waits until it is ready.
+# Arguments are handed on to Helm: dev/deploy.sh --set operator.logLevel=DEBUG
 set -euo pipefail
 # shellcheck source=dev/environment.sh
 . "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 
 RELEASE=mapreduce-operator
 NAMESPACE=mapreduce-system
+
+# A local volume never leaves its node: the pods would wait for ever. The jobs go with it, as it holds their state.
+give_up_volume_of_a_worker() {
+  local volume node
+  volume=$(kubectl get pvc "$RELEASE" --namespace "$NAMESPACE" --ignore-not-found --output jsonpath='{.spec.volumeName}')
+  [ -n "$volume" ] || return 0
+  node=$(kubectl get pv "$volume" --output jsonpath='{.spec.nodeAffinity.required.nodeSelectorTerms[0].matchExpressions[0].values[0]}')
+  [ -n "$node" ] || return 0
+  if kubectl get nodes --selector node-role.kubernetes.io/control-plane --output name | grep -qxF "node/$node"; then return; fi
+  say "operator: moving from $node to the control plane; its volume and all MapReduceJobs are deleted"
+  kubectl delete mrj --all --all-namespaces --timeout 60s || note "the new operator will finish their deletion"
+  helm uninstall "$RELEASE" --namespace "$NAMESPACE" --ignore-not-found --wait --timeout 60s
+  kubectl delete pvc "$RELEASE" --namespace "$NAMESPACE" --timeout 60s
+}
 
 image=${OPERATOR_IMAGE:-$(cat "$CACHE/images/loaded" 2>/dev/null)} || fail "no image of the operator is loaded" "run: make images"
 
@@ -21,15 +36,25 @@ case $image in
     ;;
   *) image_values=(--set-string "image.repository=$image" --set-string image.tag=latest) ;;
 esac
+
+# In the local cluster the operator runs on the control plane, so that tests may stop a worker.
+place_values=()
+if [ "${KUBECONFIG:-}" = "$OWN_KUBECONFIG" ]; then
+  place_values=(
+    --set-json 'nodeSelector={"node-role.kubernetes.io/control-plane": ""}'
+    --set-json 'tolerations=[{"key": "node-role.kubernetes.io/control-plane", "operator": "Exists"}]'
+  )
+  give_up_volume_of_a_worker
+fi
+
 if ! kubectl get deployment "$RELEASE" --namespace "$NAMESPACE" >/dev/null 2>&1; then
   say "operator: installing $image by Helm into the namespace $NAMESPACE (about 15 s)"
 fi
 if ! helm upgrade --install "$RELEASE" "$PROJECT/charts/mapreduce-operator" --namespace "$NAMESPACE" --create-namespace \
-  "${image_values[@]}" \
-  --wait --timeout 120s >"$CACHE/log/deploy.log" 2>&1; then
+  "${image_values[@]}" "${place_values[@]}" --wait --timeout 120s "$@" >"$CACHE/log/deploy.log" 2>&1; then
   cat "$CACHE/log/deploy.log" >&2
   kubectl get pods,events --namespace "$NAMESPACE" >&2 || true
-  kubectl logs --namespace "$NAMESPACE" "deployment/$RELEASE" --tail 50 >&2 || true
+  kubectl logs --namespace "$NAMESPACE" --selector "app.kubernetes.io/instance=$RELEASE" --prefix --tail 50 >&2 || true
   fail "the operator did not become ready" "its pods, events and log are above"
 fi
 note "$(kubectl get pods --namespace "$NAMESPACE" --no-headers | awk '{ print $1 ": " $3 }' | paste -sd' ')"

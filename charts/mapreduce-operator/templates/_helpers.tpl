@@ -49,3 +49,43 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- define "mapreduce-operator.claimName" -}}
 {{- default (include "mapreduce-operator.fullname" .) .Values.storage.persistence.existingClaim }}
 {{- end }}
+
+{{/* "true" if all pods must be on the node of a volume that no other node can mount meanwhile. */}}
+{{- define "mapreduce-operator.onOneNode" -}}
+{{- with .Values }}
+{{- if and (gt (int .replicas) 1) (hasPrefix "file://" .storage.url) (not (has "ReadWriteMany" .storage.persistence.accessModes)) }}true{{ end }}
+{{- end }}
+{{- end }}
+
+{{- define "mapreduce-operator.affinity" -}}
+{{- $term := dict "topologyKey" "kubernetes.io/hostname" "labelSelector" (dict "matchLabels" (include "mapreduce-operator.selectorLabels" . | fromYaml)) }}
+{{- $affinity := dict }}
+{{- if include "mapreduce-operator.onOneNode" . }}
+{{- $_ := set $affinity "podAffinity" (dict "requiredDuringSchedulingIgnoredDuringExecution" (list $term)) }}
+{{- else if gt (int .Values.replicas) 1 }}
+{{- $_ := set $affinity "podAntiAffinity" (dict "preferredDuringSchedulingIgnoredDuringExecution" (list (dict "weight" 100 "podAffinityTerm" $term))) }}
+{{- end }}
+{{- range $kind, $given := .Values.affinity }}
+{{- $_ := set $affinity $kind $given }}
+{{- end }}
+{{- with $affinity }}{{ toYaml . }}{{ end }}
+{{- end }}
+
+{{/* What the schema cannot say, or not in words that help. */}}
+{{- define "mapreduce-operator.checkValues" -}}
+{{- $storage := .Values.storage }}
+{{- if hasPrefix "file://" $storage.url }}
+{{- range $name, $value := $storage.s3 }}
+{{- if not (has $value (list nil "")) }}
+{{- fail (printf "storage.s3.%s is set, but storage.url is %s: set storage.url to s3://bucket/prefix, or leave storage.s3 as it is" $name $storage.url) }}
+{{- end }}
+{{- end }}
+{{- if gt (int .Values.replicas) 1 }}
+{{- if not $storage.persistence.enabled }}
+{{- fail (printf "replicas is %d, but without storage.persistence.enabled each pod has a storage of its own, and would know nothing of what another one did: set replicas to 1, or keep the data in a volume or a bucket" (int .Values.replicas)) }}
+{{- else if has "ReadWriteOncePod" $storage.persistence.accessModes }}
+{{- fail (printf "replicas is %d, but a volume with the access mode ReadWriteOncePod takes one pod: set replicas to 1, or storage.persistence.accessModes to [ReadWriteOnce]" (int .Values.replicas)) }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- end }}

@@ -23,6 +23,7 @@ CLUSTER_SCOPED: Final = {"ClusterRole", "ClusterRoleBinding", "CustomResourceDef
 DEPLOYMENT: Final = f"Deployment/{NAME}"
 SERVICE_ACCOUNT: Final = f"ServiceAccount/{NAME}"
 CLAIM: Final = f"PersistentVolumeClaim/{NAME}"
+BUCKET: Final = "s3://bucket/prefix"
 CRD: Final = "CustomResourceDefinition/mapreducejobs.mapreduce.dev"
 POD: Final = "spec.template.spec"
 CONTAINER: Final = f"{POD}.containers.operator"
@@ -88,13 +89,19 @@ def schema() -> Any:
 
 @pytest.fixture(scope="module")
 def own_namespace(helm: Helm) -> Manifests:
-    return helm.template(nested("operator.watchNamespace", "team-a"))
+    return helm.template(nested({"operator.watchNamespace": "team-a"}))
 
 
-def nested(path: str, value: Any) -> Values:
-    for key in reversed(path.split(".")):
-        value = {key: value}
-    return dict(value)
+def nested(settings: Mapping[str, Any]) -> Values:
+    """Values from their dotted paths."""
+    values: dict[str, Any] = {}
+    for path, value in settings.items():
+        *groups, name = path.split(".")
+        place = values
+        for group in groups:
+            place = place.setdefault(group, {})
+        place[name] = value
+    return values
 
 
 def at(manifests: Manifests, name: str, path: str = "") -> Any:
@@ -139,6 +146,8 @@ def test_defaults_render_these_objects(defaults: Manifests) -> None:
             CRD,
             DEPLOYMENT,
             CLAIM,
+            f"Role/{NAME}-lease",
+            f"RoleBinding/{NAME}-lease",
             f"Service/{NAME}-metrics",
             SERVICE_ACCOUNT,
         ]
@@ -196,6 +205,10 @@ def test_chart_may_be_part_of_another(helm: Helm, tmp_path: Path, defaults: Mani
 ENVIRONMENT: Final = {
     "MAPREDUCE_STORAGE_URL": "file:///var/lib/mapreduce-operator",
     "MAPREDUCE_PROBE_PORT": "8080",
+    "MAPREDUCE_IDENTITY": {"fieldRef": {"fieldPath": "metadata.name"}},
+    "MAPREDUCE_LEASE_NAMESPACE": NAMESPACE,
+    "MAPREDUCE_LEASE_NAME": NAME,
+    "MAPREDUCE_LEASE_SECONDS": "15",
     "MAPREDUCE_WATCH_NAMESPACE": "",
     "MAPREDUCE_MAX_ACTIVE_JOBS": "500",
     "MAPREDUCE_MAX_ITEMS": "100000",
@@ -203,6 +216,7 @@ ENVIRONMENT: Final = {
     "MAPREDUCE_LOG_LEVEL": "INFO",
     "MAPREDUCE_LOG_FORMAT": "json",
 }
+OF_A_BUCKET: Final = ("MAPREDUCE_S3_ENDPOINT", "MAPREDUCE_S3_REGION", "MAPREDUCE_S3_PATH_STYLE")
 DIGEST: Final = f"sha256:{'0' * 64}"
 TOLERATION: Final = {"key": "dedicated", "operator": "Equal", "value": "control", "effect": "NoSchedule"}
 SPREAD: Final = {"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "ScheduleAnyway"}
@@ -221,6 +235,7 @@ EFFECTS: Final[dict[str, tuple[Any, list[tuple[str, str, Any]]]]] = {
         [(f"Deployment/{NAME}-runner", "metadata.name", f"{NAME}-runner"), (DEPLOYMENT, "", None)],
     ),
     "fullnameOverride": ("runner", [("Deployment/runner", "metadata.name", "runner"), (DEPLOYMENT, "", None)]),
+    "replicas": (3, [(DEPLOYMENT, "spec.replicas", 3)]),
     "image.repository": ("example.org/mine", [(DEPLOYMENT, f"{CONTAINER}.image", "example.org/mine:0.1.0")]),
     "image.tag": ("dev", [(DEPLOYMENT, f"{CONTAINER}.image", "mapreduce-operator:dev")]),
     "image.digest": (DIGEST, [(DEPLOYMENT, f"{CONTAINER}.image", f"mapreduce-operator@{DIGEST}")]),
@@ -236,6 +251,7 @@ EFFECTS: Final[dict[str, tuple[Any, list[tuple[str, str, Any]]]]] = {
     ),
     "operator.maxItems": (2000000, [(DEPLOYMENT, f"{CONTAINER}.env.MAPREDUCE_MAX_ITEMS.value", "2000000")]),
     "operator.maxItemBytes": (1048576, [(DEPLOYMENT, f"{CONTAINER}.env.MAPREDUCE_MAX_ITEM_BYTES.value", "1048576")]),
+    "operator.leaseSeconds": (30, [(DEPLOYMENT, f"{CONTAINER}.env.MAPREDUCE_LEASE_SECONDS.value", "30")]),
     "operator.logLevel": ("DEBUG", [(DEPLOYMENT, f"{CONTAINER}.env.MAPREDUCE_LOG_LEVEL.value", "DEBUG")]),
     "operator.logFormat": ("text", [(DEPLOYMENT, f"{CONTAINER}.env.MAPREDUCE_LOG_FORMAT.value", "text")]),
     "storage.url": (
@@ -243,6 +259,35 @@ EFFECTS: Final[dict[str, tuple[Any, list[tuple[str, str, Any]]]]] = {
         [
             (DEPLOYMENT, f"{CONTAINER}.env.MAPREDUCE_STORAGE_URL.value", "file:///srv/map.reduce"),
             (DEPLOYMENT, f"{CONTAINER}.volumeMounts.storage.mountPath", "/srv/map.reduce"),
+        ],
+    ),
+    "storage.s3.endpoint": (
+        "http://seaweedfs.storage:8333",
+        [(DEPLOYMENT, f"{CONTAINER}.env.MAPREDUCE_S3_ENDPOINT.value", "http://seaweedfs.storage:8333")],
+    ),
+    "storage.s3.region": (
+        "eu-central-1",
+        [(DEPLOYMENT, f"{CONTAINER}.env.MAPREDUCE_S3_REGION.value", "eu-central-1")],
+    ),
+    "storage.s3.pathStyle": (False, [(DEPLOYMENT, f"{CONTAINER}.env.MAPREDUCE_S3_PATH_STYLE.value", "false")]),
+    "storage.s3.existingSecret": (
+        "bucket-keys",
+        [
+            (
+                DEPLOYMENT,
+                f"{CONTAINER}.env.AWS_ACCESS_KEY_ID.valueFrom.secretKeyRef",
+                {"name": "bucket-keys", "key": "AWS_ACCESS_KEY_ID"},
+            ),
+            (
+                DEPLOYMENT,
+                f"{CONTAINER}.env.AWS_SECRET_ACCESS_KEY.valueFrom.secretKeyRef",
+                {"name": "bucket-keys", "key": "AWS_SECRET_ACCESS_KEY"},
+            ),
+            (
+                DEPLOYMENT,
+                f"{CONTAINER}.env.AWS_SESSION_TOKEN.valueFrom.secretKeyRef",
+                {"name": "bucket-keys", "key": "AWS_SESSION_TOKEN", "optional": True},
+            ),
         ],
     ),
     "storage.persistence.enabled": (
@@ -269,13 +314,22 @@ EFFECTS: Final[dict[str, tuple[Any, list[tuple[str, str, Any]]]]] = {
             ("ServiceAccount/robot", "metadata.name", "robot"),
             (DEPLOYMENT, f"{POD}.serviceAccountName", "robot"),
             (f"ClusterRoleBinding/{NAME}", "subjects.robot.namespace", NAMESPACE),
+            (f"RoleBinding/{NAME}-lease", "subjects.robot.namespace", NAMESPACE),
         ],
     ),
     "serviceAccount.annotations": (
         {"example.org/role": "storage"},
         [(SERVICE_ACCOUNT, "metadata.annotations", {"example.org/role": "storage"})],
     ),
-    "rbac.create": (False, [(f"ClusterRole/{NAME}", "", None), (f"ClusterRoleBinding/{NAME}", "", None)]),
+    "rbac.create": (
+        False,
+        [
+            (f"ClusterRole/{NAME}", "", None),
+            (f"ClusterRoleBinding/{NAME}", "", None),
+            (f"Role/{NAME}-lease", "", None),
+            (f"RoleBinding/{NAME}-lease", "", None),
+        ],
+    ),
     "rbac.aggregate": (False, [(f"ClusterRole/{NAME}-view", "", None), (f"ClusterRole/{NAME}-edit", "", None)]),
     "metrics.service.enabled": (False, [(f"Service/{NAME}-metrics", "", None)]),
     "resources.requests": (
@@ -285,7 +339,10 @@ EFFECTS: Final[dict[str, tuple[Any, list[tuple[str, str, Any]]]]] = {
     "resources.limits": ({"memory": "1Gi"}, [(DEPLOYMENT, f"{CONTAINER}.resources.limits", {"memory": "1Gi"})]),
     "nodeSelector": ({"disk": "ssd"}, [(DEPLOYMENT, f"{POD}.nodeSelector", {"disk": "ssd"})]),
     "tolerations": ([TOLERATION], [(DEPLOYMENT, f"{POD}.tolerations", [TOLERATION])]),
-    "affinity": (NODE_AFFINITY, [(DEPLOYMENT, f"{POD}.affinity", NODE_AFFINITY)]),
+    "affinity": (
+        NODE_AFFINITY,
+        [(DEPLOYMENT, f"{POD}.affinity.nodeAffinity", NODE_AFFINITY["nodeAffinity"])],
+    ),
     "topologySpreadConstraints": ([SPREAD], [(DEPLOYMENT, f"{POD}.topologySpreadConstraints", [SPREAD])]),
     "priorityClassName": ("high", [(DEPLOYMENT, f"{POD}.priorityClassName", "high")]),
     "podLabels": ({"team": "a"}, [(DEPLOYMENT, "spec.template.metadata.labels.team", "a")]),
@@ -304,6 +361,12 @@ EFFECTS: Final[dict[str, tuple[Any, list[tuple[str, str, Any]]]]] = {
     ),
 }
 
+# Of values that make sense only with others: these others.
+BESIDE: Final[dict[str, dict[str, Any]]] = {
+    "storage.persistence.enabled": {"replicas": 1},
+    **{f"storage.s3.{name}": {"storage.url": BUCKET} for name in ("endpoint", "region", "pathStyle", "existingSecret")},
+}
+
 
 def test_no_value_is_missing_from_the_table_of_effects() -> None:
     assert [path for path, _, _ in default_values()] == list(EFFECTS)
@@ -313,7 +376,7 @@ def test_no_value_is_missing_from_the_table_of_effects() -> None:
 def test_each_value_has_its_effect(helm: Helm, defaults: Manifests, path: str) -> None:
     changed, effects = EFFECTS[path]
 
-    manifests = helm.template(nested(path, changed))
+    manifests = helm.template(nested({path: changed, **BESIDE.get(path, {})}))
 
     for name, place, expected in effects:
         assert at(manifests, name, place) == expected
@@ -333,7 +396,7 @@ def test_readme_lists_each_value_with_default_and_description() -> None:
 def test_environment_by_default(defaults: Manifests) -> None:
     env = at(defaults, DEPLOYMENT, f"{CONTAINER}.env")
 
-    assert {variable["name"]: variable["value"] for variable in env} == ENVIRONMENT
+    assert {variable["name"]: variable.get("value", variable.get("valueFrom")) for variable in env} == ENVIRONMENT
 
 
 def test_labels_of_the_chart_win_over_pod_labels(helm: Helm) -> None:
@@ -369,7 +432,8 @@ def test_schema_is_closed_wherever_the_chart_has_values(schema: Any) -> None:
 @pytest.mark.parametrize(
     ("path", "value"),
     [
-        ("replicas", 2),
+        ("replicas", 0),
+        ("replicas", "2"),
         ("image.registry", "example.org"),
         ("image.tag", 1.0),
         ("image.digest", "0123"),
@@ -379,9 +443,21 @@ def test_schema_is_closed_wherever_the_chart_has_values(schema: Any) -> None:
         ("operator.maxItems", "100"),
         ("operator.maxItemBytes", 1.5),
         ("operator.watchNamespace", "Team_A"),
+        ("operator.leaseSeconds", 4),
         ("operator.logLevel", "info"),
         ("operator.logFormat", "xml"),
-        ("storage.url", "s3://bucket/prefix"),
+        ("storage.url", "s3://"),
+        ("storage.url", "s3://Bucket"),
+        ("storage.url", "s3://bucket/"),
+        ("storage.url", "s3://bucket/../other"),
+        ("storage.url", "s3://key:secret@bucket"),
+        ("storage.url", "https://bucket.s3.amazonaws.com"),
+        ("storage.s3.endpoint", "seaweedfs:8333"),
+        ("storage.s3.endpoint", "http://key:secret@seaweedfs:8333"),
+        ("storage.s3.region", "EU Central"),
+        ("storage.s3.pathStyle", "yes"),
+        ("storage.s3.existingSecret", "Bucket_Keys"),
+        ("storage.s3.accessKey", "AKIA"),
         ("storage.url", "/var/lib/mapreduce-operator"),
         ("storage.url", "file://var/lib"),
         ("storage.url", "file:///var/../etc"),
@@ -398,11 +474,11 @@ def test_schema_is_closed_wherever_the_chart_has_values(schema: Any) -> None:
         ("fullnameOverride", "With Blank"),
         ("extraVolumes", [{"name": "storage", "emptyDir": {}}]),
         ("extraVolumeMounts", [{"name": "ca"}]),
-        *(("extraEnv", [{"name": name, "value": "x"}]) for name in ENVIRONMENT),
+        *(("extraEnv", [{"name": name, "value": "x"}]) for name in (*ENVIRONMENT, *OF_A_BUCKET)),
     ],
 )
 def test_schema_refuses_and_names_the_place(helm: Helm, path: str, value: Any) -> None:
-    refusal = helm.refusal(nested(path, value))
+    refusal = helm.refusal(nested({path: value}))
 
     group, _, name = path.rpartition(".")
     assert re.search(rf"'/{path.replace('.', '/')}(/.*)?'|at '/?{group}'.*'{name}'", refusal), refusal
@@ -441,7 +517,7 @@ OPERATOR_RULES: Final = {
     ("mapreduce.dev", "mapreducejobs/status"): ["patch"],
     ("mapreduce.dev", "mapreducejobs/finalizers"): ["update"],
     ("batch", "jobs"): ["create", "get", "list", "watch", "delete", "deletecollection"],
-    ("", "pods"): ["list", "watch"],
+    ("", "pods"): ["list", "watch", "delete"],
     ("", "configmaps"): ["get", "create", "update", "delete"],
     ("", "events"): ["create"],
 }
@@ -478,7 +554,7 @@ def test_no_rule_has_a_wildcard(defaults: Manifests, own_namespace: Manifests) -
         if manifest["kind"] in {"Role", "ClusterRole"}
     ]
 
-    assert len(roles) == 4
+    assert len(roles) == 6
     assert "*" not in json.dumps([role["rules"] for role in roles])
 
 
@@ -503,6 +579,25 @@ def test_users_rights_are_part_of_the_clusters_own_roles(defaults: Manifests) ->
     assert part_of(f"ClusterRole/{NAME}-edit") == {"edit", "admin"}
 
 
+@pytest.mark.parametrize("watched", ["", "team-a", NAMESPACE])
+def test_the_lease_is_the_only_object_of_its_kind_that_the_operator_changes(helm: Helm, watched: str) -> None:
+    manifests = helm.template(nested({"operator.watchNamespace": watched}))
+
+    group = {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"]}
+    assert at(manifests, f"Role/{NAME}-lease", "rules") == [
+        {**group, "resourceNames": [NAME], "verbs": ["get", "update"]},
+        {**group, "verbs": ["create"]},
+    ]
+    binding = at(manifests, f"RoleBinding/{NAME}-lease")
+    assert binding["roleRef"] == {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": f"{NAME}-lease"}
+    assert binding["subjects"] == [{"kind": "ServiceAccount", "name": NAME, "namespace": NAMESPACE}]
+    for name in (f"Role/{NAME}-lease", f"RoleBinding/{NAME}-lease"):
+        assert at(manifests, name, "metadata.namespace") == NAMESPACE
+    env = at(manifests, DEPLOYMENT, f"{CONTAINER}.env")
+    lease = {variable["name"]: variable.get("value") for variable in env}
+    assert (lease["MAPREDUCE_LEASE_NAMESPACE"], lease["MAPREDUCE_LEASE_NAME"]) == (NAMESPACE, NAME)
+
+
 def test_with_a_namespace_to_watch_the_rights_end_there(own_namespace: Manifests) -> None:
     assert {manifest["kind"] for manifest in own_namespace.values()} & CLUSTER_SCOPED == {"CustomResourceDefinition"}
     assert rules(own_namespace, f"Role/{NAME}") == OPERATOR_RULES
@@ -515,11 +610,6 @@ def test_with_a_namespace_to_watch_the_rights_end_there(own_namespace: Manifests
 
 
 # ------------------------------------------------------------------------------------------------------------------ pod
-
-
-def test_one_operator_at_a_time(defaults: Manifests) -> None:
-    assert at(defaults, DEPLOYMENT, "spec.replicas") == 1
-    assert at(defaults, DEPLOYMENT, "spec.strategy") == {"type": "Recreate"}
 
 
 def test_pod_meets_the_restricted_standard_with_a_read_only_root(defaults: Manifests) -> None:
@@ -565,23 +655,171 @@ def test_probes_and_metrics_are_on_the_port_that_the_operator_serves(defaults: M
     assert service["selector"] == at(defaults, DEPLOYMENT, "spec.selector.matchLabels")
 
 
+# ------------------------------------------------------------------------------------------------- replicas and storage
+
+SELECTOR: Final = {"app.kubernetes.io/name": NAME, "app.kubernetes.io/instance": NAME}
+NODE_OF_A_REPLICA: Final = {"topologyKey": "kubernetes.io/hostname", "labelSelector": {"matchLabels": SELECTOR}}
+TOGETHER: Final = {"podAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [NODE_OF_A_REPLICA]}}
+APART: Final = {
+    "podAntiAffinity": {
+        "preferredDuringSchedulingIgnoredDuringExecution": [{"weight": 100, "podAffinityTerm": NODE_OF_A_REPLICA}]
+    }
+}
+BUDGET: Final = f"PodDisruptionBudget/{NAME}"
+
+
+def test_an_upgrade_needs_no_more_room_and_leaves_one_of_two_pods(defaults: Manifests) -> None:
+    assert at(defaults, DEPLOYMENT, "spec.replicas") == 2
+    assert at(defaults, DEPLOYMENT, "spec.strategy") == {
+        "type": "RollingUpdate",
+        "rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1},
+    }
+
+
+@pytest.mark.parametrize(
+    ("settings", "affinity"),
+    [
+        ({}, TOGETHER),
+        ({"storage.persistence.existingClaim": "mine"}, TOGETHER),
+        ({"storage.persistence.accessModes": ["ReadWriteOnce", "ReadWriteMany"]}, APART),
+        ({"storage.url": BUCKET}, APART),
+        ({"replicas": 1}, None),
+        ({"replicas": 1, "storage.url": BUCKET}, None),
+        ({"affinity": NODE_AFFINITY}, TOGETHER | NODE_AFFINITY),
+        ({"affinity": {"podAffinity": {}}}, {"podAffinity": {}}),
+        (
+            {"affinity": NODE_AFFINITY | {"podAntiAffinity": {}}, "storage.url": BUCKET},
+            NODE_AFFINITY | {"podAntiAffinity": {}},
+        ),
+    ],
+)
+def test_replicas_share_the_node_of_a_volume_and_otherwise_keep_apart(
+    helm: Helm, settings: dict[str, Any], affinity: Any
+) -> None:
+    assert at(helm.template(nested(settings)), DEPLOYMENT, f"{POD}.affinity") == affinity
+
+
+@pytest.mark.parametrize(
+    ("settings", "budgeted"),
+    [
+        # With one, a drained node would keep its second pod for ever: the first one's replacement must be beside it.
+        ({}, False),
+        ({"replicas": 1, "storage.url": BUCKET}, False),
+        ({"storage.persistence.accessModes": ["ReadWriteMany"]}, True),
+        ({"storage.url": BUCKET}, True),
+    ],
+)
+def test_a_disruption_budget_keeps_one_of_several_nodes_replicas(
+    helm: Helm, settings: dict[str, Any], budgeted: bool
+) -> None:
+    expected = {"minAvailable": 1, "unhealthyPodEvictionPolicy": "AlwaysAllow", "selector": {"matchLabels": SELECTOR}}
+    assert at(helm.template(nested(settings)), BUDGET, "spec") == (expected if budgeted else None)
+
+
+def test_with_a_bucket_there_is_no_volume(helm: Helm) -> None:
+    manifests = helm.template(nested({"storage.url": BUCKET}))
+
+    assert CLAIM not in manifests
+    assert at(manifests, DEPLOYMENT, f"{POD}.volumes") == [{"name": "tmp", "emptyDir": {}}]
+    assert [mount["name"] for mount in at(manifests, DEPLOYMENT, f"{CONTAINER}.volumeMounts")] == ["tmp"]
+    assert at(manifests, DEPLOYMENT, f"{CONTAINER}.env.MAPREDUCE_STORAGE_URL.value") == BUCKET
+
+
+def test_without_a_secret_credentials_are_the_environments(helm: Helm) -> None:
+    env = at(helm.template(nested({"storage.url": BUCKET})), DEPLOYMENT, f"{CONTAINER}.env")
+
+    assert [variable["name"] for variable in env if variable["name"].startswith("AWS_")] == []
+    assert "MAPREDUCE_S3_PATH_STYLE" not in {variable["name"] for variable in env}
+
+
+@pytest.mark.parametrize(
+    ("settings", "cause", "cure"),
+    [
+        ({"storage.persistence.enabled": False}, "replicas is 2, but .* a storage of its own", "set replicas to 1"),
+        (
+            {"storage.persistence.accessModes": ["ReadWriteOncePod"]},
+            "replicas is 2, but .*ReadWriteOncePod takes one pod",
+            "set replicas to 1",
+        ),
+        *(
+            ({f"storage.s3.{name}": value}, f"storage.s3.{name} is set, but storage.url is file:///", "s3://bucket")
+            for name, value in [
+                ("endpoint", "http://seaweedfs:8333"),
+                ("region", "eu-central-1"),
+                ("pathStyle", False),
+                ("existingSecret", "bucket-keys"),
+            ]
+        ),
+    ],
+)
+def test_values_that_contradict_each_other_are_refused(
+    helm: Helm, settings: dict[str, Any], cause: str, cure: str
+) -> None:
+    refusal = helm.refusal(nested(settings))
+
+    assert re.search(cause, refusal), refusal
+    assert cure in refusal
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"replicas": 1, "storage.persistence.enabled": False},
+        {"replicas": 1, "storage.persistence.accessModes": ["ReadWriteOncePod"]},
+        {"storage.url": BUCKET, "storage.persistence.enabled": False},
+        {"storage.url": "s3://bucket.with.dots"},
+        {"storage.url": "s3://bucket/a/b_c/d.e", "storage.s3.endpoint": "https://[fd00::1]:8333/"},
+    ],
+)
+def test_values_that_go_together_are_taken(helm: Helm, settings: dict[str, Any]) -> None:
+    assert DEPLOYMENT in helm.template(nested(settings))
+
+
+def values_of_documents() -> Iterator[Any]:
+    """Every block of Helm values in the documents: YAML that is no manifest."""
+    for document in [*sorted((PROJECT / "docs").glob("*.md")), CHART / "README.md"]:
+        for block in re.findall(r"^```yaml\n(.*?)^```", document.read_text(), re.MULTILINE | re.DOTALL):
+            values = yaml.safe_load(block)
+            if "kind" not in values:
+                yield pytest.param(values, id=f"{document.name}:{','.join(values)}")
+
+
+@pytest.mark.parametrize("values", list(values_of_documents()))
+def test_values_in_the_documents_are_taken(helm: Helm, values: Values) -> None:
+    assert DEPLOYMENT in helm.template(values)
+
+
 # ---------------------------------------------------------------------------------------------------------------- notes
 
 
 def test_notes_warn_of_storage_that_does_not_last(helm: Helm) -> None:
     assert "WARNING" not in helm.notes({})
-    assert "WARNING: storage is an emptyDir" in helm.notes(nested("storage.persistence.enabled", False))
+    without_volume = helm.notes(nested({"storage.persistence.enabled": False, "replicas": 1}))
+    assert "WARNING: storage is an emptyDir" in without_volume
+
+
+def test_notes_say_where_storage_is_and_where_the_pods_are(helm: Helm) -> None:
+    on_volume = helm.notes({})
+    assert f"Storage is the volume of pvc/{NAME}." in on_volume
+    assert "Of its 2 pods one leads, all on the node of the volume." in on_volume
+    assert f"get lease {NAME}" in on_volume
+
+    in_bucket = helm.notes(nested({"storage.url": BUCKET, "storage.s3.existingSecret": "bucket-keys"}))
+    assert f"Storage is {BUCKET}, with the credentials of secret/bucket-keys." in in_bucket
+    assert "on nodes of their own where there are enough" in in_bucket
+    assert "delete pvc" not in in_bucket
 
 
 def test_notes_say_what_to_do_next(helm: Helm) -> None:
     assert "kubectl get mrj --watch" in helm.notes({})
-    assert "kubectl -n team-a get mrj --watch" in helm.notes(nested("operator.watchNamespace", "team-a"))
+    assert "kubectl -n team-a get mrj --watch" in helm.notes(nested({"operator.watchNamespace": "team-a"}))
 
 
 def test_notes_say_what_stays_behind(helm: Helm) -> None:
     kept = helm.notes({})
     assert "delete crd mapreducejobs.mapreduce.dev" in kept
     assert f"delete pvc {NAME}" in kept
+    assert f"delete lease {NAME}" in kept
 
     nothing = helm.notes({"crds": {"keep": False}, "storage": {"persistence": {"retain": False}}})
     assert "delete crd" not in nothing
