@@ -1,107 +1,234 @@
-"""The composition root: settings, adapters, engine, Kopf; and the order in which they end."""
+"""The composition root: settings, adapters, engine, Kopf; and the order in which they begin and end.
+
+A process first waits until it leads. Until then it touches neither storage nor any object of a user's. It ends
+
+- in order, when it is told to: dispatching stops, all runs are saved, the Lease is given back (exit code 0);
+- at once, when it is deposed: whatever it might still do would get in the way of the next leader (exit code 1);
+- in order, but with exit code 1, when a part of it fails.
+
+In a pod the kubelet starts the container again, and the new process follows.
+"""
 
 import asyncio
 import contextlib
 import gc
 import logging
+import os
+import signal
 import socket
 import sys
-from collections.abc import AsyncIterator
+import uuid
+from collections.abc import AsyncIterator, Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any, Final, NoReturn, TypeVar
 
-import kopf
 from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
 
 from mapreduce_operator import __version__
 from mapreduce_operator.adapters.clock import SystemClock
-from mapreduce_operator.adapters.kube import ApiSession, CredentialsError, KubeCluster, find_credentials
+from mapreduce_operator.adapters.kube import (
+    ApiSession,
+    Credentials,
+    CredentialsError,
+    KubeCluster,
+    KubeLeases,
+    find_credentials,
+)
 from mapreduce_operator.adapters.metrics import PrometheusMetrics
-from mapreduce_operator.adapters.probes import serve_probes
-from mapreduce_operator.adapters.storage import OpenedStore, open_store
+from mapreduce_operator.adapters.probes import Health, serve_probes
+from mapreduce_operator.adapters.storage import open_store
 from mapreduce_operator.core.plan import Limits
 from mapreduce_operator.engine.capacity import Capacity
 from mapreduce_operator.engine.informer import Informer
+from mapreduce_operator.engine.leadership import Elector, SoleLeader
 from mapreduce_operator.engine.supervisor import Supervisor
 from mapreduce_operator.engine.world import World
-from mapreduce_operator.handlers import build_registry
+from mapreduce_operator.handlers import serve_kopf
 from mapreduce_operator.logs import set_up_logging
-from mapreduce_operator.ports import StorageError
+from mapreduce_operator.ports import DeposedError, StorageError
 from mapreduce_operator.settings import Settings, SettingsError
 
 log = logging.getLogger(__name__)
 
+SAVE_SECONDS: Final = 10.0
+"""For all runs together, of the 30 s that Kubernetes gives a pod to end."""
+CLOSE_SECONDS: Final = 2.0
+"""For what is under way after that, in the engine and in storage."""
 
-def main() -> int:
-    """Runs the operator until it is told to stop. 0: stopped in order. 1: an error. 2: it cannot start like this."""
+T = TypeVar("T")
+
+
+class _ToldToEndError(Exception):
+    """Before there was anything to save."""
+
+
+def main() -> NoReturn:
+    """Runs the operator until it is told to end. 0: ended in order. 1: an error. 2: it cannot start like this."""
     try:
         settings = Settings.from_environment()
         set_up_logging(settings.log_level, settings.log_format)
     except (SettingsError, ValueError) as error:
         print(f"mapreduce-operator cannot start: {error}", file=sys.stderr)  # noqa: T201 - there is no log yet
-        return 2
+        sys.exit(2)
     # Watch events make many short-lived objects and hardly any cycles; collecting less often saves a third of the CPU.
     gc.set_threshold(100_000, 50, 100)
+    code = 1
     try:
-        return asyncio.run(_serve(settings))
-    except (CredentialsError, StorageError, ValueError) as error:
+        code = asyncio.new_event_loop().run_until_complete(_serve(settings))
+    except _ToldToEndError:
+        code = 0
+    except DeposedError as error:
+        log.critical("deposed, so this process ends at once: %s. Started again, it follows.", error)
+    except (CredentialsError, StorageError, OSError, ValueError) as error:
         log.critical("mapreduce-operator cannot start: %s", error)
-        return 2
+        code = 2
+    except Exception:
+        log.critical("ended unexpectedly", exc_info=True)
+    # The usual end would wait for threads and tasks, for ever if storage hangs. What had to be saved is saved.
+    logging.shutdown()
+    os._exit(code)
 
 
 async def _serve(settings: Settings) -> int:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def take_signals() -> None:
+        # Saving goes on after a second one.
+        loop.add_signal_handler(signal.SIGTERM, stop.set)
+        loop.add_signal_handler(signal.SIGINT, stop.set)
+
+    take_signals()
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
     PlatformCollector(registry=registry)
-    clock = SystemClock()
-    store = open_store(settings.storage_url)
-    async with (
-        _closing(store),
-        KubeCluster(ApiSession(await find_credentials()), namespace=settings.watch_namespace) as cluster,
-    ):
-        informer = Informer(cluster)
-        world = World(
-            cluster=cluster,
-            store=store,
-            storage_url=settings.storage_url,
-            clock=clock,
-            metrics=PrometheusMetrics(registry),
-            capacity=Capacity(settings.max_active_jobs),
-            limits=Limits(settings.max_items, settings.max_item_bytes),
-            known_workloads=informer.known,
-        )
-        supervisor = Supervisor(world, informer)
-        # Started before Kopf: Kopf cancels the tasks that came after it as soon as it stops, before they have saved.
-        engine = asyncio.create_task(supervisor.serve(), name="engine")
-        stop = asyncio.Event()
-        engine.add_done_callback(lambda _: stop.set())
-        async with serve_probes(
-            settings.probe_port, registry, alive=lambda: not engine.done(), ready=lambda: informer.synced
-        ):
-            log.info("mapreduce-operator %s, storage %s", __version__, settings.storage_url)
-            await kopf.operator(
-                registry=build_registry(supervisor),
-                # Otherwise Kopf asks for the user's name, and the image's user has none.
-                identity=socket.gethostname(),  # type: ignore[arg-type]
-                standalone=True,
-                clusterwide=not settings.watch_namespace,
-                namespaces=[settings.watch_namespace] if settings.watch_namespace else [],
-                stop_flag=stop,
-            )
-        if engine.done():
-            log.critical("the engine ended unexpectedly", exc_info=engine.exception())
-            return 1
-        engine.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await engine
-    return 0
+    health = Health()
+    async with serve_probes(settings.probe_port, registry, health):
+        log.info("mapreduce-operator %s, storage %s", __version__, settings.storage_url)
+        credentials = await _unless(stop, find_credentials())
+        async with _elector(settings, credentials) as elector:
+            process = _Process(settings, credentials, elector, registry, health, stop, take_signals)
+            return await process.serve()
 
 
 @contextlib.asynccontextmanager
-async def _closing(store: OpenedStore) -> AsyncIterator[None]:
-    try:
-        yield
-    finally:
-        await store.close()
+async def _elector(settings: Settings, credentials: Credentials) -> AsyncIterator[Elector | SoleLeader]:
+    if not settings.lease_namespace:
+        yield SoleLeader()
+        return
+    # The Lease has a session of its own: it waits for no connection that the engine holds, and is not fenced by itself.
+    # Of a request that is not answered, there is time for another one before the Lease is lost.
+    async with ApiSession(credentials, request_seconds=settings.lease_seconds / 3) as api:
+        yield Elector(
+            KubeLeases(api, settings.lease_namespace, settings.lease_name),
+            SystemClock(),
+            # Each process is someone else: a container that is started again must not take itself for the one before.
+            identity=f"{settings.identity or socket.gethostname()}_{uuid.uuid4()}",
+            duration=settings.lease_seconds,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Process:
+    settings: Settings
+    credentials: Credentials
+    elector: Elector | SoleLeader
+    registry: CollectorRegistry
+    health: Health
+    stop: asyncio.Event
+    take_signals: Callable[[], None]
+
+    async def serve(self) -> int:
+        """Follows, then leads; returns the exit code, or raises why it does not go on."""
+        elector = self.elector
+        metrics = PrometheusMetrics(self.registry, lambda: elector.held)
+        # A follower does its part, so that a rollout goes on, unless it could not take over.
+        self.health.ready = lambda: (not elector.problem, elector.problem or "following")
+        try:
+            await _unless(self.stop, elector.acquire())
+        except _ToldToEndError:
+            await elector.release()
+            raise
+        keeping = asyncio.create_task(elector.keep(), name="lease")
+        leading = asyncio.create_task(self._lead(metrics), name="leader")
+        await asyncio.wait({keeping, leading}, return_when=asyncio.FIRST_COMPLETED)
+        if keeping.done():
+            keeping.result()
+        keeping.cancel()
+        match leading.exception():
+            case DeposedError() as error:
+                raise error
+            case TimeoutError():
+                log.error("work is still going on %.0f s after its end: the Lease is not given back", CLOSE_SECONDS)
+                return 1
+        await elector.release()
+        return leading.result()
+
+    async def _lead(self, metrics: PrometheusMetrics) -> int:
+        """Does the work of a leader until told to end; when it returns, nothing is under way any more."""
+        settings, elector = self.settings, self.elector
+        store = await _unless(self.stop, asyncio.to_thread(open_store, settings.storage_url))
+        api = ApiSession(self.credentials, may_write=lambda: elector.held)
+        async with KubeCluster(api, namespace=settings.watch_namespace) as cluster:
+            informer = Informer(cluster)
+            world = World(
+                cluster=cluster,
+                store=store,
+                storage_url=settings.storage_url,
+                clock=SystemClock(),
+                metrics=metrics,
+                capacity=Capacity(settings.max_active_jobs),
+                limits=Limits(settings.max_items, settings.max_item_bytes),
+                leadership=elector,
+                known_workloads=informer.known,
+            )
+            supervisor = Supervisor(world, informer)
+            engine = asyncio.create_task(supervisor.serve(), name="engine")
+            kopf = asyncio.create_task(
+                serve_kopf(supervisor, namespace=settings.watch_namespace, take_signals=self.take_signals), name="kopf"
+            )
+            self.health.alive = lambda: not engine.done()
+            self.health.ready = lambda: (informer.synced, f"leading, epoch {elector.epoch}")
+            for part in (engine, kopf):
+                part.add_done_callback(_report)
+            stopping = asyncio.create_task(self.stop.wait())
+            await asyncio.wait({stopping, engine, kopf}, return_when=asyncio.FIRST_COMPLETED)
+            if not engine.done():
+                log.info("ending: all runs are saved, their agents keep running")
+                await supervisor.drain(SAVE_SECONDS)
+            code = 1 if engine.done() or kopf.done() else 0
+            if engine.done() and (deposed := _deposition(engine.exception())):
+                raise deposed
+            engine.cancel()
+            async with asyncio.timeout(CLOSE_SECONDS):
+                await asyncio.wait({engine})
+                await store.close()
+        return code
+
+
+def _report(part: asyncio.Task[None]) -> None:
+    """Says why a part of the process ended by itself, except where a deposition will be reported."""
+    if not part.cancelled() and _deposition(part.exception()) is None:
+        log.critical("a part of the process, %s, has ended", part.get_name(), exc_info=part.exception())
+
+
+def _deposition(error: BaseException | None) -> DeposedError | None:
+    """The one in this error, through however many groups of tasks it came."""
+    if isinstance(error, BaseExceptionGroup):
+        return next((found for one in error.exceptions if (found := _deposition(one))), None)
+    return error if isinstance(error, DeposedError) else None
+
+
+async def _unless(stop: asyncio.Event, work: Coroutine[Any, Any, T]) -> T:
+    """What the work returns; raises _ToldToEndError when the process is told to end before."""
+    doing, stopping = asyncio.create_task(work), asyncio.create_task(stop.wait())
+    await asyncio.wait({doing, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    if not doing.done():
+        doing.cancel()
+        raise _ToldToEndError
+    return doing.result()
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -58,8 +58,10 @@ class Leadership(Protocol):
         """Number of this leadership: greater than that of each one before it."""
 
     async def surpass(self, epoch: int) -> None:
-        """Something durable carries a greater epoch than ours: that of a later leader, or of an earlier one whose
-        Lease was deleted since. Raises DeposedError in the first case, and our epoch above the other in the second.
+        """Answers something durable that carries a greater epoch than ours.
+
+        That of a later leader: raises DeposedError. That of an earlier one whose Lease was deleted since: raises our
+        epoch above it.
         """
 
 

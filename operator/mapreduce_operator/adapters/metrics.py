@@ -1,14 +1,15 @@
 """The Metrics port on top of prometheus-client. Labels are of closed sets, never names or ids."""
 
+from collections.abc import Callable
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 
 class PrometheusMetrics:
-    """Counters of one operator process."""
+    """Counters of one operator process, and whether it leads."""
 
-    def __init__(self, registry: CollectorRegistry) -> None:
+    def __init__(self, registry: CollectorRegistry, leads: Callable[[], bool]) -> None:
         self._outcomes: Final = Counter(
             "mapreduce_outcomes",
             "Dispatches that ended and whose outcome is durable.",
@@ -29,6 +30,10 @@ class PrometheusMetrics:
             "Runs that ended by an unexpected exception and were started anew.",
             registry=registry,
         )
+
+        Gauge(
+            "mapreduce_leader", "1 for the process that leads, 0 for one that follows.", registry=registry
+        ).set_function(leads)
 
     def outcome(self, verdict: str, reason: str) -> None:
         self._outcomes.labels(verdict, reason).inc()

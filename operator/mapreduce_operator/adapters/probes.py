@@ -3,22 +3,34 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
+_PARTING_SECONDS = 1.0
+"""For requests that are being answered when the process ends."""
+
+
+@dataclass
+class Health:
+    """What the probes are told. The process changes it as it goes from stage to stage."""
+
+    alive: Callable[[], bool] = lambda: True
+    ready: Callable[[], tuple[bool, str]] = lambda: (False, "starting")
+    """Whether the process does its part, and which part that is."""
+
 
 @asynccontextmanager
-async def serve_probes(
-    port: int, registry: CollectorRegistry, *, alive: Callable[[], bool], ready: Callable[[], bool]
-) -> AsyncIterator[None]:
+async def serve_probes(port: int, registry: CollectorRegistry, health: Health) -> AsyncIterator[None]:
     """Serves /livez, /readyz and /metrics on all addresses as long as the context lasts."""
 
     async def livez(_: web.Request) -> web.Response:
-        return _answer(alive())
+        alive = health.alive()
+        return _answer(alive, "ok" if alive else "the engine has ended")
 
     async def readyz(_: web.Request) -> web.Response:
-        return _answer(ready())
+        return _answer(*health.ready())
 
     async def metrics(_: web.Request) -> web.Response:
         body = await asyncio.to_thread(generate_latest, registry)
@@ -26,7 +38,7 @@ async def serve_probes(
 
     app = web.Application()
     app.add_routes([web.get("/livez", livez), web.get("/readyz", readyz), web.get("/metrics", metrics)])
-    runner = web.AppRunner(app, access_log=None)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=_PARTING_SECONDS)
     await runner.setup()
     try:
         await web.TCPSite(runner, port=port).start()
@@ -35,5 +47,5 @@ async def serve_probes(
         await runner.cleanup()
 
 
-def _answer(good: bool) -> web.Response:
-    return web.Response(text="ok\n") if good else web.Response(status=503, text="not yet\n")
+def _answer(good: bool, text: str) -> web.Response:
+    return web.Response(status=200 if good else 503, text=f"{text}\n")

@@ -5,5 +5,6 @@ One event handler and no change handlers: an event costs no write, and nothing o
 
 from mapreduce_operator.handlers.kopf_settings import configure
 from mapreduce_operator.handlers.registry import build_registry
+from mapreduce_operator.handlers.serving import serve_kopf
 
-__all__ = ["build_registry", "configure"]
+__all__ = ["build_registry", "configure", "serve_kopf"]

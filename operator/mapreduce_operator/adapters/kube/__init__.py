@@ -9,6 +9,7 @@ from mapreduce_operator.adapters.kube.credentials import (
     KubeconfigCredentials,
     find_credentials,
 )
+from mapreduce_operator.adapters.kube.leases import KubeLeases
 from mapreduce_operator.adapters.kube.session import ApiSession
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "Endpoint",
     "InClusterCredentials",
     "KubeCluster",
+    "KubeLeases",
     "KubeconfigCredentials",
     "find_credentials",
 ]

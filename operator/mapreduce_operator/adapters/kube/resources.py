@@ -34,5 +34,6 @@ JOBS: Final = Resource("/apis/batch/v1", "jobs")
 PODS: Final = Resource("/api/v1", "pods")
 CONFIG_MAPS: Final = Resource("/api/v1", "configmaps")
 EVENTS: Final = Resource("/api/v1", "events")
+LEASES: Final = Resource("/apis/coordination.k8s.io/v1", "leases")
 
 MAPREDUCE_JOBS: Final = Resource(f"/apis/{API_VERSION}", "mapreducejobs")

@@ -3,13 +3,18 @@
 Requests and watches have sessions of their own, so that a watch never waits for a connection that requests hold, nor
 the other way round. There is no retrying here but after a 401, which new credentials may cure: when to try again is
 the engine's decision.
+
+A session may be fenced: what would change something is sent only as long as this process leads. The question is asked
+when the request has its connection, as the last thing before its first byte. What cannot be fenced is a request that
+is already on its way, in a socket's buffer or in the network: it may arrive after another process took over. Its own
+precondition decides then, which all writes of the engine have: a name that is taken, a version, a uid, an epoch.
 """
 
 import io
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from types import TracebackType
+from types import SimpleNamespace, TracebackType
 from typing import Final, Self
 
 import aiohttp
@@ -18,7 +23,7 @@ import msgspec
 from mapreduce_operator import __version__
 from mapreduce_operator.adapters.kube.credentials import Credentials
 from mapreduce_operator.adapters.kube.errors import BODY_LIMIT, error_of, translated
-from mapreduce_operator.ports import JSON, ClusterError, ClusterErrorReason
+from mapreduce_operator.ports import JSON, ClusterError, ClusterErrorReason, DeposedError
 
 _CONNECTIONS: Final = 64
 _REQUEST_SECONDS: Final = 30.0
@@ -52,11 +57,14 @@ class ApiSession:
         self,
         credentials: Credentials,
         *,
+        may_write: Callable[[], bool] | None = None,
         connections: int = _CONNECTIONS,
         request_seconds: float = _REQUEST_SECONDS,
         silence_seconds: float = _SILENCE_SECONDS,
     ) -> None:
+        """With `may_write`, all but GET raise DeposedError while it says no."""
         self._credentials: Final = credentials
+        self._fence: Final = [] if may_write is None else [_fence(may_write)]
         self._requests: Final = self._open(
             connections, aiohttp.ClientTimeout(total=request_seconds, sock_connect=_CONNECT_SECONDS)
         )
@@ -108,6 +116,7 @@ class ApiSession:
             timeout=timeout,
             read_bufsize=_READ_BUFFER,
             cookie_jar=aiohttp.DummyCookieJar(),
+            trace_configs=self._fence,
             headers={
                 "Accept": JSON_BODY,
                 # Within a cluster bandwidth is cheaper than unpacking.
@@ -145,6 +154,20 @@ class ApiSession:
                     raise error_of(response.status, body, request=call.name, retry_after=wait)
                 yield response
                 return
+
+
+def _fence(may_write: Callable[[], bool]) -> aiohttp.TraceConfig:
+    async def check(
+        _: aiohttp.ClientSession, __: SimpleNamespace, request: aiohttp.TraceRequestHeadersSentParams
+    ) -> None:
+        if request.method != "GET" and not may_write():
+            raise DeposedError(f"{request.method} {request.url.path} was not sent: this process does not lead any more")
+
+    trace = aiohttp.TraceConfig()
+    # Asked, whatever its name says, before the headers are written: later than a wait for a connection, which may be
+    # long, and again where the client itself repeats a request whose connection had broken.
+    trace.on_request_headers_sent.append(check)
+    return trace
 
 
 async def _beginning(content: aiohttp.StreamReader) -> bytes:
