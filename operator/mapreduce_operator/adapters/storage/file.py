@@ -1,25 +1,19 @@
 """An object store on one volume: the default, which needs no configuration.
 
-Guarantees and limits of the files stand in `folder`. What comes on top: nothing blocks the event loop. All work is
-done by a few threads of the store's own, since a volume that hangs would otherwise take asyncio's default pool, and
-with it name resolution, away from everybody else.
+Guarantees and limits of the files stand in `folder`. What comes on top: nothing blocks the event loop.
 """
 
-import asyncio
-from collections.abc import AsyncGenerator, Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncGenerator, Iterable
 from functools import partial
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final
 
 from mapreduce_operator.adapters.storage.folder import Folder
-from mapreduce_operator.adapters.storage.keys import checked_key
-from mapreduce_operator.ports import StorageError, StoredObject
+from mapreduce_operator.adapters.storage.keys import begins_keys, checked_key
+from mapreduce_operator.adapters.storage.workers import Workers
+from mapreduce_operator.ports import StoredObject
 
 _THREADS: Final = 4
-_CLOSE_SECONDS: Final = 60.0
-
-T = TypeVar("T")
 
 
 class FileStore:
@@ -30,48 +24,33 @@ class FileStore:
 
     def __init__(self, root: Path) -> None:
         self._folder: Final = Folder(root)
-        self._threads: Final = ThreadPoolExecutor(_THREADS, thread_name_prefix="file-store")
+        self._workers: Final = Workers("file-store", _THREADS)
 
     async def close(self) -> None:
         """Waits for what is under way; afterwards this store writes nothing any more and takes no more work."""
-        try:
-            async with asyncio.timeout(_CLOSE_SECONDS):
-                await asyncio.to_thread(self._threads.shutdown)
-        except TimeoutError as error:
-            raise StorageError(f"The volume did not finish its work within {_CLOSE_SECONDS:.0f} s.") from error
+        await self._workers.close()
 
     async def get(self, key: str) -> StoredObject | None:
-        return await self._in_thread(partial(self._folder.read, checked_key(key)))
+        return await self._workers.run(partial(self._folder.read, checked_key(key)))
 
     async def put(self, key: str, data: bytes, *, if_absent: bool = False, if_match: str | None = None) -> str:
-        return await self._in_thread(
+        return await self._workers.run(
             partial(self._folder.write, checked_key(key), data, if_absent=if_absent, if_match=if_match)
         )
 
     async def list(self, prefix: str) -> AsyncGenerator[str, None]:
         """Walks folder by folder, so that only one folder's keys and their siblings above are in memory."""
-        start, slash, _ = prefix.rpartition("/")
-        if slash and not _is_key(start):
+        if not begins_keys(prefix):
             return
+        start, slash, _ = prefix.rpartition("/")
         pending = [start + slash]
         while pending:
             key = pending.pop()
             if key and not key.endswith("/"):
                 yield key
                 continue
-            children = await self._in_thread(partial(self._folder.children, key))
+            children = await self._workers.run(partial(self._folder.children, key))
             pending.extend(child for child in reversed(children) if child.startswith(prefix))
 
     async def delete(self, keys: Iterable[str]) -> None:
-        await self._in_thread(partial(self._folder.remove, [checked_key(key) for key in keys]))
-
-    async def _in_thread(self, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
-
-
-def _is_key(text: str) -> bool:
-    try:
-        checked_key(text)
-    except ValueError:
-        return False
-    return True
+        await self._workers.run(partial(self._folder.remove, [checked_key(key) for key in keys]))

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Final
 
 from mapreduce_operator.adapters.storage.keys import RESERVED, etag_of
-from mapreduce_operator.ports import StorageConflictError, StorageError, StoredObject
+from mapreduce_operator.ports import StorageConflictError, StorageError, StorageErrorReason, StoredObject
 
 _ABANDONED_SECONDS: Final = 3600.0
 """Age from which on an unfinished file cannot belong to a write that is still going on."""
@@ -43,6 +43,16 @@ _ADVICE: Final = {
     errno.ENOENT: "The folder of the store is gone; mount the volume again and restart.",
     errno.ENOLCK: "The file system offers no locks (flock); use a volume that does.",
     errno.ENOSYS: "The file system offers no locks (flock); use a volume that does.",
+}
+
+_REASONS: Final = {
+    errno.ENOSPC: StorageErrorReason.FULL,
+    errno.EDQUOT: StorageErrorReason.FULL,
+    errno.EACCES: StorageErrorReason.FORBIDDEN,
+    errno.EPERM: StorageErrorReason.FORBIDDEN,
+    errno.EROFS: StorageErrorReason.FORBIDDEN,
+    errno.ENOLCK: StorageErrorReason.UNSUITABLE,
+    errno.ENOSYS: StorageErrorReason.UNSUITABLE,
 }
 
 
@@ -237,5 +247,7 @@ def _explained(what: str, path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         why = error.strerror or str(error)
-        advice = _ADVICE.get(error.errno or 0, "Look at the volume and at the log of its node.")
-        raise StorageError(f"Could not {what} {path}: {why}. {advice}") from error
+        number = error.errno or 0
+        advice = _ADVICE.get(number, "Look at the volume and at the log of its node.")
+        reason = _REASONS.get(number, StorageErrorReason.UNAVAILABLE)
+        raise StorageError(f"Could not {what} {path}: {why}. {advice}", reason) from error

@@ -33,6 +33,19 @@ def checked_key(key: str) -> str:
     return key
 
 
+def is_key(text: str) -> bool:
+    try:
+        checked_key(text)
+    except ValueError:
+        return False
+    return True
+
+
+def begins_keys(prefix: str) -> bool:
+    """Whether there can be keys below a prefix; only such a one is looked for on a disk or sent to a service."""
+    return is_key(prefix) or is_key(f"{prefix}x")
+
+
 def etag_of(data: bytes) -> str:
     """Version of an object, from nothing but its content.
 

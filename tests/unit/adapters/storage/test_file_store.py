@@ -10,7 +10,7 @@ import pytest
 
 from mapreduce_operator.adapters.storage import FileStore
 from mapreduce_operator.adapters.storage.folder import _explained
-from mapreduce_operator.ports import StorageConflictError, StorageError
+from mapreduce_operator.ports import StorageConflictError, StorageError, StorageErrorReason
 from tests.conformance.object_store import ObjectStoreConformance, Reopen, keys
 
 UNFINISHED = Path(".store/unfinished")
@@ -143,15 +143,20 @@ def test_a_store_in_place_of_a_file_is_refused(root: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("number", "advice"),
+    ("number", "reason", "advice"),
     [
-        (errno.ENOSPC, "Free space"),
-        (errno.EACCES, "fsGroup"),
-        (errno.EROFS, "Mount the volume writable"),
-        (errno.EIO, "log of its node"),
+        (errno.ENOSPC, StorageErrorReason.FULL, "Free space"),
+        (errno.EDQUOT, StorageErrorReason.FULL, "Raise the quota"),
+        (errno.EACCES, StorageErrorReason.FORBIDDEN, "fsGroup"),
+        (errno.EPERM, StorageErrorReason.FORBIDDEN, "fsGroup"),
+        (errno.EROFS, StorageErrorReason.FORBIDDEN, "Mount the volume writable"),
+        (errno.ENOLCK, StorageErrorReason.UNSUITABLE, "no locks"),
+        (errno.ENOSYS, StorageErrorReason.UNSUITABLE, "no locks"),
+        (errno.EIO, StorageErrorReason.UNAVAILABLE, "log of its node"),
+        (errno.ESTALE, StorageErrorReason.UNAVAILABLE, "log of its node"),
     ],
 )
-def test_an_error_says_what_where_why_and_what_to_do(number: int, advice: str) -> None:
+def test_an_error_says_what_where_why_and_what_to_do(number: int, reason: StorageErrorReason, advice: str) -> None:
     path = Path("/data/run/head.json")
 
     with pytest.raises(StorageError) as caught, _explained("write", path):
@@ -160,6 +165,7 @@ def test_an_error_says_what_where_why_and_what_to_do(number: int, advice: str) -
     text = str(caught.value)
     assert text.startswith(f"Could not write /data/run/head.json: {os.strerror(number)}. ")
     assert advice in text
+    assert caught.value.reason is reason
 
 
 async def test_a_closed_store_has_written_all_it_was_given(root: Path) -> None:
