@@ -12,6 +12,7 @@ import yaml
 from mapreduce_operator.api import MapReduceJob, Phase, Reason
 from mapreduce_operator.core.journal import CommitReason
 from mapreduce_operator.core.outcomes import Verdict
+from mapreduce_operator.ports import StorageErrorReason
 
 PROJECT: Final = Path(__file__).resolve().parents[3]
 PACKAGE: Final = PROJECT / "operator" / "mapreduce_operator"
@@ -83,7 +84,7 @@ def reasons_of_the_code() -> set[str]:
     # An item's own end is never an outcome's reason, so that no event is about it.
     first = {f"First{reason}" for reason in Reason if reason is not Reason.TOO_MANY_INTERRUPTIONS}
     ends = {Phase.SUCCEEDED, Phase.PARTIALLY_SUCCEEDED, Phase.FAILED}
-    return {*map(str, (*Reason, *CommitReason, *ends)), *first, *(spelt_out() - NO_REASONS)}
+    return {*map(str, (*Reason, *CommitReason, *StorageErrorReason, *ends)), *first, *(spelt_out() - NO_REASONS)}
 
 
 def reasons_of_the_tables() -> set[str]:
