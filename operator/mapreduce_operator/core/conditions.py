@@ -24,8 +24,8 @@ class Situation:
     still_running: int = 0
     obstacle: tuple[str, str] | None = None
     """(reason, message) of what only the user can mend: input, template. Nothing is dispatched meanwhile."""
-    storage_problem: str | None = None
-    """What storage said when it refused the last commit."""
+    storage_problem: tuple[str, str] | None = None
+    """(reason, message) of why nothing can be loaded or saved at the moment. It is tried again."""
     capped: bool = False
     """Items wait although maxParallel would let them run: the operator's own cap is used up by all jobs together."""
     refusal: tuple[str, str] | None = None
@@ -74,9 +74,7 @@ def conditions_of(situation: Situation) -> dict[str, tuple[bool, str, str]]:
         else (False, "NotSuspended", "spec.suspend is false")
     )
     found["CheckpointHealthy"] = (
-        (False, "StorageUnavailable", situation.storage_problem)
-        if situation.storage_problem
-        else (True, "Saved", "outcomes are durable")
+        (False, *situation.storage_problem) if situation.storage_problem else (True, "Saved", "outcomes are durable")
     )
     return found
 
@@ -87,7 +85,7 @@ def _progressing(situation: Situation, finished: bool) -> tuple[bool, str, str]:
     if situation.suspended:
         return False, "Suspended", "spec.suspend is true"
     if situation.storage_problem:
-        return False, "StorageUnavailable", situation.storage_problem
+        return False, *situation.storage_problem
     if situation.refusal:
         return True, *situation.refusal
     if situation.capped:

@@ -65,8 +65,10 @@ MEANINGS: Final[dict[Reason, Meaning]] = {
     ),
 }
 
+NODE_LOST: Final = "NodeLost"
+"""Reason in the status of a pod that was removed without the word of its kubelet."""
 _NODE_REASONS: Final = frozenset(
-    {"NodeShutdown", "NodeLost", "Shutdown", "Terminated", "NodeAffinity", "UnexpectedAdmissionError"}
+    {"NodeShutdown", NODE_LOST, "Shutdown", "Terminated", "NodeAffinity", "UnexpectedAdmissionError"}
 )
 """Reasons in a pod's status by which a kubelet says that the node, not the agent, ended or refused it."""
 
@@ -75,7 +77,8 @@ def outcome_of_pod(pod: PodSeen, rule: ResultRule, now: float) -> Outcome:
     """The outcome of a dispatch whose pod ended; each pod carries one dispatch."""
     end = pod.agent
     base = _Base(pod.carried.dispatches[0], pod, now)
-    evicted = bool(pod.disruption) or pod.reason in {"Evicted", "Preempting"}
+    # A pod on a node that is lost is evicted first, and at last removed without the node's word.
+    evicted = pod.reason != NODE_LOST and (bool(pod.disruption) or pod.reason in {"Evicted", "Preempting"})
     refused_by_node = pod.reason in _NODE_REASONS or pod.reason.startswith("OutOf")
     if end is not None and end.exit_code == 0 and pod.reason != "DeadlineExceeded":
         result, problem = read_result(end.message, rule)

@@ -2,10 +2,13 @@
 
     head.json  --sha256-->  segment n  --sha256-->  segment n-1  --sha256-->  …  segment 1
 
+    head.json  --sha256-->  snapshot m, m <= n: all items as of segment m, so that what comes before need not be read
+
 Every object's hash stands in the object that follows it, so that one changed bit is found and named, while the head
 stays small however long a run gets: bytes written over a run grow with its items, not with items times commits.
 A record holds the outcome and the state that the item got by it. Reading it back decides nothing anew, since the
-policy may have been edited meanwhile.
+policy may have been edited meanwhile. A segment also says which dispatches were started, so that one whose Job vanished
+while no operator looked is known to have run.
 """
 
 import hashlib
@@ -47,6 +50,17 @@ class PlanInfo(msgspec.Struct, frozen=True, rename="camel"):
     shards: list[ShardInfo]
 
 
+class SnapshotInfo(msgspec.Struct, frozen=True, rename="camel"):
+    """The snapshot that a load begins with. It saves reading and holds nothing that segments do not."""
+
+    sequence: int
+    """Number of the last segment that it covers."""
+    sha256: str
+    size: int
+    journal_size: int
+    """Bytes of all segments that it covers."""
+
+
 class Head(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     """The committed point of a run. It moves by compare-and-swap."""
 
@@ -60,11 +74,23 @@ class Head(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     """Number of the last segment that counts; those with higher numbers were never committed."""
     tail_sha256: str = ""
     """Hash of that segment."""
+    journal_size: int = 0
+    """Bytes of all segments that count."""
+    snapshot: SnapshotInfo | None = None
     epoch: int = 0
     """Of the leader that wrote the head."""
     started_at: float = 0.0
     committed_at: float = 0.0
     reason: CommitReason | None = None
+
+
+class Start(msgspec.Struct, frozen=True, array_like=True):
+    """A dispatch whose Job exists."""
+
+    stage: Stage
+    key: str
+    dispatch: int
+    job_uid: str
 
 
 class SegmentHeader(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
@@ -73,6 +99,7 @@ class SegmentHeader(msgspec.Struct, frozen=True, rename="camel", omit_defaults=T
     phase: Phase
     at: float
     reason: CommitReason
+    starts: tuple[Start, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +122,8 @@ class Segment:
     records: list[Record]
 
 
-_NO_RESULT: Final = msgspec.Raw(b"")
-"""No JSON text is empty."""
+NO_RESULT: Final = msgspec.Raw(b"")
+"""No JSON text is empty, and null is a result."""
 
 
 class _Line(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
@@ -114,7 +141,7 @@ class _Line(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     message: str = ""
     exit_code: int | None = None
     retryable: bool = True
-    result: msgspec.Raw = _NO_RESULT
+    result: msgspec.Raw = NO_RESULT
     revision: str = ""
     job: str = ""
     pod: str = ""
@@ -185,7 +212,7 @@ def _line(record: Record) -> _Line:
         message=outcome.message,
         exit_code=outcome.exit_code,
         retryable=outcome.retryable,
-        result=_NO_RESULT if outcome.result is None else msgspec.Raw(outcome.result),
+        result=NO_RESULT if outcome.result is None else msgspec.Raw(outcome.result),
         revision=outcome.revision,
         job=outcome.job,
         pod=outcome.pod,

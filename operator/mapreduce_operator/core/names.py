@@ -101,3 +101,6 @@ class StorageKeys:
 
     def segment(self, sequence: int, sha256: str) -> str:
         return f"{self.prefix}journal/segment-{sequence:010d}-{sha256[:16]}.jsonl"
+
+    def snapshot(self, sequence: int, sha256: str) -> str:
+        return f"{self.prefix}journal/snapshot-{sequence:010d}-{sha256[:16]}.json"

@@ -7,7 +7,7 @@ Two kinds of truth live side by side: the ledgers know what has happened, `commi
 deleted and the status speaks only by the second.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -28,49 +28,38 @@ from mapreduce_operator.core.effects import (
     Effect,
     Launch,
     PrepareReduce,
+    RemovePod,
 )
 from mapreduce_operator.core.failures import MEANINGS, end_of, outcome_of_job, outcome_of_pod
-from mapreduce_operator.core.items import Ended, Refused, Started
-from mapreduce_operator.core.journal import CommitReason, Record
+from mapreduce_operator.core.items import Ended, Item, Refused, Started
+from mapreduce_operator.core.journal import CommitReason, Record, Segment, Start
 from mapreduce_operator.core.ledger import Ledger
-from mapreduce_operator.core.names import RunRef, Stage, item_key
+from mapreduce_operator.core.names import RunRef, Stage, item_key, job_name
 from mapreduce_operator.core.outcomes import Outcome, Verdict
 from mapreduce_operator.core.phases import FINAL_PHASES, NEXT, Turn, after_map, after_reduce
+from mapreduce_operator.core.sightings import Sightings
+from mapreduce_operator.core.snapshot import Snapshot
+from mapreduce_operator.core.tally import Tally
 from mapreduce_operator.core.templates import Templates
-from mapreduce_operator.core.workloads import Dispatch, JobSeen, PodSeen
+from mapreduce_operator.core.workloads import Carried, Dispatch, JobSeen, PodSeen
 
-SAMPLE_CHARACTERS: Final = 256
-"""What the status shows of a failure's message."""
-POD_GRACE_SECONDS: Final = 5.0
-"""Jobs and pods come by two streams: so long a Job that ended waits for its pod's own account."""
 MAX_UNCOMMITTED: Final = 500
 """Outcomes that may wait for storage before dispatching pauses; their Jobs stay, so nothing is lost meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
-class FailureCount:
-    """How often a reason was seen in committed attempts, with the first item as a sample."""
-
-    count: int
-    position: int
-    message: str
-
-
-@dataclass(frozen=True, slots=True)
 class Batch:
-    """What one commit makes durable."""
+    """What one commit makes durable.
+
+    Nothing in it changes when storage is asked again: a write whose answer was lost is known again by its bytes.
+    """
 
     reason: CommitReason
+    at: float
     turn: Turn
+    starts: tuple[Start, ...]
     records: tuple[Record, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class _Orphan:
-    """A Job that ended or vanished and whose pod has not been seen to end."""
-
-    job: JobSeen
-    due: float
+    snapshot: Snapshot | None
 
 
 class RunState:
@@ -84,12 +73,11 @@ class RunState:
         }
         self.turn = turn
         self.committed_turn = turn
+        self.starts: list[Start] = []
         self.uncommitted: list[Record] = []
         self.uncommitted_since = 0.0
         self.commit_in_flight = False
-        self.failures: dict[Reason, FailureCount] = {}
-        self.reduce_result: bytes | None = None
-        self.reduce_message = ""
+        self.tally = Tally()
         self.reduce_ready = False
         self._stale_events = 0
         self._spec = spec
@@ -97,12 +85,7 @@ class RunState:
         self.templates: Final = Templates(ref, spec)
         self._preparing_reduce = False
         self._announced: set[Reason] = set()
-        self._live_pods: set[str] = set()
-        self._orphans: dict[str, _Orphan] = {}
-        self._jobs: dict[str, str] = {}
-        self._interrupting: set[str] = set()
-        # Job and pod of a dispatch whose outcome is known are told of until they are gone; that is no news.
-        self._settled: dict[str, set[str]] = {}
+        self._sightings: Final = Sightings()
 
     # ------------------------------------------------------------------------------------------------ what is so
 
@@ -148,12 +131,12 @@ class RunState:
 
     def next_wake(self, now: float) -> float | None:
         """When `decide` has something to do even if nothing happens, in seconds since the epoch."""
-        moments = [orphan.due for orphan in self._orphans.values()]
+        moments = [] if (due := self._sightings.next_due()) is None else [due]
         if (trial := self.templates.next_trial()) is not None:
             moments.append(trial)
         if not self._spec.suspend:
             moments += [at for ledger in self.ledgers.values() if (at := ledger.next_release()) is not None]
-        if self.uncommitted and not self.commit_in_flight:
+        if (self.uncommitted or self.starts) and not self.commit_in_flight:
             moments.append(self.uncommitted_since + self._spec.checkpoint.every_seconds)
         return max(min(moments), now) if moments else None
 
@@ -175,10 +158,17 @@ class RunState:
         if self.phase is Phase.REDUCE:
             self._turn_to(Turn(Phase.FAILED, "ResultsTooLarge", message))
 
-    def started(self, stage: Stage, position: int, dispatch: int, job_name: str, job_uid: str) -> None:
-        """The Job of a dispatch exists."""
-        if self.ledgers[stage].apply(position, Started(dispatch, job_uid), self._retry(stage), 0.0) is not None:
-            self._jobs[job_uid] = job_name
+    def started(self, stage: Stage, position: int, dispatch: int, job_uid: str, now: float) -> bool:
+        """The Job of a dispatch exists. False when the item is not at that dispatch, or in another Job's hands."""
+        ledger = self.ledgers[stage]
+        if ledger[position].job_uid != job_uid or not self._sightings.is_carrying(job_uid):
+            if ledger.apply(position, Started(dispatch, job_uid), self._retry(stage), now) is None:
+                return False
+            key = ledger.key(position)
+            self._sightings.carries(job_uid, job_name(self.ref, key, dispatch))
+            self._since(now)
+            self.starts.append(Start(stage, key, dispatch, job_uid))
+        return True
 
     def refused(self, stage: Stage, position: int, dispatch: int) -> None:
         """The Job of a dispatch does not exist and will not; its number is used again."""
@@ -186,46 +176,49 @@ class RunState:
 
     def observe_job(self, job: JobSeen, deleted: bool, now: float) -> list[Effect]:
         """A Job changed. Only its end without its pod's matters here; pods tell the rest."""
-        if job.uid in self._settled:
+        if self._sightings.is_settled(job.uid):
             if deleted:
-                self._forget(job.uid, "job")
+                self._sightings.gone(job.uid, "job")
             return []
-        if job.uid not in self._jobs and not self._adopt(job):
+        if not self._sightings.is_carrying(job.uid) and not self._adopt(job, now):
             # One whose outcome is durable was about to be deleted when an earlier operator died.
             delete = self._is_over(job) and not deleted and not job.deleting
             return [DeleteJob(job.name, job.uid)] if delete else []
-        if (deleted or job.finished) and job.uid not in self._orphans:
-            self._orphans[job.uid] = _Orphan(job, now + POD_GRACE_SECONDS)
+        if deleted or job.finished:
+            self._sightings.ended(job, now)
         return []
 
     def observe_pod(self, pod: PodSeen, rule: ResultRule, now: float) -> list[Effect]:
         """A pod changed; one that ended becomes an outcome."""
-        if pod.job_uid in self._settled:
+        if self._sightings.is_settled(pod.job_uid):
             if pod.gone:
-                self._forget(pod.job_uid, "pod")
+                self._sightings.gone(pod.job_uid, "pod")
             return []
         if not pod.job_uid:
             return []
         if not pod.ended:
-            self._live_pods.add(pod.job_uid)
+            self._sightings.lives(pod, now)
             return []
         return self._settle(outcome_of_pod(pod, rule, now), now, still_to_go={"job"} if pod.gone else {"job", "pod"})
 
-    def begin_commit(self, reason: CommitReason) -> Batch:
+    def begin_commit(self, reason: CommitReason, now: float, *, with_snapshot: bool = False) -> Batch:
         """Everything that is not durable yet; what comes after is in the next batch."""
         self.commit_in_flight = True
-        return Batch(reason, self.turn, tuple(self.uncommitted))
+        snapshot = self._snapshot() if with_snapshot else None
+        return Batch(reason, now, self.turn, tuple(self.starts), tuple(self.uncommitted), snapshot)
 
     def committed(self, batch: Batch, now: float) -> list[Effect]:
         """A batch is durable: its Jobs may go, and the status may say so."""
         self.commit_in_flight = False
+        del self.starts[: len(batch.starts)]
         del self.uncommitted[: len(batch.records)]
         self.uncommitted_since = now
         before, self.committed_turn = self.committed_turn, batch.turn
         effects: list[Effect] = []
         for record in batch.records:
-            self.count(record)
-            self.ledgers[record.outcome.stage].enqueue(self._position(record.outcome))
+            position = self._position(record.outcome)
+            self.tally = self.tally.with_record(record, position)
+            self.ledgers[record.outcome.stage].enqueue(position)
             if record.outcome.job:
                 effects.append(DeleteJob(record.outcome.job, record.outcome.job_uid))
         if before.phase is not batch.turn.phase:
@@ -238,36 +231,60 @@ class RunState:
             )
         return effects
 
-    def replay(self, records: Iterable[Record]) -> None:
-        """Brings committed outcomes back, in their order."""
-        for record in records:
-            self.ledgers[record.outcome.stage].restore(self._position(record.outcome), record.item)
-            self.count(record)
+    def _snapshot(self) -> Snapshot:
+        """As the run will be read back once everything that is not durable yet is."""
+        tally = self.tally
+        for record in self.uncommitted:
+            tally = tally.with_record(record, self._position(record.outcome))
+        return Snapshot({stage: list(_durable(ledger)) for stage, ledger in self.ledgers.items()}, tally)
 
-    def count(self, record: Record) -> None:
-        """Takes a committed record into what the status shows."""
-        outcome = record.outcome
-        if outcome.stage is Stage.REDUCE:
-            self.reduce_result = outcome.result
-            self.reduce_message = outcome.message
-            return
-        reason = (
-            outcome.reason if outcome.verdict is Verdict.FAILED else record.item.reason if record.item.final else None
-        )
-        if reason is not None:
-            known = self.failures.get(reason)
-            position = self._position(outcome)
-            self.failures[reason] = (
-                replace(known, count=known.count + 1)
-                if known
-                else FailureCount(1, position, end_of(outcome.message, SAMPLE_CHARACTERS))
-            )
+    # --------------------------------------------------------------------------------------------------- coming back
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Brings a run back as of a snapshot, before the segments that came after it are replayed."""
+        self.tally = snapshot.tally
+        self._announced.update(snapshot.tally.failures)
+        for stage, items in snapshot.items.items():
+            for position, item in items:
+                self.ledgers[stage].restore(position, item)
+
+    def replay(self, segment: Segment) -> None:
+        """Brings back what one commit made durable; segments come in their order."""
+        for start in segment.header.starts:
+            ledger, position = self.ledgers[start.stage], self._position_of(start.stage, start.key)
+            ledger.restore(position, replace(ledger[position], state=ItemState.RUNNING, job_uid=start.job_uid))
+        for record in segment.records:
+            position = self._position(record.outcome)
+            self.ledgers[record.outcome.stage].restore(position, record.item)
+            self.tally = self.tally.with_record(record, position)
+            if record.outcome.reason is not None:
+                self._announced.add(record.outcome.reason)
+
+    def resume(self, now: float) -> list[JobSeen]:
+        """The past is told. Returns the Jobs that carried running dispatches when it ended: some may be gone by now."""
+        jobs: list[JobSeen] = []
+        for stage, ledger in self.ledgers.items():
+            # Written by a clock that was ahead, a wait could last for ever.
+            latest = now + self._retry(stage).backoff.max_seconds
+            for position in ledger.in_state(ItemState.RETRY_WAIT):
+                if ledger[position].not_before > latest:
+                    ledger.restore(position, replace(ledger[position], not_before=latest))
+            for position in ledger.in_state(ItemState.RUNNING):
+                item, key = ledger[position], ledger.key(position)
+                name = job_name(self.ref, key, item.dispatch)
+                self._sightings.carries(item.job_uid, name)
+                carried = Carried(self.ref.uid, stage, (Dispatch(key, item.dispatch),), revision="")
+                jobs.append(JobSeen(self.ref.namespace, name, item.job_uid, self.ref.uid, carried))
+        return jobs
 
     # ------------------------------------------------------------------------------------------------ what to do
 
     def decide(self, now: float) -> list[Effect]:
         """What follows from the state, but for new Jobs: ask `launch` for these next, and `commit_if_due` at last."""
-        effects = self._settle_orphans(now)
+        effects: list[Effect] = []
+        for job in self._sightings.take_orphans(now):
+            effects += self._settle(outcome_of_job(job, job.carried.dispatches[0], now), now, still_to_go={"job"})
+        effects += [RemovePod(pod.name, pod.uid) for pod in self._sightings.take_lost(now)]
         if self.phase not in FINAL_PHASES:
             effects += self.templates.try_out(now)
         if self._spec.suspend and self._spec.suspend_policy is SuspendPolicy.INTERRUPT:
@@ -300,7 +317,7 @@ class RunState:
             return []
         if self.turn.phase is not self.committed_turn.phase:
             return [Commit(CommitReason.PHASE_CHANGE)]
-        if not self.uncommitted:
+        if not self.uncommitted and not self.starts:
             return []
         if len(self.uncommitted) >= self._spec.checkpoint.every_items:
             return [Commit(CommitReason.ITEMS)]
@@ -318,25 +335,12 @@ class RunState:
         for ledger in self.ledgers.values():
             for position in ledger.in_state(ItemState.RUNNING):
                 uid = ledger[position].job_uid
-                if uid and uid not in self._interrupting:
-                    self._interrupting.add(uid)
-                    effects.append(DeleteJob(self._jobs[uid], uid))
-        return effects
-
-    def _settle_orphans(self, now: float) -> list[Effect]:
-        effects: list[Effect] = []
-        for uid, orphan in list(self._orphans.items()):
-            if orphan.due <= now:
-                if uid in self._live_pods:
-                    self._orphans[uid] = replace(orphan, due=now + POD_GRACE_SECONDS)
-                    continue
-                effects += self._settle(
-                    outcome_of_job(orphan.job, orphan.job.carried.dispatches[0], now), now, still_to_go={"job"}
-                )
+                if uid and (name := self._sightings.interrupt(uid)) is not None:
+                    effects.append(DeleteJob(name, uid))
         return effects
 
     def _settle(self, outcome: Outcome, now: float, *, still_to_go: set[str]) -> list[Effect]:
-        if outcome.verdict is Verdict.INTERRUPTED and outcome.job_uid in self._interrupting:
+        if outcome.verdict is Verdict.INTERRUPTED and self._sightings.is_interrupting(outcome.job_uid):
             outcome = replace(outcome, reason=Reason.SUSPENDED, message=MEANINGS[Reason.SUSPENDED].hint)
         ledger, retry = self.ledgers[outcome.stage], self._retry(outcome.stage)
         position = ledger.position(outcome.dispatch.item_key)
@@ -350,15 +354,15 @@ class RunState:
         if item is None:
             self._stale_events += 1
             return []
-        if not self.uncommitted:
-            self.uncommitted_since = now
+        self._since(now)
         self.uncommitted.append(Record(outcome, item))
-        self._orphans.pop(outcome.job_uid, None)
-        self._jobs.pop(outcome.job_uid, None)
-        self._live_pods.discard(outcome.job_uid)
-        self._interrupting.discard(outcome.job_uid)
-        self._settled[outcome.job_uid] = still_to_go
+        self._sightings.settle(outcome.job_uid, still_to_go)
         return self._announce_first(outcome, position)
+
+    def _since(self, now: float) -> None:
+        """Something is not durable yet, since now or longer."""
+        if not self.uncommitted and not self.starts:
+            self.uncommitted_since = now
 
     def _announce_first(self, outcome: Outcome, position: int) -> list[Effect]:
         """One Event for the first failure of each reason: the story of a job, not that of its items."""
@@ -393,23 +397,23 @@ class RunState:
         self.turn = turn
 
     def _position(self, outcome: Outcome) -> int:
+        return self._position_of(outcome.stage, outcome.dispatch.item_key)
+
+    def _position_of(self, stage: Stage, key: str) -> int:
         """Position of an item that is known to be of this run."""
-        position = self.ledgers[outcome.stage].position(outcome.dispatch.item_key)
+        position = self.ledgers[stage].position(key)
         if position is None:
-            raise KeyError(f"no item of {self.ref.namespace}/{self.ref.name} has the key {outcome.dispatch.item_key}")
+            raise KeyError(f"no item of {self.ref.namespace}/{self.ref.name} has the key {key}")
         return position
 
-    def _adopt(self, job: JobSeen) -> bool:
+    def _adopt(self, job: JobSeen, now: float) -> bool:
         """Takes over a Job that an earlier operator left behind, or whose creation seemed to have failed.
 
         False when it does not carry the item's present dispatch.
         """
-        ledger, dispatch = self.ledgers[job.carried.stage], job.carried.dispatches[0]
-        position = ledger.position(dispatch.item_key)
-        if position is None or ledger[position].final or dispatch.number != ledger[position].dispatch:
-            return False
-        self.started(job.carried.stage, position, dispatch.number, job.name, job.uid)
-        return job.uid in self._jobs
+        stage, dispatch = job.carried.stage, job.carried.dispatches[0]
+        position = self.ledgers[stage].position(dispatch.item_key)
+        return position is not None and self.started(stage, position, dispatch.number, job.uid, now)
 
     def _is_over(self, job: JobSeen) -> bool:
         """The dispatch of the Job has a durable outcome.
@@ -421,12 +425,14 @@ class RunState:
         position = ledger.position(dispatch.item_key)
         return position is not None and dispatch.number < ledger[position].dispatch
 
-    def _forget(self, job_uid: str, gone: str) -> None:
-        """A Job, or the pod of it, is gone; when both are, nothing more is told of them."""
-        still_to_go = self._settled[job_uid]
-        still_to_go.discard(gone)
-        if not still_to_go:
-            del self._settled[job_uid]
+
+def _durable(ledger: Ledger) -> Iterator[tuple[int, Item]]:
+    """What is to be read back of the items; one whose Job is just being created was never started."""
+    for position, item in ledger.changed():
+        if item.state is not ItemState.RUNNING or item.job_uid:
+            yield position, item
+        elif item.dispatch > 1:
+            yield position, replace(item, state=ItemState.PENDING)
 
 
 _PHASE_EVENTS: Final = {

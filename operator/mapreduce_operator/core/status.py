@@ -85,7 +85,7 @@ def status_of(run: RunState, head: Head, id_of: Callable[[int], str], report: Re
         counts[ledger[position].state] -= 1
         counts[ItemState.RUNNING] += 1
     done = counts[ItemState.SUCCEEDED] + counts[ItemState.DEAD_LETTERED]
-    failures = sorted(run.failures.items(), key=lambda entry: (-entry[1].count, entry[0]))[:TOP_FAILURES]
+    failures = sorted(run.tally.failures.items(), key=lambda entry: (-entry[1].count, entry[0]))[:TOP_FAILURES]
     shown_as = dict.fromkeys(not_durable, ItemState.RUNNING)
     finished = head.phase in FINAL_PHASES
     return MapReduceJobStatus.model_validate(
@@ -119,7 +119,7 @@ def status_of(run: RunState, head: Head, id_of: Callable[[int], str], report: Re
                 for reason, known in failures
             ],
             "reduce": _reduce(run),
-            "result": None if run.reduce_result is None else msgspec.json.decode(run.reduce_result),
+            "result": None if run.tally.reduce_result is None else msgspec.json.decode(run.tally.reduce_result),
             "template_revisions": TemplateRevisions(
                 **{
                     stage.value: revision.hash
@@ -158,5 +158,5 @@ def _reduce(run: RunState) -> ReduceStatus | None:
     return ReduceStatus(
         state=ItemState.RUNNING if waiting else item.state,
         attempts=item.attempts - sum(outcome.verdict is not Verdict.INTERRUPTED for outcome in waiting),
-        message="" if item.state is ItemState.SUCCEEDED else run.reduce_message,
+        message="" if item.state is ItemState.SUCCEEDED else run.tally.reduce_message,
     )

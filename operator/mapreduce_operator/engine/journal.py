@@ -1,37 +1,53 @@
 """Reads and writes what makes a run durable. The order of writes is the point of this module:
 
-plan shards, then the head (create-only); later a segment, then the head (compare-and-swap). Whatever is interrupted
-between two of these leaves the head on the last state that is whole.
+plan shards, then the head (create-only); later a segment, from time to time a snapshot, then the head
+(compare-and-swap). Whatever is interrupted between two of these leaves the head on the last state that is whole.
+
+Who leads puts the epoch of his leadership into the head before anything else. A former leader that knows nothing of it
+holds a version of the head that is not there any more, so that whatever it still writes does not count.
 """
 
+import logging
 from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Sequence
 from itertools import accumulate
 from typing import Final
 
+import msgspec
+
 from mapreduce_operator.api import Phase
 from mapreduce_operator.core import journal as codec
-from mapreduce_operator.core.journal import Head, JournalError, PlanInfo, Record, Segment, SegmentHeader
+from mapreduce_operator.core.journal import (
+    Head,
+    JournalError,
+    PlanInfo,
+    Record,
+    Segment,
+    SegmentHeader,
+    SnapshotInfo,
+)
 from mapreduce_operator.core.names import RunRef, StorageKeys
 from mapreduce_operator.core.plan import Planned, PlannedItem, ShardInfo, decode_shard, encode_shards, plan_hash
 from mapreduce_operator.core.run import Batch
-from mapreduce_operator.ports import Clock, ObjectStore, StorageConflictError
+from mapreduce_operator.core.snapshot import Snapshot, decode_snapshot, encode_snapshot
+from mapreduce_operator.ports import Clock, DeposedError, Leadership, ObjectStore, StorageConflictError
+
+log = logging.getLogger(__name__)
 
 _CACHED_SHARDS: Final = 4
-
-
-class DeposedError(Exception):
-    """Somebody else moved the head of this run: it is not ours any more."""
+_SNAPSHOT_AFTER: Final = 1 << 18
+"""Bytes of segments that are read at a load rather than covered by a snapshot."""
 
 
 class Journal:
     """The durable side of one run. `head` is what the last successful write or load made of it."""
 
-    def __init__(self, store: ObjectStore, run: RunRef, clock: Clock) -> None:
+    def __init__(self, store: ObjectStore, run: RunRef, clock: Clock, leadership: Leadership) -> None:
         self._store: Final = store
         self._run: Final = run
         self._clock: Final = clock
+        self._leadership: Final = leadership
         self._keys: Final = StorageKeys(run)
         self._etag = ""
         self._head: Head | None = None
@@ -44,15 +60,30 @@ class Journal:
             raise RuntimeError("the run has neither been planned nor loaded")
         return self._head
 
+    @property
+    def snapshot_due(self) -> bool:
+        """So much was written since the last snapshot that another one costs no more than that."""
+        last = self.head.snapshot
+        since = self.head.journal_size - (last.journal_size if last else 0)
+        return since >= max(_SNAPSHOT_AFTER, last.size if last else 0)
+
     async def load(self) -> Head | None:
-        """The committed point of the run, or None when it was never planned; raises JournalError when damaged."""
+        """The committed point of the run, which is ours from now on, or None when it was never planned.
+
+        Raises JournalError when it is damaged, DeposedError when a later leader has it.
+        """
         stored = await self._store.get(self._keys.head)
         if stored is None:
             return None
         head = codec.decode_head(stored.data, self._keys.head)
         if head.run_uid != self._run.uid:
             raise JournalError(f"{self._keys.head} belongs to the run {head.run_uid}, not to {self._run.uid}")
+        if head.epoch > self._leadership.epoch:
+            await self._leadership.surpass(head.epoch)
         self._take(head, stored.etag)
+        if head.epoch != self._leadership.epoch:
+            head = msgspec.structs.replace(head, epoch=self._leadership.epoch)
+            self._take(head, await self._swap(head))
         return head
 
     async def create(self, planned: Planned) -> Head:
@@ -71,6 +102,7 @@ class Journal:
             plan=PlanInfo(
                 items=len(planned.items), duplicates=planned.duplicates, sha256=plan_hash(shards), shards=shards
             ),
+            epoch=self._leadership.epoch,
             started_at=now,
             committed_at=now,
             reason=codec.CommitReason.PHASE_CHANGE,
@@ -85,28 +117,33 @@ class Journal:
         DeposedError when another leader has moved the head.
         """
         before = self.head
-        now = self._clock.now()
         sequence = before.sequence + 1
-        header = SegmentHeader(sequence, before.tail_sha256, batch.turn.phase, now, batch.reason)
+        header = SegmentHeader(sequence, before.tail_sha256, batch.turn.phase, batch.at, batch.reason, batch.starts)
         data = codec.encode_segment(header, batch.records)
         sha256 = codec.digest(data)
         await self._store.put(self._keys.segment(sequence, sha256), data)
-        head = Head(
-            schema_version=codec.SCHEMA_VERSION,
-            run_uid=before.run_uid,
+        journal_size = before.journal_size + len(data)
+        head = msgspec.structs.replace(
+            before,
             phase=batch.turn.phase,
             phase_reason=batch.turn.reason,
             phase_message=batch.turn.message,
-            plan=before.plan,
             sequence=sequence,
             tail_sha256=sha256,
-            epoch=before.epoch,
-            started_at=before.started_at,
-            committed_at=now,
+            journal_size=journal_size,
+            snapshot=await self._write(batch.snapshot, sequence, journal_size) if batch.snapshot else before.snapshot,
+            epoch=self._leadership.epoch,
+            committed_at=batch.at,
             reason=batch.reason,
         )
         self._take(head, await self._swap(head))
         return head
+
+    async def _write(self, snapshot: Snapshot, sequence: int, journal_size: int) -> SnapshotInfo:
+        data = encode_snapshot(snapshot)
+        sha256 = codec.digest(data)
+        await self._store.put(self._keys.snapshot(sequence, sha256), data)
+        return SnapshotInfo(sequence, sha256, len(data), journal_size)
 
     async def _swap(self, head: Head) -> str:
         """Moves the head. A swap whose answer was lost looks like one that was lost to another: the content tells."""
@@ -150,26 +187,43 @@ class Journal:
         key = self._keys.plan_shard(number, info.sha256)
         return decode_shard(codec.verified(await self._read(key), info.sha256, key))
 
-    async def segments_backwards(self) -> AsyncIterator[Segment]:
+    async def _segments_backwards(self, down_to: int = 0) -> AsyncIterator[Segment]:
         """Committed segments, the newest first, since each knows the hash of the one before it."""
         sequence, sha256 = self.head.sequence, self.head.tail_sha256
-        while sequence > 0:
+        while sequence > down_to:
             key = self._keys.segment(sequence, sha256)
             segment = codec.decode_segment(await self._read(key), sha256, key)
             yield segment
             sequence, sha256 = sequence - 1, segment.header.previous_sha256
 
-    async def records(self) -> list[Record]:
-        """All committed records in their order, without the results, which would be most of the memory."""
-        batches = [
-            [record.without_result() for record in segment.records] async for segment in self.segments_backwards()
+    async def history(self) -> tuple[Snapshot | None, list[Segment]]:
+        """What was committed: the last snapshot, and the segments after it in their order.
+
+        Without the results, which would be most of the memory. A snapshot that is damaged or missing is done without.
+        """
+        snapshot = await self._snapshot()
+        covered = self.head.snapshot.sequence if self.head.snapshot and snapshot else 0
+        segments = [
+            Segment(segment.header, [record.without_result() for record in segment.records])
+            async for segment in self._segments_backwards(down_to=covered)
         ]
-        return [record for batch in reversed(batches) for record in batch]
+        return snapshot, segments[::-1]
+
+    async def _snapshot(self) -> Snapshot | None:
+        info = self.head.snapshot
+        if info is None:
+            return None
+        key = self._keys.snapshot(info.sequence, info.sha256)
+        try:
+            return decode_snapshot(await self._read(key), info.sha256, key)
+        except JournalError as error:
+            log.warning("%s; the whole journal is read instead", error)
+            return None
 
     async def last_records(self, keys: Sequence[str]) -> list[Record]:
         """The last committed record of each of these items, in their order."""
         last: dict[str, Record] = {}
-        async for segment in self.segments_backwards():
+        async for segment in self._segments_backwards():
             for record in reversed(segment.records):
                 last.setdefault(record.outcome.dispatch.item_key, record)
         return [last[key] for key in keys]

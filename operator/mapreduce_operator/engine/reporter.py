@@ -1,4 +1,7 @@
-"""Writes the status of one job: at most once a second, and only when something changed."""
+"""Writes the status of one job: at most once a second, and only when something changed.
+
+A status carries the epoch of the leadership under which it was written, and replaces no status of a later leader.
+"""
 
 import asyncio
 import logging
@@ -7,12 +10,13 @@ from typing import Final
 
 from mapreduce_operator.api import Condition, MapReduceJobStatus
 from mapreduce_operator.core.names import RunRef
-from mapreduce_operator.ports import Cluster, ClusterError, ClusterErrorReason
+from mapreduce_operator.ports import Cluster, ClusterError, ClusterErrorReason, Leadership
 
 log = logging.getLogger(__name__)
 
 INTERVAL_SECONDS: Final = 1.0
 _RETRY_SECONDS: Final = 2.0
+_ATTEMPTS: Final = 5
 
 
 class Reporter:
@@ -21,16 +25,19 @@ class Reporter:
     def __init__(
         self,
         cluster: Cluster,
+        leadership: Leadership,
         run: RunRef,
         compose: Callable[[], MapReduceJobStatus | None],
         written: MapReduceJobStatus | None,
     ) -> None:
         self._cluster: Final = cluster
+        self._leadership: Final = leadership
         self._run: Final = run
         self._compose: Final = compose
         self._due: Final = asyncio.Event()
         self.written = written
         """As it was written last, by this process or an earlier one."""
+        self._there = None if written is None else written.leader_epoch or 0
 
     @property
     def conditions(self) -> tuple[Condition, ...]:
@@ -57,8 +64,24 @@ class Reporter:
             await asyncio.sleep(INTERVAL_SECONDS)
 
     async def write(self) -> None:
-        """Writes the status now if it differs from the last one written. Raises ClusterError."""
+        """Writes the status now if it differs from the last one written. Raises ClusterError, DeposedError."""
         status = self._compose()
-        if status is not None and status != self.written:
-            await self._cluster.write_status(self._run, status.to_kubernetes())
-            self.written = status
+        if status is None or (self.written and _of_epoch(self.written.leader_epoch, status) == self.written):
+            return
+        for attempt in range(1, _ATTEMPTS + 1):
+            status = _of_epoch(self._leadership.epoch, status)
+            try:
+                await self._cluster.write_status(self._run, status.to_kubernetes(), replacing=self._there)
+            except ClusterError as error:
+                if error.reason is not ClusterErrorReason.CONFLICT or attempt == _ATTEMPTS:
+                    raise
+                self._there = await self._cluster.status_epoch(self._run)
+                if self._there is not None and self._there > self._leadership.epoch:
+                    await self._leadership.surpass(self._there)
+            else:
+                self.written, self._there = status, status.leader_epoch
+                return
+
+
+def _of_epoch(epoch: int | None, status: MapReduceJobStatus) -> MapReduceJobStatus:
+    return status.model_copy(update={"leader_epoch": epoch})

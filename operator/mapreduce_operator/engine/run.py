@@ -12,19 +12,28 @@ from typing import Final, assert_never
 from mapreduce_operator.api import MapReduceJob, MapReduceJobStatus, Phase
 from mapreduce_operator.core.conditions import Situation
 from mapreduce_operator.core.contract import ResultRule
-from mapreduce_operator.core.effects import Announce, Commit, DeleteJob, Effect, Launch, PrepareReduce, VerifyTemplate
+from mapreduce_operator.core.effects import (
+    Announce,
+    Commit,
+    DeleteJob,
+    Effect,
+    Launch,
+    PrepareReduce,
+    RemovePod,
+    VerifyTemplate,
+)
 from mapreduce_operator.core.jobs import Revision, manifest
-from mapreduce_operator.core.journal import CommitReason, Head, JournalError
+from mapreduce_operator.core.journal import CommitReason, JournalError
 from mapreduce_operator.core.names import RunRef, Stage
 from mapreduce_operator.core.phases import Turn
-from mapreduce_operator.core.plan import InputError, PlannedItem, keys_of
+from mapreduce_operator.core.plan import InputError, PlannedItem
 from mapreduce_operator.core.results import ReduceInput, ResultsTooLargeError, reduce_input
 from mapreduce_operator.core.run import Batch, RunState
 from mapreduce_operator.core.status import Report, seen_at, status_before_loading, status_of, status_without_plan
 from mapreduce_operator.core.workloads import Dispatch, JobSeen, PodSeen, Workload
 from mapreduce_operator.engine.dispatcher import Dispatcher, Launched, LaunchRefused, TemplateRejected
 from mapreduce_operator.engine.journal import Journal
-from mapreduce_operator.engine.planner import plan_input
+from mapreduce_operator.engine.loading import Loaded, StateLostError, load
 from mapreduce_operator.engine.reporter import Reporter
 from mapreduce_operator.engine.teardown import tear_down
 from mapreduce_operator.engine.world import World
@@ -47,9 +56,9 @@ class Run:
         self.ref: Final = ref_of(job)
         self._job = job
         self._world: Final = world
-        self._journal: Final = Journal(world.store, self.ref, world.clock)
+        self._journal: Final = Journal(world.store, self.ref, world.clock, world.leadership)
         self._dispatcher: Final = Dispatcher(world.cluster, self.ref)
-        self._reporter: Final = Reporter(world.cluster, self.ref, self._status, job.status)
+        self._reporter: Final = Reporter(world.cluster, world.leadership, self.ref, self._status, job.status)
         self._state: RunState | None = None
         self._ids: list[str] = []
         self._reduce_input = ReduceInput.empty()
@@ -57,7 +66,7 @@ class Run:
         self._inbox: Final[dict[str, tuple[Workload, bool]]] = {}
         self._stopping = False
         self._obstacle: tuple[str, str] | None = None
-        self._storage_problem: str | None = None
+        self._storage_problem: tuple[str, str] | None = None
         self._refusal: LaunchRefused | None = None
         self._refusals = 0
         self._no_launch_before = 0.0
@@ -144,62 +153,58 @@ class Run:
         failures = 0
         while not self._deleting and not self._stopping:
             self._awake.clear()
+            written = self._reporter.written
+            job = self._job
             try:
-                await self._world.cluster.add_finalizer(self.ref)
-                head = await self._journal.load() or await self._plan()
-                if head is not None:
-                    await self._resume(head)
-                    return
+                loaded = await load(
+                    self._world,
+                    self.ref,
+                    self._journal,
+                    job,
+                    planned_before=written is not None and written.plan is not None,
+                )
+            except (InputError, StorageError, JournalError, ClusterError) as error:
                 pause = _REPLAN_SECONDS
-            except (StorageError, JournalError, ClusterError) as error:
-                log.warning("%s: %s", self._name, error)
-                self._explain(error)
-                pause = _STORAGE_PAUSES[min(failures, len(_STORAGE_PAUSES) - 1)]
-                failures += 1
+                if not isinstance(error, InputError):
+                    log.warning("%s: %s", self._name, error)
+                    pause = _STORAGE_PAUSES[min(failures, len(_STORAGE_PAUSES) - 1)]
+                    failures += 1
+                await self._explain(error)
+            else:
+                await self._take_up(loaded, job)
+                return
             self._reporter.request()
             await self._sleep(self._world.clock.now() + pause)
 
-    def _explain(self, error: StorageError | JournalError | ClusterError) -> None:
-        """Puts what keeps the run from being loaded into the conditions; all but damage passes by itself."""
+    async def _explain(self, error: InputError | StorageError | JournalError | ClusterError) -> None:
+        """Puts what keeps the run from being loaded into the conditions; only some of it passes by itself."""
+        before = self._obstacle
         match error:
-            case StorageError():
-                self._storage_problem = str(error)
+            case InputError():
+                self._obstacle = (error.reason, str(error))
+            case StateLostError():
+                self._obstacle = ("StateLost", str(error))
             case JournalError():
                 self._obstacle = ("StateDamaged", str(error))
+            case StorageError():
+                self._storage_problem = error.reason, str(error)
             case ClusterError():
                 self._refusal = LaunchRefused("ClusterUnavailable", str(error))
+        if self._obstacle is not None and self._obstacle != before:
+            await self._announce(Announce("Warning", *self._obstacle))
 
-    async def _plan(self) -> Head | None:
-        """The head of a new plan, or None and an obstacle when the input is at fault."""
-        try:
-            planned = await plan_input(self._world.cluster, self.ref, self._job.spec.input, self._world.limits)
-        except InputError as error:
-            if self._obstacle != (error.reason, str(error)):
-                self._obstacle = (error.reason, str(error))
-                await self._announce(Announce("Warning", error.reason, str(error)))
-            return None
-        head = await self._journal.create(planned)
-        left_out = f"; {planned.duplicates:,} duplicates were left out" if planned.duplicates else ""
-        await self._announce(Announce("Normal", "Planned", f"planned {len(planned.items):,} items{left_out}"))
-        return head
-
-    async def _resume(self, head: Head) -> None:
-        """Brings the state back from the journal, and takes over what is alive in the cluster."""
-        self._ids = await self._journal.ids()
-        self._start_time = head.started_at
-        turn = Turn(head.phase, head.phase_reason, head.phase_message)
-        self._generation = self._job.metadata.generation
-        state = RunState(self.ref, self._job.spec, keys_of(self.ref.uid, self._ids), turn)
-        state.replay(await self._journal.records())
+    async def _take_up(self, loaded: Loaded, job: MapReduceJob) -> None:
+        self._state, self._ids = loaded.state, loaded.ids
+        self._start_time = self._journal.head.started_at
+        self._generation = job.metadata.generation
         self._obstacle = self._storage_problem = self._refusal = None
-        self._state = state
-        self._inbox.clear()
+        # Loading took a while: what was told meanwhile is as new as what the informer knows.
+        for gone in loaded.vanished:
+            self._inbox.setdefault(gone.uid, (gone, True))
         for workload in self._world.known_workloads(self.ref.uid):
-            self._inbox[workload.uid] = (workload, False)
-        if self._inbox:
-            log.info(
-                "%s: resumed at checkpoint %d with %d Jobs and pods alive", self._name, head.sequence, len(self._inbox)
-            )
+            self._inbox.setdefault(workload.uid, (workload, False))
+        for event in loaded.events:
+            await self._announce(event)
 
     # ----------------------------------------------------------------------------------------------------- work
 
@@ -281,8 +286,10 @@ class Run:
                 self._do(self._launch(effect, state))
             case DeleteJob():
                 self._do(self._dispatcher.delete(effect))
+            case RemovePod(name, uid):
+                self._do(self._dispatcher.remove_pod(name, uid))
             case Commit():
-                self._commit_task = self._do(self._commit(state.begin_commit(effect.reason), state))
+                self._commit_task = self._do(self._commit(self._batch(effect.reason, state), state))
             case VerifyTemplate():
                 self._do(self._verify(effect, state))
             case PrepareReduce():
@@ -314,8 +321,8 @@ class Run:
             return
         body = manifest(revision, self.ref, effect.dispatch, attempt=effect.attempt, item=item, work=work)
         match await self._dispatcher.create(body):
-            case Launched(name, uid):
-                state.started(effect.stage, effect.position, effect.dispatch.number, name, uid)
+            case Launched(uid=uid):
+                state.started(effect.stage, effect.position, effect.dispatch.number, uid, self._world.clock.now())
                 self._refusal, self._refusals = None, 0
             case TemplateRejected(message):
                 state.refused(effect.stage, effect.position, effect.dispatch.number)
@@ -375,6 +382,9 @@ class Run:
                 break
         self._awake.set()
 
+    def _batch(self, reason: CommitReason, state: RunState) -> Batch:
+        return state.begin_commit(reason, self._world.clock.now(), with_snapshot=self._journal.snapshot_due)
+
     async def _commit(self, batch: Batch, state: RunState) -> None:
         """Makes a batch durable, however long storage takes; no outcome changes because of it."""
         started, pause = self._world.clock.now(), 0
@@ -384,7 +394,7 @@ class Run:
                 break
             except StorageError as error:
                 log.warning("%s: %d outcomes wait for storage: %s", self._name, len(batch.records), error)
-                self._storage_problem = f"{len(batch.records):,} outcomes wait for storage: {error}"
+                self._storage_problem = error.reason, f"{len(batch.records):,} outcomes wait for storage: {error}"
                 self._reporter.request()
                 await asyncio.sleep(_STORAGE_PAUSES[pause])
                 pause = min(pause + 1, len(_STORAGE_PAUSES) - 1)
@@ -403,8 +413,8 @@ class Run:
             async with asyncio.timeout(SAVE_SECONDS):
                 if self._commit_task is not None:
                     await self._commit_task
-                if state.uncommitted:
-                    batch = state.begin_commit(CommitReason.SHUTDOWN)
+                if state.uncommitted or state.starts:
+                    batch = self._batch(CommitReason.SHUTDOWN, state)
                     await self._journal.append(batch)
                     state.committed(batch, self._world.clock.now())
                 await self._write_status()

@@ -26,6 +26,7 @@ ALWAYS_PRESENT: Final = {
 ONLY_WHILE_TRUE: Final = {"Reconciling", "Stalled"}
 RUN_PHASES: Final = tuple(NEXT)
 RUNNING: Final = Situation(Phase.MAP, "Planned", "3 items are planned")
+FULL: Final = ("StorageFull", "disk full")
 
 
 def kstatus(
@@ -65,7 +66,7 @@ situations = st.builds(
     suspended=st.booleans(),
     still_running=st.integers(0, 10_000),
     obstacle=st.none() | st.just(("TemplateRejected", "the API server refuses spec.map.template")),
-    storage_problem=st.none() | st.just("3 outcomes wait for storage"),
+    storage_problem=st.none() | st.just(("StorageFull", "3 outcomes wait for storage")),
     capped=st.booleans(),
     refusal=st.none() | st.just(("QuotaLimited", "exceeded quota")),
 )
@@ -84,7 +85,7 @@ situations = st.builds(
         (replace(RUNNING, obstacle=("TemplateRejected", "…")), "Failed"),
         (replace(RUNNING, suspended=True), "Current"),
         (replace(RUNNING, suspended=True, obstacle=("TemplateRejected", "…")), "Failed"),
-        (replace(RUNNING, storage_problem="away"), "Current"),
+        (replace(RUNNING, storage_problem=("StorageUnavailable", "away")), "Current"),
         (replace(RUNNING, capped=True), "Current"),
         (replace(RUNNING, refusal=("QuotaLimited", "exceeded")), "Current"),
         (Situation(Phase.REDUCE, "MapFinished", ""), "Current"),
@@ -186,14 +187,14 @@ def test_a_running_job_is_ready_accepted_and_progressing(phase: Phase) -> None:
     [
         (RUNNING, True, "Planned", "3 items are planned"),
         (replace(RUNNING, suspended=True), False, "Suspended", "spec.suspend is true"),
-        (replace(RUNNING, storage_problem="disk full"), False, "StorageUnavailable", "disk full"),
+        (replace(RUNNING, storage_problem=FULL), False, *FULL),
         (
             replace(RUNNING, refusal=("QuotaLimited", "exceeded quota: jobs")),
             True,
             "QuotaLimited",
             "exceeded quota: jobs",
         ),
-        (replace(RUNNING, suspended=True, storage_problem="disk full"), False, "Suspended", "spec.suspend is true"),
+        (replace(RUNNING, suspended=True, storage_problem=FULL), False, "Suspended", "spec.suspend is true"),
     ],
 )
 def test_what_holds_a_job_up_is_said(situation: Situation, progressing: bool, reason: str, message: str) -> None:
@@ -236,7 +237,7 @@ def test_a_suspended_job_says_how_many_agents_still_run(still_running: int, mess
 
 def test_storage_that_is_away_is_a_condition_of_its_own() -> None:
     assert conditions_of(RUNNING)["CheckpointHealthy"] == (True, "Saved", "outcomes are durable")
-    assert conditions_of(replace(RUNNING, storage_problem="disk full"))["CheckpointHealthy"] == (
+    assert conditions_of(replace(RUNNING, storage_problem=FULL))["CheckpointHealthy"] == (
         False,
         "StorageUnavailable",
         "disk full",

@@ -18,7 +18,9 @@ from mapreduce_operator.core.journal import CommitReason, Record
 from mapreduce_operator.core.names import RunRef, Stage, item_key
 from mapreduce_operator.core.outcomes import Outcome, Verdict
 from mapreduce_operator.core.phases import Turn
-from mapreduce_operator.core.run import MAX_UNCOMMITTED, POD_GRACE_SECONDS, FailureCount, RunState
+from mapreduce_operator.core.run import MAX_UNCOMMITTED, RunState
+from mapreduce_operator.core.sightings import POD_GRACE_SECONDS
+from mapreduce_operator.core.tally import FailureCount
 from mapreduce_operator.core.templates import REVERIFY_SECONDS
 from mapreduce_operator.core.workloads import Carried, ContainerEnd, Dispatch, JobSeen, PodSeen
 
@@ -64,7 +66,7 @@ def launch(run: RunState, seconds: float = 0.0) -> list[str]:
     for effect in run.launch(1000, NOW + seconds):
         assert isinstance(effect, Launch)
         name = f"{effect.dispatch.item_key}-{effect.dispatch.number}"
-        run.started(effect.stage, effect.position, effect.dispatch.number, name, f"uid-{name}")
+        run.started(effect.stage, effect.position, effect.dispatch.number, f"uid-{name}", NOW + seconds)
         names.append(name)
     return names
 
@@ -92,7 +94,7 @@ def observe(run: RunState, seen: PodSeen, seconds: float = 0.0) -> list[Effect]:
 
 def commit(run: RunState, seconds: float = 0.0) -> list[Effect]:
     """Storage takes everything that is not durable yet."""
-    return run.committed(run.begin_commit(CommitReason.ITEMS), NOW + seconds)
+    return run.committed(run.begin_commit(CommitReason.ITEMS, NOW), NOW + seconds)
 
 
 def take_templates(run: RunState) -> None:
@@ -230,7 +232,7 @@ def test_an_item_does_not_run_again_before_its_outcome_is_durable(end: PodSeen) 
     run = verified_run("a")
     launch(run)
     observe(run, end)
-    batch = run.begin_commit(CommitReason.ITEMS)
+    batch = run.begin_commit(CommitReason.ITEMS, NOW)
 
     assert launch(run, seconds=60) == []
 
@@ -273,7 +275,7 @@ def test_dispatching_pauses_when_too_many_outcomes_wait_for_storage() -> None:
     ]
     for end in ends[:-1]:
         observe(run, end)
-    batch = run.begin_commit(CommitReason.ITEMS)
+    batch = run.begin_commit(CommitReason.ITEMS, NOW)
     assert run.wanted() == 9
 
     observe(run, ends[-1])
@@ -290,12 +292,12 @@ def test_what_comes_while_a_commit_is_in_flight_is_in_the_next() -> None:
     run = verified_run("abc")
     launch(run)
     observe(run, pod("a-1", DONE))
-    first = run.begin_commit(CommitReason.ITEMS)
+    first = run.begin_commit(CommitReason.ITEMS, NOW)
     observe(run, pod("b-1", DONE))
     observe(run, pod("c-1", CRASHED))
 
     effects = run.committed(first, NOW)
-    second = run.begin_commit(CommitReason.ITEMS)
+    second = run.begin_commit(CommitReason.ITEMS, NOW)
 
     assert [record.outcome.job for record in first.records] == ["a-1"]
     assert effects == [DeleteJob("a-1", "uid-a-1")]
@@ -788,7 +790,7 @@ def test_a_run_that_is_replayed_is_where_the_first_one_was_when_it_died(
         position = "abc".index(key)
         if ledger[position].state is ItemState.RUNNING:
             observe(run, pod(f"{key}-{ledger[position].dispatch}", agent, gone=agent is None), seconds=100 * number)
-            batch = run.begin_commit(CommitReason.ITEMS)
+            batch = run.begin_commit(CommitReason.ITEMS, NOW)
             run.committed(batch, NOW + 100 * number)
             journal += batch.records
 

@@ -256,7 +256,7 @@ def test_an_outcome_that_is_durable_is_told(
     run = run_with(Item())
     end(run, 0, agent)
 
-    run.committed(run.begin_commit(CommitReason.ITEMS), NOW)
+    run.committed(run.begin_commit(CommitReason.ITEMS, NOW), NOW)
 
     assert counts(run) == expected
     told = status(run).attempts
@@ -268,7 +268,7 @@ def test_what_a_commit_in_flight_holds_is_not_durable_either() -> None:
     run = run_with(Item())
     end(run, 0, DONE)
 
-    run.begin_commit(CommitReason.ITEMS)
+    run.begin_commit(CommitReason.ITEMS, NOW)
 
     assert counts(run) == ItemCounts(total=1, running=1)
     assert positions(run) == StatePositions(running="0")
@@ -282,7 +282,7 @@ def test_counts_always_sum_to_the_total_and_never_exceed_what_is_durable(
     durable = data.draw(st.integers(0, len(ends)))
     for position, agent in enumerate(ends[:durable]):
         end(run, position, agent)
-    run.committed(run.begin_commit(CommitReason.ITEMS), NOW)
+    run.committed(run.begin_commit(CommitReason.ITEMS, NOW), NOW)
     for position, agent in enumerate(ends[durable:], start=durable):
         end(run, position, agent)
 
@@ -367,7 +367,7 @@ def test_an_outcome_of_reduce_that_is_durable_is_told(
     run = run_with(Item(ItemState.SUCCEEDED, attempts=1), spec=WITH_REDUCE)
     end(run, 0, agent, Stage.REDUCE)
 
-    run.committed(run.begin_commit(CommitReason.ITEMS), NOW)
+    run.committed(run.begin_commit(CommitReason.ITEMS, NOW), NOW)
 
     assert status(run).reduce == expected
     assert status(run).result == result
@@ -378,7 +378,7 @@ def test_any_result_of_reduce_can_be_shown(text: str) -> None:
     run = run_with(Item(ItemState.SUCCEEDED, attempts=1), spec=WITH_REDUCE)
 
     end(run, 0, ContainerEnd(0, message=text), Stage.REDUCE)
-    run.committed(run.begin_commit(CommitReason.ITEMS), NOW)
+    run.committed(run.begin_commit(CommitReason.ITEMS, NOW), NOW)
 
     assert status(run).result == json.loads(text)
 
@@ -406,7 +406,7 @@ def test_100_000_items_with_500_running_and_no_two_neighbours_alike_stay_below_6
         message="x" * 5000,
         suspended=True,
         still_running=500,
-        storage_problem="x" * 5000,
+        storage_problem=("StorageUnavailable", "x" * 5000),
         obstacle=("TemplateRejected", "x" * 5000),
     )
 

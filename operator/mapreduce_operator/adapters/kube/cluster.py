@@ -39,6 +39,7 @@ from mapreduce_operator.adapters.kube.wire import (
     pod_seen,
 )
 from mapreduce_operator.api import API_VERSION, KIND
+from mapreduce_operator.core.failures import NODE_LOST
 from mapreduce_operator.core.names import FINALIZER, LABEL_MANAGED_BY, LABEL_RUN, MANAGED_BY, RunRef
 from mapreduce_operator.ports import (
     JSON,
@@ -124,10 +125,34 @@ class KubeCluster:
         await Collection(self._api, JOBS, run.namespace, selector, _job_pages).delete()
 
     async def delete_pod(self, namespace: str, name: str, uid: str) -> None:
-        options = {"gracePeriodSeconds": 0, "preconditions": {"uid": uid}}
-        await self._delete(
-            PODS, namespace, name, options, fine={ClusterErrorReason.NOT_FOUND, ClusterErrorReason.CONFLICT}
-        )
+        """As in the port. The pod is marked as failed before.
+
+        Without that the Job controller keeps it by its finalizer, as one that never ended. Kubernetes' own collector of
+        pods goes about it in the same order.
+        """
+        fine = {ClusterErrorReason.NOT_FOUND, ClusterErrorReason.CONFLICT}
+        lost = {
+            "metadata": {"uid": uid},
+            "status": {
+                "phase": "Failed",
+                "reason": NODE_LOST,
+                "message": "the node did not say in time that the agent ended; the pod was removed without its word",
+            },
+        }
+        try:
+            await self._api.request(
+                "PATCH",
+                PODS.path(namespace, name, "status"),
+                about=PODS.about(namespace, name),
+                query=_MANAGER,
+                body=lost,
+                content_type=MERGE_PATCH,
+            )
+        except ClusterError as error:
+            if error.reason in fine:
+                return
+            raise
+        await self._delete(PODS, namespace, name, {"gracePeriodSeconds": 0, "preconditions": {"uid": uid}}, fine=fine)
 
     # ------------------------------------------------------------------------------------------------- list and watch
 
