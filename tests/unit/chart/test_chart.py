@@ -777,11 +777,15 @@ def test_values_that_go_together_are_taken(helm: Helm, settings: dict[str, Any])
 
 def values_of_documents() -> Iterator[Any]:
     """Every block of Helm values in the documents: YAML that is no manifest."""
-    for document in [*sorted((PROJECT / "docs").glob("*.md")), CHART / "README.md"]:
+    for document in [PROJECT / "README.md", *sorted((PROJECT / "docs").glob("*.md"))]:
         for block in re.findall(r"^```yaml\n(.*?)^```", document.read_text(), re.MULTILINE | re.DOTALL):
             values = yaml.safe_load(block)
             if "kind" not in values:
                 yield pytest.param(values, id=f"{document.name}:{','.join(values)}")
+
+
+def test_the_documents_have_values() -> None:
+    assert len(list(values_of_documents())) >= 3
 
 
 @pytest.mark.parametrize("values", list(values_of_documents()))
