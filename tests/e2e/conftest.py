@@ -11,7 +11,7 @@ from tests.e2e.sandbox import Sandbox
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _cluster() -> None:
+def cluster() -> None:
     """Fails, rather than skips, where no cluster is: a green run must have run."""
     config.load_kube_config()  # type: ignore[no-untyped-call]
     client.CoreV1Api().list_node(_request_timeout=10)

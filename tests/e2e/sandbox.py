@@ -26,11 +26,11 @@ Body = dict[str, Any]
 
 
 def agent(script: str, **pod: Any) -> Body:
-    """A template whose agent runs a shell script; what it prints into $MAPREDUCE_RESULT_FILE is its result."""
+    """A template whose agent runs a bash script; what it prints into $MAPREDUCE_RESULT_FILE is its result."""
     container = {
         "name": "agent",
         "image": AGENT_IMAGE,
-        "command": ["sh", "-euc", script],
+        "command": ["bash", "-euc", script],
         "resources": {"requests": {"cpu": "5m", "memory": "8Mi"}},
     }
     return {"spec": {"containers": [container], "terminationGracePeriodSeconds": 1, **pod}}
