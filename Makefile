@@ -82,6 +82,10 @@ images: cluster-up ## Build the operator's image and load it into the cluster
 deploy: images ## Install the operator into the cluster by Helm
 	@$(CLUSTER) dev/deploy.sh
 
+.PHONY: bench
+bench: $(VENV)/.complete tools ## The operator beside a bare client on simulated nodes; ARGS="--items 500" (docs/benchmarks.md)
+	@dev/bench/bench.sh $(ARGS)
+
 # ---------------------------------------------------------------------------------------------------- maintenance
 
 .PHONY: setup
