@@ -48,7 +48,7 @@ if [ "${KUBECONFIG:-}" = "$OWN_KUBECONFIG" ]; then
 fi
 
 if ! kubectl get deployment "$RELEASE" --namespace "$NAMESPACE" >/dev/null 2>&1; then
-  say "operator: installing $image by Helm into the namespace $NAMESPACE (about 15 s)"
+  say "operator: installing $image by Helm into the namespace $NAMESPACE (about 40 s)"
 fi
 if ! helm upgrade --install "$RELEASE" "$PROJECT/charts/mapreduce-operator" --namespace "$NAMESPACE" --create-namespace \
   "${image_values[@]}" "${place_values[@]}" --wait --timeout 120s "$@" >"$CACHE/log/deploy.log" 2>&1; then
@@ -57,4 +57,7 @@ if ! helm upgrade --install "$RELEASE" "$PROJECT/charts/mapreduce-operator" --na
   kubectl logs --namespace "$NAMESPACE" --selector "app.kubernetes.io/instance=$RELEASE" --prefix --tail 50 >&2 || true
   fail "the operator did not become ready" "its pods, events and log are above"
 fi
+# The pods are ready before they have agreed on the one that leads, which takes 15 s the first time.
+has_leader() { [ -n "$(kubectl get lease "$RELEASE" --namespace "$NAMESPACE" --ignore-not-found --output jsonpath='{.spec.holderIdentity}')" ]; }
+until_true 60 has_leader || fail "no pod of the operator leads" "see: kubectl -n $NAMESPACE logs --selector app.kubernetes.io/instance=$RELEASE"
 note "$(kubectl get pods --namespace "$NAMESPACE" --no-headers | awk '{ print $1 ": " $3 }' | paste -sd' ')"
