@@ -55,7 +55,7 @@ class Suitability:
         etag = await store.put(key, b"fifth")
         refuses_to_swap = await self._is_refused(b"sixth", if_match=etag)
         found = await store.get(key)
-        listed = [name async for name in store.list(_FOLDER)]
+        listed = [name async for name in store.list(key)]
         await store.delete([key])
         left = await store.get(key)
         if not (keeps_what_exists and keeps_what_is_newer):
