@@ -138,7 +138,7 @@ async def main() -> None:
         await BareClient(session, server, namespace, items, window).run()
         seconds, used = time.monotonic() - began, time.process_time() - used_before
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    tell({"seconds": seconds, "cpu_seconds": used, "peak_bytes": peak})
+    tell({"seconds": seconds, "own_cpu_seconds": used, "peak_bytes": peak})
 
 
 if __name__ == "__main__":
