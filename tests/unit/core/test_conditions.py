@@ -239,7 +239,7 @@ def test_storage_that_is_away_is_a_condition_of_its_own() -> None:
     assert conditions_of(RUNNING)["CheckpointHealthy"] == (True, "Saved", "outcomes are durable")
     assert conditions_of(replace(RUNNING, storage_problem=FULL))["CheckpointHealthy"] == (
         False,
-        "StorageUnavailable",
+        "StorageFull",
         "disk full",
     )
 

@@ -1,21 +1,19 @@
 """What a run decides: scenes that a simulation of whole runs passes over too fast to see.
 
-Each scene tells a run what happened, and looks at the effects that it asks for. Times are seconds since NOW.
+Each scene tells a run what happened, and looks at the effects that it asks for.
 """
 
 from dataclasses import replace
 from itertools import permutations
-from typing import Any, Final
+from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from mapreduce_operator.api import ItemState, MapReduceJobSpec, Phase, Reason
-from mapreduce_operator.core.effects import Announce, Commit, DeleteJob, Effect, Launch, PrepareReduce, VerifyTemplate
+from mapreduce_operator.api import ItemState, Phase, Reason
+from mapreduce_operator.core.effects import Announce, Commit, DeleteJob, Launch, PrepareReduce, VerifyTemplate
 from mapreduce_operator.core.items import Item
 from mapreduce_operator.core.journal import CommitReason, Record
-from mapreduce_operator.core.names import RunRef, Stage, item_key
+from mapreduce_operator.core.names import Stage
 from mapreduce_operator.core.outcomes import Outcome, Verdict
 from mapreduce_operator.core.phases import Turn
 from mapreduce_operator.core.run import MAX_UNCOMMITTED, RunState
@@ -23,87 +21,26 @@ from mapreduce_operator.core.sightings import POD_GRACE_SECONDS
 from mapreduce_operator.core.tally import FailureCount
 from mapreduce_operator.core.templates import REVERIFY_SECONDS
 from mapreduce_operator.core.workloads import Carried, ContainerEnd, Dispatch, JobSeen, PodSeen
-
-NOW: Final = 1_800_000_000.0
-RUN: Final = RunRef("default", "demo", "run-1")
-REDUCE_KEY: Final = item_key("run-1", Stage.REDUCE, "reduce")
-PLANNED: Final = Turn(Phase.MAP, "Planned", "the items are planned")
-TEMPLATE: Final[dict[str, Any]] = {"spec": {"containers": [{"name": "agent", "image": "agent:1"}]}}
-OTHER_TEMPLATE: Final[dict[str, Any]] = {"spec": {"containers": [{"name": "agent", "image": "agent:2"}]}}
-
-DONE: Final = ContainerEnd(0, message='{"ok": true}')
-CRASHED: Final = ContainerEnd(1, message="boom")
-
-
-def spec(map_: dict[str, Any] | None = None, **more: Any) -> MapReduceJobSpec:
-    """A spec whose failed attempts are retried after exactly 10 s, and that commits after 5 outcomes or 5 s."""
-    backoff = {"type": "Fixed", "initialSeconds": 10, "jitter": 0}
-    return MapReduceJobSpec.model_validate(
-        {
-            "input": {"items": []},
-            "map": {"template": TEMPLATE, "retry": {"backoff": backoff}} | (map_ or {}),
-            "checkpoint": {"everyItems": 5, "everySeconds": 5},
-        }
-        | more
-    )
-
-
-def new_run(keys: str, of: MapReduceJobSpec | None = None, turn: Turn = PLANNED) -> RunState:
-    """A run whose items have single letters as keys; its templates are not verified yet."""
-    return RunState(RUN, of or spec(), list(keys), turn)
-
-
-def verified_run(keys: str, of: MapReduceJobSpec | None = None, turn: Turn = PLANNED) -> RunState:
-    run = new_run(keys, of, turn)
-    take_templates(run)
-    return run
-
-
-def launch(run: RunState, seconds: float = 0.0) -> list[str]:
-    """Starts what the run wants; returns the names of the Jobs, such as `a-1` for the first dispatch of `a`."""
-    run.decide(NOW + seconds)
-    names = []
-    for effect in run.launch(1000, NOW + seconds):
-        assert isinstance(effect, Launch)
-        name = f"{effect.dispatch.item_key}-{effect.dispatch.number}"
-        run.started(effect.stage, effect.position, effect.dispatch.number, f"uid-{name}", NOW + seconds)
-        names.append(name)
-    return names
-
-
-def carried(name: str) -> Carried:
-    key, _, number = name.rpartition("-")
-    stage = Stage.REDUCE if key == REDUCE_KEY else Stage.MAP
-    return Carried("run-1", stage, (Dispatch(key, int(number)),), "5f1c")
-
-
-def job(name: str, **more: Any) -> JobSeen:
-    return JobSeen("default", name, f"uid-{name}", "run-1", carried(name), **more)
-
-
-def pod(name: str, agent: ContainerEnd | None = None, **more: Any) -> PodSeen:
-    """The pod of a Job; it runs, or its agent ended."""
-    phase = "Running" if agent is None else "Succeeded" if agent.exit_code == 0 else "Failed"
-    known: dict[str, Any] = {"job": name, "job_uid": f"uid-{name}", "phase": phase, "agent": agent}
-    return PodSeen("default", f"{name}-x7k2p", f"pod-{name}", carried=carried(name), **known | more)
-
-
-def observe(run: RunState, seen: PodSeen, seconds: float = 0.0) -> list[Effect]:
-    return run.observe_pod(seen, run.templates.rule(seen.carried.stage), NOW + seconds)
-
-
-def commit(run: RunState, seconds: float = 0.0) -> list[Effect]:
-    """Storage takes everything that is not durable yet."""
-    return run.committed(run.begin_commit(CommitReason.ITEMS, NOW), NOW + seconds)
-
-
-def take_templates(run: RunState) -> None:
-    """The API server takes all templates as they are now."""
-    for stage in Stage:
-        revision = run.templates.revision(stage)
-        if revision is not None:
-            run.templates.tried(stage, revision.hash, None, NOW)
-
+from tests.unit.core.scenes import (
+    CRASHED,
+    DONE,
+    NOW,
+    OTHER_TEMPLATE,
+    PLANNED,
+    REDUCE_KEY,
+    RUN,
+    TEMPLATE,
+    commit,
+    job,
+    launch,
+    new_run,
+    observe,
+    pod,
+    segment,
+    spec,
+    take_templates,
+    verified_run,
+)
 
 # ------------------------------------------------------------------------------------------------------------ templates
 
@@ -152,7 +89,7 @@ def test_a_run_goes_on_with_the_template_as_it_was_corrected() -> None:
     assert run.decide(NOW) == [VerifyTemplate(Stage.MAP)]
     take_templates(run)
 
-    assert launch(run) == ["a-1", "b-1", "c-1"]
+    assert launch(run) == ["demo-a-d1", "demo-b-d1", "demo-c-d1"]
 
 
 def test_a_run_that_is_at_its_end_has_nothing_tried() -> None:
@@ -210,7 +147,7 @@ def test_a_refused_launch_is_no_dispatch_and_is_tried_again_with_the_same_number
 def test_a_retry_is_the_next_dispatch_and_the_next_attempt() -> None:
     run = verified_run("a")
     launch(run)
-    observe(run, pod("a-1", CRASHED))
+    observe(run, pod("demo-a-d1", CRASHED))
     commit(run)
 
     run.decide(NOW + 10)
@@ -221,13 +158,13 @@ def test_a_retry_is_the_next_dispatch_and_the_next_attempt() -> None:
 def test_an_interrupted_item_is_the_next_dispatch_of_the_same_attempt() -> None:
     run = verified_run("a")
     launch(run)
-    observe(run, pod("a-1", gone=True))
+    observe(run, pod("demo-a-d1", gone=True))
     commit(run)
 
     assert run.launch(1, NOW) == [Launch(Stage.MAP, 0, Dispatch("a", 2), attempt=1)]
 
 
-@pytest.mark.parametrize("end", [pod("a-1", CRASHED), pod("a-1", gone=True)], ids=["failed", "interrupted"])
+@pytest.mark.parametrize("end", [pod("demo-a-d1", CRASHED), pod("demo-a-d1", gone=True)], ids=["failed", "interrupted"])
 def test_an_item_does_not_run_again_before_its_outcome_is_durable(end: PodSeen) -> None:
     run = verified_run("a")
     launch(run)
@@ -238,13 +175,13 @@ def test_an_item_does_not_run_again_before_its_outcome_is_durable(end: PodSeen) 
 
     run.committed(batch, NOW + 60)
 
-    assert launch(run, seconds=120) == ["a-2"]
+    assert launch(run, seconds=120) == ["demo-a-d2"]
 
 
 def test_an_item_does_not_run_again_before_its_outcome_is_durable_when_its_job_was_adopted() -> None:
     run = verified_run("a")
-    run.observe_job(job("a-1"), deleted=False, now=NOW)
-    observe(run, pod("a-1", gone=True))
+    run.observe_job(job("demo-a-d1"), deleted=False, now=NOW)
+    observe(run, pod("demo-a-d1", gone=True))
 
     assert launch(run, seconds=60) == []
 
@@ -253,7 +190,7 @@ def test_what_cannot_start_before_a_commit_is_not_wanted_either() -> None:
     run = verified_run("a")
     launch(run)
 
-    observe(run, pod("a-1", gone=True))
+    observe(run, pod("demo-a-d1", gone=True))
 
     assert run.wanted() == 0
 
@@ -264,10 +201,10 @@ def test_dispatching_pauses_when_too_many_outcomes_wait_for_storage() -> None:
     take_templates(run)
     for effect in run.launch(MAX_UNCOMMITTED + 1, NOW):
         assert isinstance(effect, Launch)
-        run.started(Stage.MAP, effect.position, 1, f"job-{effect.position}", f"uid-{effect.position}")
+        run.started(Stage.MAP, effect.position, 1, f"uid-{effect.position}", NOW)
     ends = [
         replace(
-            pod("a-1", DONE),
+            pod("demo-a-d1", DONE),
             job_uid=f"uid-{position}",
             carried=Carried("run-1", Stage.MAP, (Dispatch(keys[position], 1),), "5f1c"),
         )
@@ -291,37 +228,37 @@ def test_dispatching_pauses_when_too_many_outcomes_wait_for_storage() -> None:
 def test_what_comes_while_a_commit_is_in_flight_is_in_the_next() -> None:
     run = verified_run("abc")
     launch(run)
-    observe(run, pod("a-1", DONE))
+    observe(run, pod("demo-a-d1", DONE))
     first = run.begin_commit(CommitReason.ITEMS, NOW)
-    observe(run, pod("b-1", DONE))
-    observe(run, pod("c-1", CRASHED))
+    observe(run, pod("demo-b-d1", DONE))
+    observe(run, pod("demo-c-d1", CRASHED))
 
     effects = run.committed(first, NOW)
     second = run.begin_commit(CommitReason.ITEMS, NOW)
 
-    assert [record.outcome.job for record in first.records] == ["a-1"]
-    assert effects == [DeleteJob("a-1", "uid-a-1")]
-    assert [record.outcome.job for record in second.records] == ["b-1", "c-1"]
+    assert [record.outcome.job for record in first.records] == ["demo-a-d1"]
+    assert effects == [DeleteJob("demo-a-d1", "uid-demo-a-d1")]
+    assert [record.outcome.job for record in second.records] == ["demo-b-d1", "demo-c-d1"]
 
 
 def test_a_job_is_deleted_when_its_outcome_is_durable_and_not_before() -> None:
     run = verified_run("abc")
     launch(run)
 
-    effects = observe(run, pod("a-1", DONE)) + run.decide(NOW)
+    effects = observe(run, pod("demo-a-d1", DONE)) + run.decide(NOW)
     assert not [effect for effect in effects if isinstance(effect, DeleteJob)]
 
-    assert commit(run) == [DeleteJob("a-1", "uid-a-1")]
+    assert commit(run) == [DeleteJob("demo-a-d1", "uid-demo-a-d1")]
 
 
 def test_a_commit_is_due_when_there_are_enough_outcomes() -> None:
     run = verified_run("abcdef")
     launch(run)
-    for name in ("a-1", "b-1", "c-1", "d-1"):
+    for name in ("demo-a-d1", "demo-b-d1", "demo-c-d1", "demo-d-d1"):
         observe(run, pod(name, DONE))
     assert run.commit_if_due(NOW) == []
 
-    observe(run, pod("e-1", DONE))
+    observe(run, pod("demo-e-d1", DONE))
 
     assert run.commit_if_due(NOW) == [Commit(CommitReason.ITEMS)]
 
@@ -329,8 +266,9 @@ def test_a_commit_is_due_when_there_are_enough_outcomes() -> None:
 def test_a_commit_is_due_when_the_first_outcome_has_waited_long_enough() -> None:
     run = verified_run("abc")
     launch(run)
-    observe(run, pod("a-1", DONE), seconds=100)
-    observe(run, pod("b-1", DONE), seconds=104)
+    commit(run)
+    observe(run, pod("demo-a-d1", DONE), seconds=100)
+    observe(run, pod("demo-b-d1", DONE), seconds=104)
 
     assert run.next_wake(NOW + 104) == NOW + 105
     assert run.commit_if_due(NOW + 104.9) == []
@@ -340,7 +278,7 @@ def test_a_commit_is_due_when_the_first_outcome_has_waited_long_enough() -> None
 def test_a_commit_is_due_when_nothing_else_is_left_to_wait_for() -> None:
     run = verified_run("a")
     launch(run)
-    observe(run, pod("a-1", CRASHED))
+    observe(run, pod("demo-a-d1", CRASHED))
 
     assert run.commit_if_due(NOW) == [Commit(CommitReason.IDLE)]
 
@@ -348,6 +286,7 @@ def test_a_commit_is_due_when_nothing_else_is_left_to_wait_for() -> None:
 def test_nothing_new_needs_no_commit() -> None:
     run = verified_run("abc")
     launch(run)
+    commit(run)
 
     assert run.commit_if_due(NOW + 1000) == []
     assert run.next_wake(NOW) is None
@@ -356,10 +295,10 @@ def test_nothing_new_needs_no_commit() -> None:
 def test_one_commit_is_in_flight_at_a_time() -> None:
     run = verified_run("a")
     launch(run)
-    observe(run, pod("a-1", DONE))
+    observe(run, pod("demo-a-d1", DONE))
     run.decide(NOW)
     assert run.commit_if_due(NOW) == [Commit(CommitReason.PHASE_CHANGE)]
-    batch = run.begin_commit(CommitReason.PHASE_CHANGE)
+    batch = run.begin_commit(CommitReason.PHASE_CHANGE, NOW)
 
     assert run.commit_if_due(NOW + 1000) == []
 
@@ -386,7 +325,7 @@ def test_a_run_that_has_only_begun_is_not_finished() -> None:
 def test_a_phase_turns_for_the_world_only_when_it_is_durable() -> None:
     run = verified_run("a")
     launch(run)
-    observe(run, pod("a-1", DONE))
+    observe(run, pod("demo-a-d1", DONE))
     run.decide(NOW)
 
     assert (run.phase, run.committed_turn.phase, run.finished) == (Phase.SUCCEEDED, Phase.MAP, False)
@@ -395,7 +334,7 @@ def test_a_phase_turns_for_the_world_only_when_it_is_durable() -> None:
 
     assert (run.phase, run.committed_turn.phase, run.finished) == (Phase.SUCCEEDED, Phase.SUCCEEDED, True)
     assert effects == [
-        DeleteJob("a-1", "uid-a-1"),
+        DeleteJob("demo-a-d1", "uid-demo-a-d1"),
         Announce("Normal", "Succeeded", "1 of 1 items succeeded"),
     ]
 
@@ -403,9 +342,9 @@ def test_a_phase_turns_for_the_world_only_when_it_is_durable() -> None:
 def test_a_commit_in_flight_does_not_carry_a_turn_that_came_after_it() -> None:
     run = verified_run("ab")
     launch(run)
-    observe(run, pod("a-1", DONE))
-    first = run.begin_commit(CommitReason.TIME)
-    observe(run, pod("b-1", DONE))
+    observe(run, pod("demo-a-d1", DONE))
+    first = run.begin_commit(CommitReason.TIME, NOW)
+    observe(run, pod("demo-b-d1", DONE))
     run.decide(NOW)
 
     run.committed(first, NOW)
@@ -418,13 +357,13 @@ def test_a_commit_in_flight_does_not_carry_a_turn_that_came_after_it() -> None:
 def test_the_end_of_the_map_is_committed_together_with_its_last_outcomes() -> None:
     run = verified_run("a", spec(reduce={"template": TEMPLATE}))
     launch(run)
-    observe(run, pod("a-1", DONE))
+    observe(run, pod("demo-a-d1", DONE))
     run.decide(NOW)
 
-    batch = run.begin_commit(CommitReason.PHASE_CHANGE)
+    batch = run.begin_commit(CommitReason.PHASE_CHANGE, NOW)
 
     assert batch.turn.phase is Phase.REDUCE
-    assert [record.outcome.job for record in batch.records] == ["a-1"]
+    assert [record.outcome.job for record in batch.records] == ["demo-a-d1"]
 
 
 def test_a_run_without_items_ends_without_an_agent() -> None:
@@ -440,7 +379,7 @@ def test_a_run_without_items_ends_without_an_agent() -> None:
 def test_a_failed_run_is_announced_as_a_warning() -> None:
     run = verified_run("a", spec({"retry": {"maxAttempts": 1}}))
     launch(run)
-    observe(run, pod("a-1", CRASHED))
+    observe(run, pod("demo-a-d1", CRASHED))
     run.decide(NOW)
 
     assert Announce("Warning", "Failed", "all 1 items failed") in commit(run)
@@ -453,7 +392,7 @@ def reducing_run(**reduce: Any) -> RunState:
     """A run whose only item succeeded, with the turn to reduce durable and the results where reduce finds them."""
     run = verified_run("a", spec(reduce={"template": TEMPLATE} | reduce))
     launch(run)
-    observe(run, pod("a-1", DONE))
+    observe(run, pod("demo-a-d1", DONE))
     run.decide(NOW)
     commit(run)
     assert run.decide(NOW) == [PrepareReduce()]
@@ -464,7 +403,7 @@ def reducing_run(**reduce: Any) -> RunState:
 def test_reduce_is_prepared_once_and_only_when_all_outcomes_of_the_map_are_durable() -> None:
     run = verified_run("a", spec(reduce={"template": TEMPLATE}))
     launch(run)
-    observe(run, pod("a-1", DONE))
+    observe(run, pod("demo-a-d1", DONE))
 
     assert run.decide(NOW) == []
     commit(run)
@@ -481,15 +420,15 @@ def test_reduce_is_prepared_once_and_only_when_all_outcomes_of_the_map_are_durab
 
 def test_reduce_runs_once_and_its_result_counts_when_it_is_durable() -> None:
     run = reducing_run()
-    assert launch(run) == [f"{REDUCE_KEY}-1"]
+    assert launch(run) == [f"demo-{REDUCE_KEY}-d1"]
     assert run.wanted() == 0
 
-    observe(run, pod(f"{REDUCE_KEY}-1", ContainerEnd(0, message='{"total": 3}')))
-    assert run.reduce_result is None
+    observe(run, pod(f"demo-{REDUCE_KEY}-d1", ContainerEnd(0, message='{"total": 3}')))
+    assert run.tally.reduce_result is None
     run.decide(NOW)
     commit(run)
 
-    assert run.reduce_result == b'{"total":3}'
+    assert run.tally.reduce_result == b'{"total":3}'
     assert run.finished
     assert run.committed_turn.phase is Phase.SUCCEEDED
 
@@ -503,15 +442,15 @@ def test_reduce_is_retried_like_any_item_and_its_failure_for_good_fails_the_run(
         run.decide(NOW + 1000 * attempt)
         commit(run, seconds=1000 * attempt)
 
-    assert names == [f"{REDUCE_KEY}-1", f"{REDUCE_KEY}-2", f"{REDUCE_KEY}-3"]
+    assert names == [f"demo-{REDUCE_KEY}-d1", f"demo-{REDUCE_KEY}-d2", f"demo-{REDUCE_KEY}-d3"]
     assert (run.committed_turn.phase, run.committed_turn.reason) == (Phase.FAILED, "ReduceFailed")
-    assert run.reduce_message == "boom"
+    assert run.tally.reduce_message == "boom"
 
 
 def test_results_that_reduce_cannot_be_given_fail_the_run() -> None:
     run = verified_run("a", spec(reduce={"template": TEMPLATE}))
     launch(run)
-    observe(run, pod("a-1", DONE))
+    observe(run, pod("demo-a-d1", DONE))
     run.decide(NOW)
     commit(run)
     assert run.decide(NOW) == [PrepareReduce()]
@@ -550,7 +489,7 @@ def test_a_reduce_that_is_taken_away_before_it_ran_lets_the_run_end_with_its_map
 def test_results_that_are_too_large_for_a_reduce_that_was_taken_away_meanwhile_do_not_matter() -> None:
     run = verified_run("a", spec(reduce={"template": TEMPLATE}))
     launch(run)
-    observe(run, pod("a-1", DONE))
+    observe(run, pod("demo-a-d1", DONE))
     run.decide(NOW)
     commit(run)
     assert run.decide(NOW) == [PrepareReduce()]
@@ -611,7 +550,11 @@ def test_a_reduce_that_is_taken_away_while_it_runs_does_not_keep_the_run_from_it
 
 @pytest.mark.parametrize(
     ("seen", "deleted"),
-    [(job("a-1", complete=True), False), (job("a-1", failed_reason="BackoffLimitExceeded"), False), (job("a-1"), True)],
+    [
+        (job("demo-a-d1", complete=True), False),
+        (job("demo-a-d1", failed_reason="BackoffLimitExceeded"), False),
+        (job("demo-a-d1"), True),
+    ],
     ids=["complete", "failed", "deleted"],
 )
 def test_a_job_that_ended_waits_for_the_account_of_its_pod(seen: JobSeen, deleted: bool) -> None:
@@ -628,9 +571,9 @@ def test_a_job_that_ended_waits_for_the_account_of_its_pod(seen: JobSeen, delete
 def test_the_account_of_a_pod_that_comes_in_time_counts() -> None:
     run = verified_run("a")
     launch(run)
-    run.observe_job(job("a-1", complete=True), deleted=False, now=NOW)
+    run.observe_job(job("demo-a-d1", complete=True), deleted=False, now=NOW)
 
-    observe(run, pod("a-1", DONE), seconds=4)
+    observe(run, pod("demo-a-d1", DONE), seconds=4)
     run.decide(NOW + 1000)
 
     assert run.ledgers[Stage.MAP][0] == Item(ItemState.SUCCEEDED, attempts=1)
@@ -641,10 +584,10 @@ def test_the_account_of_a_pod_that_comes_in_time_counts() -> None:
 @pytest.mark.parametrize(
     ("seen", "deleted", "item"),
     [
-        (job("a-1"), True, Item(ItemState.PENDING, interruptions=1, reason=Reason.DELETED)),
-        (job("a-1", complete=True), False, Item(ItemState.PENDING, interruptions=1, reason=Reason.DELETED)),
+        (job("demo-a-d1"), True, Item(ItemState.PENDING, interruptions=1, reason=Reason.DELETED)),
+        (job("demo-a-d1", complete=True), False, Item(ItemState.PENDING, interruptions=1, reason=Reason.DELETED)),
         (
-            job("a-1", failed_reason="DeadlineExceeded"),
+            job("demo-a-d1", failed_reason="DeadlineExceeded"),
             False,
             Item(ItemState.RETRY_WAIT, attempts=1, not_before=NOW + 15, reason=Reason.DEADLINE_EXCEEDED),
         ),
@@ -664,15 +607,16 @@ def test_a_job_whose_pod_stays_silent_is_judged_by_itself(seen: JobSeen, deleted
 def test_an_agent_that_outlives_its_job_is_waited_for() -> None:
     run = verified_run("a")
     launch(run)
-    observe(run, pod("a-1"))
-    run.observe_job(job("a-1"), deleted=True, now=NOW)
+    commit(run)
+    observe(run, pod("demo-a-d1"))
+    run.observe_job(job("demo-a-d1"), deleted=True, now=NOW)
 
     run.decide(NOW + POD_GRACE_SECONDS)
 
     assert run.ledgers[Stage.MAP][0].state is ItemState.RUNNING
     assert run.next_wake(NOW + POD_GRACE_SECONDS) == NOW + 2 * POD_GRACE_SECONDS
 
-    observe(run, pod("a-1", gone=True), seconds=30)
+    observe(run, pod("demo-a-d1", gone=True), seconds=30)
     run.decide(NOW + 60)
 
     assert run.ledgers[Stage.MAP][0].interruptions == 1
@@ -681,9 +625,9 @@ def test_an_agent_that_outlives_its_job_is_waited_for() -> None:
 def test_more_news_of_a_job_that_ended_do_not_prolong_the_wait() -> None:
     run = verified_run("a")
     launch(run)
-    run.observe_job(job("a-1", complete=True), deleted=False, now=NOW)
+    run.observe_job(job("demo-a-d1", complete=True), deleted=False, now=NOW)
 
-    run.observe_job(job("a-1", complete=True), deleted=True, now=NOW + 4)
+    run.observe_job(job("demo-a-d1", complete=True), deleted=True, now=NOW + 4)
 
     assert run.next_wake(NOW) == NOW + POD_GRACE_SECONDS
 
@@ -694,17 +638,17 @@ def test_more_news_of_a_job_that_ended_do_not_prolong_the_wait() -> None:
 def test_a_job_that_is_alive_is_adopted_and_not_launched_again() -> None:
     run = verified_run("ab")
 
-    effects = run.observe_job(job("a-1"), deleted=False, now=NOW)
+    effects = run.observe_job(job("demo-a-d1"), deleted=False, now=NOW)
 
     assert effects == []
-    assert launch(run) == ["b-1"]
+    assert launch(run) == ["demo-b-d1"]
     assert run.active == 2
 
 
 def test_a_job_that_is_found_ended_is_judged_like_any_other() -> None:
     run = verified_run("a")
 
-    run.observe_job(job("a-1", complete=True), deleted=False, now=NOW)
+    run.observe_job(job("demo-a-d1", complete=True), deleted=False, now=NOW)
     run.decide(NOW + POD_GRACE_SECONDS)
 
     assert run.ledgers[Stage.MAP][0] == Item(ItemState.PENDING, interruptions=1, reason=Reason.DELETED)
@@ -713,27 +657,31 @@ def test_a_job_that_is_found_ended_is_judged_like_any_other() -> None:
 def test_a_pod_that_is_seen_to_end_before_its_job_is_seen_counts() -> None:
     run = verified_run("a")
 
-    observe(run, pod("a-1", DONE))
-    effects = run.observe_job(job("a-1", complete=True), deleted=False, now=NOW)
+    observe(run, pod("demo-a-d1", DONE))
+    effects = run.observe_job(job("demo-a-d1", complete=True), deleted=False, now=NOW)
 
     assert effects == []
     assert run.ledgers[Stage.MAP][0] == Item(ItemState.SUCCEEDED, attempts=1)
-    assert commit(run) == [DeleteJob("a-1", "uid-a-1")]
+    assert commit(run) == [DeleteJob("demo-a-d1", "uid-demo-a-d1")]
 
 
 def test_a_job_whose_outcome_is_durable_is_deleted() -> None:
     run = verified_run("a")
-    run.replay([Record(Outcome(Stage.MAP, Dispatch("a", 1), "uid-a-1", Verdict.FAILED), Item(attempts=1))])
+    run.replay(segment(Record(Outcome(Stage.MAP, Dispatch("a", 1), "uid-demo-a-d1", Verdict.FAILED), Item(attempts=1))))
 
-    assert run.observe_job(job("a-1", complete=True), deleted=False, now=NOW) == [DeleteJob("a-1", "uid-a-1")]
+    assert run.observe_job(job("demo-a-d1", complete=True), deleted=False, now=NOW) == [
+        DeleteJob("demo-a-d1", "uid-demo-a-d1")
+    ]
 
 
 @pytest.mark.parametrize(
-    ("seen", "deleted"), [(job("a-1", deleting=True), False), (job("a-1"), True)], ids=["deleting", "deleted"]
+    ("seen", "deleted"),
+    [(job("demo-a-d1", deleting=True), False), (job("demo-a-d1"), True)],
+    ids=["deleting", "deleted"],
 )
 def test_a_job_that_is_being_deleted_is_not_deleted_again(seen: JobSeen, deleted: bool) -> None:
     run = verified_run("a")
-    run.replay([Record(Outcome(Stage.MAP, Dispatch("a", 1), "uid-a-1", Verdict.FAILED), Item(attempts=1))])
+    run.replay(segment(Record(Outcome(Stage.MAP, Dispatch("a", 1), "uid-demo-a-d1", Verdict.FAILED), Item(attempts=1))))
 
     assert run.observe_job(seen, deleted, NOW) == []
 
@@ -741,7 +689,7 @@ def test_a_job_that_is_being_deleted_is_not_deleted_again(seen: JobSeen, deleted
 def test_a_job_of_no_item_of_this_run_is_left_alone() -> None:
     run = verified_run("a")
 
-    assert run.observe_job(job("z-1"), deleted=False, now=NOW) == []
+    assert run.observe_job(job("demo-z-d1"), deleted=False, now=NOW) == []
 
 
 @pytest.mark.parametrize("known", [Item(), Item(ItemState.SUCCEEDED, attempts=1)], ids=["pending", "succeeded"])
@@ -749,16 +697,16 @@ def test_a_job_ahead_of_what_is_known_is_left_alone(known: Item) -> None:
     run = verified_run("a")
     run.ledgers[Stage.MAP].restore(0, known)
 
-    assert run.observe_job(job("a-2"), deleted=False, now=NOW) == []
+    assert run.observe_job(job("demo-a-d2"), deleted=False, now=NOW) == []
     assert run.ledgers[Stage.MAP][0] == known
 
 
 def test_a_job_that_is_kept_until_its_outcome_is_durable_is_not_taken_for_a_leftover() -> None:
     run = verified_run("ab")
     launch(run)
-    observe(run, pod("a-1", CRASHED))
+    observe(run, pod("demo-a-d1", CRASHED))
 
-    assert run.observe_job(job("a-1", failed_reason="BackoffLimitExceeded"), deleted=False, now=NOW) == []
+    assert run.observe_job(job("demo-a-d1", failed_reason="BackoffLimitExceeded"), deleted=False, now=NOW) == []
 
 
 def test_what_was_committed_comes_back_as_it_was() -> None:
@@ -767,45 +715,19 @@ def test_what_was_committed_comes_back_as_it_was() -> None:
     run = verified_run("abc")
 
     run.replay(
-        [
+        segment(
             Record(Outcome(Stage.MAP, Dispatch("a", 1), "u", Verdict.FAILED, Reason.ERROR, "boom"), waiting),
             Record(Outcome(Stage.MAP, Dispatch("b", 3), "v", Verdict.FAILED, Reason.OOM_KILLED, "big"), dead),
-        ]
+        )
     )
 
     assert [run.ledgers[Stage.MAP][position] for position in range(3)] == [waiting, dead, Item()]
-    assert run.failures == {Reason.ERROR: FailureCount(1, 0, "boom"), Reason.OOM_KILLED: FailureCount(1, 1, "big")}
+    assert run.tally.failures == {
+        Reason.ERROR: FailureCount(1, 0, "boom"),
+        Reason.OOM_KILLED: FailureCount(1, 1, "big"),
+    }
     assert run.uncommitted == []
     assert run.next_wake(NOW) == NOW + 10
-
-
-@given(st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from([DONE, CRASHED, None])), max_size=20))
-def test_a_run_that_is_replayed_is_where_the_first_one_was_when_it_died(
-    ends: list[tuple[str, ContainerEnd | None]],
-) -> None:
-    run, journal = verified_run("abc"), list[Record]()
-    ledger = run.ledgers[Stage.MAP]
-    for number, (key, agent) in enumerate(ends):
-        launch(run, seconds=100 * number)
-        position = "abc".index(key)
-        if ledger[position].state is ItemState.RUNNING:
-            observe(run, pod(f"{key}-{ledger[position].dispatch}", agent, gone=agent is None), seconds=100 * number)
-            batch = run.begin_commit(CommitReason.ITEMS, NOW)
-            run.committed(batch, NOW + 100 * number)
-            journal += batch.records
-
-    again = verified_run("abc")
-    again.replay(journal)
-
-    for position in range(3):
-        before, after = ledger[position], again.ledgers[Stage.MAP][position]
-        assert (after.attempts, after.interruptions, after.final) == (
-            before.attempts,
-            before.interruptions,
-            before.final,
-        )
-        assert after.state is not ItemState.RUNNING, "what runs is adopted when its Job is seen"
-    assert again.failures == run.failures
 
 
 # ------------------------------------------------------------------------------------------------ repeated and old news
@@ -816,7 +738,7 @@ def test_the_end_of_a_pod_that_is_told_again_counts_once() -> None:
     launch(run)
 
     for _ in range(3):
-        observe(run, pod("a-1", CRASHED))
+        observe(run, pod("demo-a-d1", CRASHED))
 
     assert len(run.uncommitted) == 1
     assert run.ledgers[Stage.MAP].attempts == 1
@@ -825,12 +747,12 @@ def test_the_end_of_a_pod_that_is_told_again_counts_once() -> None:
 def test_news_of_an_old_dispatch_are_counted_and_ignored() -> None:
     run = verified_run("a")
     launch(run)
-    observe(run, pod("a-1", gone=True))
+    observe(run, pod("demo-a-d1", gone=True))
     commit(run)
-    assert launch(run) == ["a-2"]
-    run.observe_job(job("a-1"), deleted=True, now=NOW)
+    assert launch(run) == ["demo-a-d2"]
+    run.observe_job(job("demo-a-d1"), deleted=True, now=NOW)
 
-    assert observe(run, pod("a-1", DONE)) == []
+    assert observe(run, pod("demo-a-d1", DONE)) == []
 
     assert run.ledgers[Stage.MAP][0].state is ItemState.RUNNING
     assert run.uncommitted == []
@@ -841,41 +763,27 @@ def test_news_of_an_old_dispatch_are_counted_and_ignored() -> None:
 def test_what_is_told_of_a_job_and_its_pod_until_they_are_gone_is_no_news(order: tuple[str, ...]) -> None:
     run = verified_run("ab")
     launch(run)
-    observe(run, pod("a-1", CRASHED))
+    observe(run, pod("demo-a-d1", CRASHED))
     commit(run)
 
     deleted, gone = iter([False, True]), iter([False, True])
     for stream in order:
         if stream == "j":
-            assert run.observe_job(job("a-1", deleting=True), deleted=next(deleted), now=NOW) == []
+            assert run.observe_job(job("demo-a-d1", deleting=True), deleted=next(deleted), now=NOW) == []
         else:
-            assert observe(run, pod("a-1", CRASHED, deleting=True, gone=next(gone))) == []
+            assert observe(run, pod("demo-a-d1", CRASHED, deleting=True, gone=next(gone))) == []
 
     assert run.ledgers[Stage.MAP].attempts == 1
     assert run.take_stale() == 0
-    assert not run._settled, "both are gone, so nothing needs to be remembered"
 
-
-def test_nothing_is_remembered_of_jobs_that_are_gone() -> None:
-    run = verified_run("a")
-    launch(run)
-    observe(run, pod("a-1"))
-    run.respec(spec(suspend=True, suspendPolicy="Interrupt"))
-    run.decide(NOW)
-    run.observe_job(job("a-1", deleting=True), deleted=True, now=NOW)
-    observe(run, pod("a-1", gone=True))
-    commit(run)
-
-    assert not run._jobs
-    assert not run._live_pods
-    assert not run._orphans
-    assert not run._interrupting
+    observe(run, pod("demo-a-d1", CRASHED, gone=True))
+    assert run.take_stale() == 1, "both are gone, so nothing was remembered"
 
 
 def test_the_end_of_a_pod_of_no_item_of_this_run_is_counted_and_ignored() -> None:
     run = verified_run("a")
 
-    assert observe(run, pod("z-1", DONE)) == []
+    assert observe(run, pod("demo-z-d1", DONE)) == []
 
     assert run.take_stale() == 1
 
@@ -884,7 +792,7 @@ def test_the_end_of_another_job_with_the_same_dispatch_is_ignored() -> None:
     run = verified_run("a")
     launch(run)
 
-    observe(run, replace(pod("a-1", DONE), job_uid="uid-other"))
+    observe(run, replace(pod("demo-a-d1", DONE), job_uid="uid-other"))
 
     assert run.ledgers[Stage.MAP][0].state is ItemState.RUNNING
     assert run.take_stale() == 1
@@ -893,7 +801,7 @@ def test_the_end_of_another_job_with_the_same_dispatch_is_ignored() -> None:
 def test_a_pod_that_no_job_owns_is_not_believed() -> None:
     run = verified_run("a")
 
-    observe(run, replace(pod("a-1", DONE), job="", job_uid=""))
+    observe(run, replace(pod("demo-a-d1", DONE), job="", job_uid=""))
 
     assert run.ledgers[Stage.MAP][0] == Item()
 
@@ -901,9 +809,9 @@ def test_a_pod_that_no_job_owns_is_not_believed() -> None:
 def test_the_answer_to_a_creation_may_come_after_the_end_of_the_agent() -> None:
     run = verified_run("a")
     run.launch(1, NOW)
-    observe(run, pod("a-1", CRASHED))
+    observe(run, pod("demo-a-d1", CRASHED))
 
-    run.started(Stage.MAP, 0, 1, "a-1", "uid-a-1")
+    run.started(Stage.MAP, 0, 1, "uid-demo-a-d1", NOW)
 
     assert run.ledgers[Stage.MAP][0].state is ItemState.RETRY_WAIT
     assert run.active == 0
@@ -917,15 +825,15 @@ def test_the_first_failure_of_each_reason_is_announced_and_no_other() -> None:
     launch(run)
     oom = ContainerEnd(137, reason="OOMKilled")
 
-    first = observe(run, pod("b-1", CRASHED))
-    again = observe(run, pod("a-1", CRASHED))
-    other = observe(run, pod("c-1", oom))
-    evicted = observe(run, pod("d-1", phase="Failed", disruption="EvictionByEvictionAPI"))
+    first = observe(run, pod("demo-b-d1", CRASHED))
+    again = observe(run, pod("demo-a-d1", CRASHED))
+    other = observe(run, pod("demo-c-d1", oom))
+    evicted = observe(run, pod("demo-d-d1", phase="Failed", disruption="EvictionByEvictionAPI"))
 
     (announced,) = first
     assert isinstance(announced, Announce)
     assert (announced.kind, announced.reason) == ("Warning", "FirstError")
-    assert announced.message.startswith("item 1 (Job b-1): boom - The agent exited with an error;")
+    assert announced.message.startswith("item 1 (Job demo-b-d1): boom - The agent exited with an error;")
     assert again == []
     assert [effect.reason for effect in other if isinstance(effect, Announce)] == ["FirstOOMKilled"]
     assert [(effect.kind, effect.reason) for effect in evicted if isinstance(effect, Announce)] == [
@@ -937,7 +845,7 @@ def test_a_success_is_no_news_for_people() -> None:
     run = verified_run("ab")
     launch(run)
 
-    assert observe(run, pod("a-1", DONE)) == []
+    assert observe(run, pod("demo-a-d1", DONE)) == []
 
 
 # ------------------------------------------------------------------------------------------------------------- failures
@@ -946,23 +854,23 @@ def test_a_success_is_no_news_for_people() -> None:
 def test_failures_are_counted_by_reason_when_they_are_durable() -> None:
     run = verified_run("abc")
     launch(run)
-    observe(run, pod("c-1", CRASHED))
-    observe(run, pod("a-1", ContainerEnd(1, message="bang")))
-    assert run.failures == {}
+    observe(run, pod("demo-c-d1", CRASHED))
+    observe(run, pod("demo-a-d1", ContainerEnd(1, message="bang")))
+    assert run.tally.failures == {}
 
     commit(run)
 
-    assert run.failures == {Reason.ERROR: FailureCount(2, 2, "boom")}
+    assert run.tally.failures == {Reason.ERROR: FailureCount(2, 2, "boom")}
 
 
 def test_of_a_long_message_the_status_shows_the_end() -> None:
     run = verified_run("ab")
     launch(run)
-    observe(run, pod("a-1", ContainerEnd(1, message="Traceback" + "x" * 1000 + " KeyError")))
+    observe(run, pod("demo-a-d1", ContainerEnd(1, message="Traceback" + "x" * 1000 + " KeyError")))
 
     commit(run)
 
-    message = run.failures[Reason.ERROR].message
+    message = run.tally.failures[Reason.ERROR].message
     assert len(message) == 256
     assert message.startswith("…")
     assert message.endswith(" KeyError")
@@ -972,11 +880,11 @@ def test_an_item_that_is_given_up_for_its_interruptions_is_counted_among_the_fai
     run = verified_run("ab", spec({"retry": {"maxInterruptions": 0}}))
     launch(run)
 
-    observe(run, pod("a-1", gone=True))
+    observe(run, pod("demo-a-d1", gone=True))
     commit(run)
 
     assert run.ledgers[Stage.MAP][0].state is ItemState.DEAD_LETTERED
-    assert Reason.TOO_MANY_INTERRUPTIONS in run.failures
+    assert Reason.TOO_MANY_INTERRUPTIONS in run.tally.failures
 
 
 # -------------------------------------------------------------------------------------------------------------- suspend
@@ -990,7 +898,7 @@ def test_a_suspended_run_starts_nothing_and_lets_agents_end() -> None:
 
     assert run.decide(NOW) == []
     assert run.wanted() == 0
-    observe(run, pod("a-1", DONE))
+    observe(run, pod("demo-a-d1", DONE))
     assert run.ledgers[Stage.MAP][0].state is ItemState.SUCCEEDED
     assert launch(run) == []
 
@@ -1002,14 +910,14 @@ def test_a_run_that_is_resumed_goes_on() -> None:
 
     run.respec(spec())
 
-    assert launch(run) == ["a-1", "b-1", "c-1"]
+    assert launch(run) == ["demo-a-d1", "demo-b-d1", "demo-c-d1"]
 
 
 def test_a_suspended_run_still_saves_what_ended() -> None:
     run = verified_run("ab")
     launch(run)
     run.respec(spec(suspend=True))
-    observe(run, pod("a-1", DONE))
+    observe(run, pod("demo-a-d1", DONE))
 
     assert run.next_wake(NOW) == NOW + 5
     assert run.commit_if_due(NOW + 5) == [Commit(CommitReason.TIME)]
@@ -1021,7 +929,7 @@ def test_suspending_may_interrupt_agents_once_each() -> None:
 
     run.respec(spec(suspend=True, suspendPolicy="Interrupt"))
 
-    assert run.decide(NOW) == [DeleteJob("a-1", "uid-a-1"), DeleteJob("b-1", "uid-b-1")]
+    assert run.decide(NOW) == [DeleteJob("demo-a-d1", "uid-demo-a-d1"), DeleteJob("demo-b-d1", "uid-demo-b-d1")]
     assert run.decide(NOW) == []
 
 
@@ -1031,9 +939,9 @@ def test_an_agent_whose_job_is_still_being_created_is_interrupted_when_the_job_i
     run.respec(spec(suspend=True, suspendPolicy="Interrupt"))
     assert run.decide(NOW) == []
 
-    run.started(Stage.MAP, 0, 1, "a-1", "uid-a-1")
+    run.started(Stage.MAP, 0, 1, "uid-demo-a-d1", NOW)
 
-    assert run.decide(NOW) == [DeleteJob("a-1", "uid-a-1")]
+    assert run.decide(NOW) == [DeleteJob("demo-a-d1", "uid-demo-a-d1")]
 
 
 def test_an_agent_that_was_interrupted_by_suspending_burnt_no_attempt_and_says_why() -> None:
@@ -1042,7 +950,7 @@ def test_an_agent_that_was_interrupted_by_suspending_burnt_no_attempt_and_says_w
     run.respec(spec(suspend=True, suspendPolicy="Interrupt"))
     run.decide(NOW)
 
-    observe(run, pod("a-1", gone=True))
+    observe(run, pod("demo-a-d1", gone=True))
 
     assert run.ledgers[Stage.MAP][0] == Item(ItemState.PENDING, interruptions=1, reason=Reason.SUSPENDED)
 
@@ -1053,7 +961,7 @@ def test_an_agent_that_was_done_before_it_could_be_interrupted_is_done() -> None
     run.respec(spec(suspend=True, suspendPolicy="Interrupt"))
     run.decide(NOW)
 
-    observe(run, pod("a-1", DONE))
+    observe(run, pod("demo-a-d1", DONE))
 
     assert run.ledgers[Stage.MAP][0] == Item(ItemState.SUCCEEDED, attempts=1)
 
@@ -1063,13 +971,13 @@ def test_a_run_that_is_resumed_after_an_interruption_runs_its_items_again() -> N
     launch(run)
     run.respec(spec(suspend=True, suspendPolicy="Interrupt"))
     run.decide(NOW)
-    observe(run, pod("a-1", gone=True))
+    observe(run, pod("demo-a-d1", gone=True))
     commit(run)
     assert launch(run) == []
 
     run.respec(spec())
 
-    assert launch(run) == ["a-2"]
+    assert launch(run) == ["demo-a-d2"]
 
 
 # ----------------------------------------------------------------------------------------------------------------- time
@@ -1078,21 +986,21 @@ def test_a_run_that_is_resumed_after_an_interruption_runs_its_items_again() -> N
 def test_a_run_wakes_for_the_earliest_of_what_it_waits_for() -> None:
     run = verified_run("abc")
     launch(run)
-    observe(run, pod("a-1", CRASHED))
+    observe(run, pod("demo-a-d1", CRASHED))
     commit(run)
     assert run.next_wake(NOW) == NOW + 10, "the retry of a"
 
-    run.observe_job(job("b-1"), deleted=True, now=NOW + 2)
+    run.observe_job(job("demo-b-d1"), deleted=True, now=NOW + 2)
     assert run.next_wake(NOW) == NOW + 7, "the silence of b's pod"
 
-    observe(run, pod("c-1", DONE), seconds=1)
+    observe(run, pod("demo-c-d1", DONE), seconds=1)
     assert run.next_wake(NOW) == NOW + 6, "the next commit"
 
 
 def test_a_moment_that_has_passed_is_now() -> None:
     run = verified_run("ab")
     launch(run)
-    observe(run, pod("a-1", CRASHED))
+    observe(run, pod("demo-a-d1", CRASHED))
     commit(run)
 
     assert run.next_wake(NOW + 99) == NOW + 99
@@ -1101,7 +1009,7 @@ def test_a_moment_that_has_passed_is_now() -> None:
 def test_a_suspended_run_does_not_wake_for_retries() -> None:
     run = verified_run("ab")
     launch(run)
-    observe(run, pod("a-1", CRASHED))
+    observe(run, pod("demo-a-d1", CRASHED))
     commit(run)
 
     run.respec(spec(suspend=True))

@@ -21,7 +21,7 @@ from mapreduce_operator.api import (
 )
 from mapreduce_operator.core.conditions import Situation
 from mapreduce_operator.core.items import Item, Started
-from mapreduce_operator.core.journal import SCHEMA_VERSION, CommitReason, Head, PlanInfo, Record
+from mapreduce_operator.core.journal import SCHEMA_VERSION, CommitReason, Head, PlanInfo, Record, Segment, SegmentHeader
 from mapreduce_operator.core.names import RunRef, Stage, item_key
 from mapreduce_operator.core.outcomes import Outcome, Verdict
 from mapreduce_operator.core.phases import Turn
@@ -304,10 +304,15 @@ def failure(position: int, reason: Reason, message: str) -> Record:
     return Record(outcome, Item(ItemState.DEAD_LETTERED, attempts=1, reason=reason))
 
 
+def failed(run: RunState, *failures: Record) -> None:
+    """These outcomes are durable."""
+    run.replay(Segment(SegmentHeader(1, "", Phase.MAP, NOW, CommitReason.ITEMS), list(failures)))
+
+
 def test_the_most_frequent_failures_come_first_each_with_an_item_as_a_sample() -> None:
     run = run_with(*[Item()] * 3)
-    run.replay(
-        [failure(1, Reason.OOM_KILLED, "big"), failure(0, Reason.ERROR, "boom"), failure(2, Reason.ERROR, "bang")]
+    failed(
+        run, failure(1, Reason.OOM_KILLED, "big"), failure(0, Reason.ERROR, "boom"), failure(2, Reason.ERROR, "bang")
     )
 
     told = status(run, id_of=["GPL-3", "MIT", "Apache-2.0"].__getitem__).to_kubernetes()["failures"]
@@ -320,7 +325,7 @@ def test_the_most_frequent_failures_come_first_each_with_an_item_as_a_sample() -
 
 def test_there_is_room_for_every_reason_there_is() -> None:
     run = run_with(*[Item()] * len(Reason))
-    run.replay([failure(position, reason, "x" * 1024) for position, reason in enumerate(Reason)])
+    failed(run, *(failure(position, reason, "x" * 1024) for position, reason in enumerate(Reason)))
 
     assert len(status(run).failures) == min(len(Reason), TOP_FAILURES)
 
@@ -394,13 +399,9 @@ def test_100_000_items_with_500_running_and_no_two_neighbours_alike_stay_below_6
         state = ItemState.RUNNING if position % 200 == 7 else states[position % len(states)]
         ledger.restore(position, Item(state, attempts=3, interruptions=9, reason=Reason.ERROR))
     for position, reason in enumerate(Reason):
-        run.count(failure(position, reason, "x" * 1024))
-    run.count(
-        Record(
-            Outcome(Stage.REDUCE, Dispatch(REDUCE_KEY, 1), "u", Verdict.SUCCEEDED, result=b'"' + b"x" * 4094 + b'"'),
-            Item(ItemState.SUCCEEDED, attempts=1),
-        )
-    )
+        run.tally = run.tally.with_record(failure(position, reason, "x" * 1024), position)
+    reduced = Outcome(Stage.REDUCE, Dispatch(REDUCE_KEY, 1), "u", Verdict.SUCCEEDED, result=b'"' + b"x" * 4094 + b'"')
+    run.tally = run.tally.with_record(Record(reduced, Item(ItemState.SUCCEEDED, attempts=1)), 0)
     wordy = replace(
         RUNNING,
         message="x" * 5000,
