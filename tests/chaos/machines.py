@@ -6,12 +6,21 @@ import subprocess
 from dataclasses import dataclass
 from typing import Any
 
+from tests.e2e.sandbox import PROJECT
+
 
 def docker(*arguments: str, seconds: float = 60) -> str:
     """What docker prints."""
     done = subprocess.run(["docker", *arguments], check=False, capture_output=True, text=True, timeout=seconds)
     assert done.returncode == 0, f"docker {' '.join(arguments)}: {done.stderr}{done.stdout}"
     return done.stdout
+
+
+def repair_cluster() -> None:
+    """Starts the nodes that are stopped, and waits until everything in them is well."""
+    subprocess.run([PROJECT / "dev" / "cluster" / "cluster.sh", "up"], check=True, timeout=420)
+    wait = ["kubectl", "wait", "--namespace=kube-system", "pods", "--all", "--for=condition=Ready", "--timeout=120s"]
+    subprocess.run(wait, check=True, timeout=150)
 
 
 def address_that_pods_reach() -> str:

@@ -1,15 +1,28 @@
 """The operator as it is installed: its pods, the processes in them, and which of them leads."""
 
+import os
+import subprocess
 import time
+from pathlib import Path
 from typing import Any, Final
 
 from kubernetes import client
 
 from tests.chaos.machines import Process, process_of
+from tests.e2e.sandbox import PROJECT
 
 NAMESPACE: Final = "mapreduce-system"
 RELEASE: Final = "mapreduce-operator"
 _POLL_SECONDS: Final = 0.2
+
+
+def deploy(*values: str) -> None:
+    """Installs anew the image that is installed, as `make deploy` does, with these values of the chart."""
+    deployment: Any = client.AppsV1Api().read_namespaced_deployment(RELEASE, NAMESPACE)
+    image = deployment.spec.template.spec.containers[0].image
+    options = [option for value in values for option in ("--set-string", value)]
+    command: list[str | Path] = [PROJECT / "dev" / "deploy.sh", *options]
+    subprocess.run(command, check=True, timeout=300, env=os.environ | {"OPERATOR_IMAGE": image})
 
 
 class OperatorPods:
@@ -26,22 +39,18 @@ class OperatorPods:
         ).items
         return pods
 
-    def leader(self) -> Any:
-        """The pod whose name the holder of the Lease bears."""
-        lease = self._leases.read_namespaced_lease(RELEASE, NAMESPACE)
-        holder = lease.spec.holder_identity if lease.spec else None
-        (pod,) = [pod for pod in self.all() if pod.metadata.name in (holder or "")]
-        return pod
-
-    def running(self, seconds: float = 60) -> tuple[Any, Process]:
-        """Waits for a pod with a process in it, ready or not."""
+    def leader(self, seconds: float = 60) -> tuple[Any, Process]:
+        """The pod that holds the Lease and the process in it; waits until there is one."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
+            lease = self._leases.read_namespaced_lease(RELEASE, NAMESPACE)
+            holder = (lease.spec.holder_identity if lease.spec else None) or ""
             for pod in self.all():
-                if pod.metadata.deletion_timestamp is None and (process := process_of(pod)) is not None:
+                # A process that was killed holds the Lease until it runs out, also while another is in its pod.
+                if holder.startswith(f"{pod.metadata.name}_") and (process := process_of(pod)) is not None:
                     return pod, process
             time.sleep(_POLL_SECONDS)
-        raise AssertionError(f"no operator was running within {seconds:.0f} s")
+        raise AssertionError(f"no operator led within {seconds:.0f} s")
 
     def kill(self, pod: Any, process: Process) -> None:
         """Its container is started again by the kubelet: at once, the second time after 10 s, later and later."""

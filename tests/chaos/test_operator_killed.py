@@ -25,7 +25,7 @@ def test_an_operator_killed_ten_times_counts_each_item_once(
     # After so many ends of agents, and up to a second: anywhere between two writes.
     for ends in sorted(chance.sample(range(1, ITEMS), DEATHS)):
         witness.until(f"{ends} ends", lambda ends=ends: len(witness.ended) >= ends)  # type: ignore[misc]
-        pod, process = operator.running()
+        pod, process = operator.leader()
         time.sleep(chance.random())
         # A container that dies a second time is not started again at once, a pod that is deleted is.
         if pod.status.container_statuses[0].restart_count == 0 and chance.random() < 0.5:

@@ -164,6 +164,11 @@ class Sandbox:
         """Waits until the MapReduceJob does not exist any more."""
         self.kubectl("wait", "--for=delete", f"mrj/{name}", f"--timeout={seconds}s")
 
+    def reasons(self, name: str) -> set[str]:
+        """Reasons of the Events about a job."""
+        found = self._core.list_namespaced_event(self.namespace, field_selector=f"involvedObject.name={name}").items
+        return {event.reason or "" for event in found}
+
     def until_events(self, name: str, reasons: set[str], seconds: int = 30) -> None:
         """Waits until Events of exactly these reasons were posted about a job."""
         seen: set[str] = set()
