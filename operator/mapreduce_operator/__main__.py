@@ -41,6 +41,7 @@ from mapreduce_operator.core.plan import Limits
 from mapreduce_operator.engine.capacity import Capacity
 from mapreduce_operator.engine.informer import Informer
 from mapreduce_operator.engine.leadership import Elector, SoleLeader
+from mapreduce_operator.engine.suitability import Suitability
 from mapreduce_operator.engine.supervisor import Supervisor
 from mapreduce_operator.engine.world import World
 from mapreduce_operator.handlers import serve_kopf
@@ -174,6 +175,7 @@ class _Process:
             world = World(
                 cluster=cluster,
                 store=store,
+                suitability=Suitability(store, uuid.uuid4().hex),
                 storage_url=settings.storage_url,
                 clock=SystemClock(),
                 metrics=metrics,

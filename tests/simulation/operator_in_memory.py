@@ -4,15 +4,18 @@ import asyncio
 import copy
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Final
 
 from mapreduce_operator.adapters.storage.memory import MemoryStore
 from mapreduce_operator.core.plan import Limits
 from mapreduce_operator.engine.capacity import Capacity
 from mapreduce_operator.engine.informer import Informer
+from mapreduce_operator.engine.suitability import Suitability
 from mapreduce_operator.engine.supervisor import Supervisor
 from mapreduce_operator.engine.world import World
-from mapreduce_operator.ports import DeposedError, ObjectStore
+from mapreduce_operator.ports import ObjectStore
+from tests.simulation.connection import ApiFaults, Connection
+from tests.simulation.process import Leads, Process
 from tests.simulation.simulated_cluster import SimulatedCluster
 
 
@@ -39,41 +42,71 @@ class CountedMetrics:
         self.crashes += 1
 
 
-class Leads:
-    """Fulfils the Leadership port: leads until the test says otherwise."""
-
-    def __init__(self, epoch: int = 1) -> None:
-        self.held = True
-        self.epoch = epoch
-
-    async def surpass(self, epoch: int) -> None:
-        await asyncio.sleep(0)
-        if not self.held:
-            raise DeposedError(f"epoch {epoch} leads, this one is {self.epoch}")
-        self.epoch = epoch + 1
-
-
 class OperatorInMemory:
     """One operator process at work, and the object that a user applied."""
 
     def __init__(
-        self, supervisor: Supervisor, cluster: SimulatedCluster, body: dict[str, Any], metrics: CountedMetrics
+        self,
+        cluster: SimulatedCluster,
+        body: dict[str, Any],
+        store: ObjectStore,
+        *,
+        capacity: int = 500,
+        process: Process | None = None,
+        faults: ApiFaults | None = None,
+        leadership: Leads | None = None,
     ) -> None:
-        self.supervisor = supervisor
-        self.cluster = cluster
-        self.body = body
-        self.metrics = metrics
+        """Starts at once, on the running loop."""
+        self.cluster: Final = cluster
+        self.body: Final = body
+        self.process: Final = process if process is not None else Process()
+        self.leadership: Final = leadership if leadership is not None else Leads()
+        self.metrics: Final = CountedMetrics()
+        self.connection: Final = Connection(cluster, self.process, faults, self.leadership)
+        informer = Informer(self.connection)
+        world = World(
+            cluster=self.connection,
+            store=store,
+            suitability=Suitability(store, f"process-{self.process.number}"),
+            storage_url="memory://",
+            clock=cluster.clock,
+            metrics=self.metrics,
+            capacity=Capacity(capacity),
+            limits=Limits(),
+            leadership=self.leadership,
+            known_workloads=informer.known,
+        )
+        self.supervisor: Final = Supervisor(world, informer)
+        self.engine: Final = asyncio.create_task(self.supervisor.serve())
+        self.observe()
+
+    def observe(self) -> None:
+        """The operator is told of the object as it is now."""
+        status = self.cluster.status_of.get(self.body["metadata"]["uid"])
+        self.supervisor.observe(copy.deepcopy(self.body) | ({"status": status} if status else {}))
 
     def edit(self, change: Callable[[dict[str, Any]], None]) -> None:
         """The user edits the spec."""
         change(self.body["spec"])
         self.body["metadata"]["generation"] += 1
-        self.supervisor.observe(copy.deepcopy(self.body))
+        self.observe()
 
     def delete(self) -> None:
         """The user deletes the object."""
         self.body["metadata"]["deletionTimestamp"] = "2027-01-15T08:00:00Z"
-        self.supervisor.observe(copy.deepcopy(self.body))
+        self.observe()
+
+    async def drain(self) -> None:
+        """SIGTERM."""
+        await self.supervisor.drain(10.0)
+        await self.kill()
+
+    async def kill(self) -> None:
+        """SIGKILL: nothing has an effect from now on, whatever the engine would still like to do."""
+        self.process.die()
+        while not self.engine.done():
+            self.engine.cancel()
+            await asyncio.wait([self.engine], timeout=0.001)
 
     def condition(self, kind: str) -> dict[str, Any]:
         found = [one for one in self.cluster.status.get("conditions", []) if one["type"] == kind]
@@ -99,30 +132,22 @@ async def operating(
     *,
     capacity: int = 500,
     graceful: bool = True,
+    faults: ApiFaults | None = None,
     leadership: Leads | None = None,
 ) -> AsyncIterator[OperatorInMemory]:
     """An operator at work on one object. At the end it is shut down in order, or killed."""
-    metrics = CountedMetrics()
-    informer = Informer(cluster)
-    world = World(
-        cluster=cluster,
-        store=store if store is not None else MemoryStore(),
-        storage_url="memory://",
-        clock=cluster.clock,
-        metrics=metrics,
-        capacity=Capacity(capacity),
-        limits=Limits(),
-        leadership=leadership if leadership is not None else Leads(),
-        known_workloads=informer.known,
+    operator = OperatorInMemory(
+        cluster,
+        body,
+        store if store is not None else MemoryStore(),
+        capacity=capacity,
+        faults=faults,
+        leadership=leadership,
     )
-    supervisor = Supervisor(world, informer)
-    engine = asyncio.create_task(supervisor.serve())
-    supervisor.observe(copy.deepcopy(body) | ({"status": cluster.status} if cluster.status else {}))
     try:
-        yield OperatorInMemory(supervisor, cluster, body, metrics)
-        assert not engine.done() or engine.exception() is None
+        yield operator
+        assert not operator.engine.done() or operator.engine.exception() is None
         if graceful:
-            await supervisor.drain(10.0)
+            await operator.supervisor.drain(10.0)
     finally:
-        engine.cancel()
-        await asyncio.gather(engine, return_exceptions=True)
+        await operator.kill()

@@ -40,6 +40,7 @@ async def load(world: World, run: RunRef, journal: Journal, job: MapReduceJob, *
     Raises InputError for an input that cannot be planned, JournalError for a state that is damaged or lost,
     DeposedError when a later leader has it, and StorageError or ClusterError for what may pass.
     """
+    await world.suitability.check()
     await world.cluster.add_finalizer(run)
     events: list[Announce] = []
     head = await journal.load()

@@ -248,10 +248,12 @@ class Run:
         return granted
 
     def _next_wake(self, state: RunState, now: float) -> float | None:
-        wake = state.next_wake(now)
+        moments = [wake] if (wake := state.next_wake(now)) is not None else []
         if now < self._no_launch_before:
-            wake = min(wake or self._no_launch_before, self._no_launch_before)
-        return wake
+            moments.append(self._no_launch_before)
+        if self._inbox:
+            moments.append(now + _STORAGE_PAUSES[1])
+        return min(moments, default=None)
 
     async def _absorb(self, state: RunState) -> None:
         """Takes in what the informer told since the last time: Jobs first, so that pods find theirs adopted."""
@@ -262,11 +264,17 @@ class Run:
                 if isinstance(workload, JobSeen) and workload.owner_uid == self.ref.uid:
                     for effect in state.observe_job(workload, deleted, self._world.clock.now()):
                         self._start(effect, state)
-            for workload, _ in news:
-                if isinstance(workload, PodSeen):
-                    rule = await self._rule_for(state, workload)
-                    for effect in state.observe_pod(workload, rule, self._world.clock.now()):
-                        self._start(effect, state)
+            pods = [(pod, deleted) for pod, deleted in news if isinstance(pod, PodSeen)]
+            for number, (pod, _) in enumerate(pods):
+                try:
+                    rule = await self._rule_for(state, pod)
+                except StorageError as error:
+                    self._wait_for_storage(f"pods that ended are not looked at yet: {error}", error)
+                    for later in pods[number:]:
+                        self._inbox.setdefault(later[0].uid, later)
+                    return
+                for effect in state.observe_pod(pod, rule, self._world.clock.now()):
+                    self._start(effect, state)
 
     async def _rule_for(self, state: RunState, pod: PodSeen) -> ResultRule:
         rule = state.templates.rule(pod.carried.stage)
@@ -349,13 +357,29 @@ class Run:
         revision, work = state.templates.revision(effect.stage), state.work(effect.stage)
         if revision is None or work is None:
             return
-        item = (
-            ReduceInput.empty().as_item()
-            if effect.stage is Stage.REDUCE or not self._ids
-            else await self._journal.planned_item(0)
-        )
+        sample = effect.stage is Stage.MAP and self._ids
+        item = await self._first_item() if sample else ReduceInput.empty().as_item()
         body = manifest(revision, self.ref, Dispatch("dry-run", 0), attempt=1, item=item, work=work)
         self._verified(effect.stage, revision, await self._dispatcher.try_out(body), state)
+
+    async def _first_item(self) -> PlannedItem:
+        """Waits for storage as long as it takes."""
+        pause = 0
+        while True:
+            try:
+                item = await self._journal.planned_item(0)
+            except StorageError as error:
+                self._wait_for_storage(f"the template is not tried yet: {error}", error)
+                await asyncio.sleep(_STORAGE_PAUSES[pause])
+                pause = min(pause + 1, len(_STORAGE_PAUSES) - 1)
+            else:
+                self._storage_problem = None
+                return item
+
+    def _wait_for_storage(self, what: str, error: StorageError) -> None:
+        log.warning("%s: %s", self._name, what)
+        self._storage_problem = error.reason, what
+        self._reporter.request()
 
     def _verified(self, stage: Stage, revision: Revision, rejection: str | None, state: RunState) -> None:
         for effect in state.templates.tried(stage, revision.hash, rejection, self._world.clock.now()):
@@ -393,9 +417,7 @@ class Run:
                 await self._journal.append(batch)
                 break
             except StorageError as error:
-                log.warning("%s: %d outcomes wait for storage: %s", self._name, len(batch.records), error)
-                self._storage_problem = error.reason, f"{len(batch.records):,} outcomes wait for storage: {error}"
-                self._reporter.request()
+                self._wait_for_storage(f"{len(batch.records):,} outcomes wait for storage: {error}", error)
                 await asyncio.sleep(_STORAGE_PAUSES[pause])
                 pause = min(pause + 1, len(_STORAGE_PAUSES) - 1)
         self._storage_problem = None

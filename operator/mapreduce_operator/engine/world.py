@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from mapreduce_operator.core.plan import Limits
 from mapreduce_operator.core.workloads import Workload
 from mapreduce_operator.engine.capacity import Capacity
+from mapreduce_operator.engine.suitability import Suitability
 from mapreduce_operator.ports import Clock, Cluster, Leadership, Metrics, ObjectStore
 
 
@@ -15,6 +16,7 @@ class World:
 
     cluster: Cluster
     store: ObjectStore
+    suitability: Suitability
     storage_url: str
     clock: Clock
     metrics: Metrics
