@@ -48,7 +48,7 @@ if [ "${KUBECONFIG:-}" = "$OWN_KUBECONFIG" ]; then
 fi
 
 if ! kubectl get deployment "$RELEASE" --namespace "$NAMESPACE" >/dev/null 2>&1; then
-  say "operator: installing $image by Helm into the namespace $NAMESPACE (about 40 s)"
+  say "operator: installing $image by Helm into the namespace $NAMESPACE (about 25 s)"
 fi
 if ! helm upgrade --install "$RELEASE" "$PROJECT/charts/mapreduce-operator" --namespace "$NAMESPACE" --create-namespace \
   "${image_values[@]}" "${place_values[@]}" --wait --timeout 120s "$@" >"$CACHE/log/deploy.log" 2>&1; then

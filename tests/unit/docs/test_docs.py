@@ -30,6 +30,7 @@ SOURCES_OF_REASONS: Final = (
     "core/plan.py",
     "engine/dispatcher.py",
     "engine/journal.py",
+    "engine/loading.py",
     "engine/run.py",
     "engine/planner.py",
 )
