@@ -3,7 +3,6 @@
 import os
 import subprocess
 import time
-from pathlib import Path
 from typing import Any, Final
 
 from kubernetes import client
@@ -21,7 +20,7 @@ def deploy(*values: str) -> None:
     deployment: Any = client.AppsV1Api().read_namespaced_deployment(RELEASE, NAMESPACE)
     image = deployment.spec.template.spec.containers[0].image
     options = [option for value in values for option in ("--set-string", value)]
-    command: list[str | Path] = [PROJECT / "dev" / "deploy.sh", *options]
+    command = [str(PROJECT / "dev" / "deploy.sh"), *options]
     subprocess.run(command, check=True, timeout=300, env=os.environ | {"OPERATOR_IMAGE": image})
 
 
