@@ -36,11 +36,12 @@ from mapreduce_operator.adapters.kube import (
 )
 from mapreduce_operator.adapters.metrics import PrometheusMetrics
 from mapreduce_operator.adapters.probes import Health, serve_probes
-from mapreduce_operator.adapters.storage import open_store
+from mapreduce_operator.adapters.storage import S3Options, open_store
 from mapreduce_operator.core.plan import Limits
 from mapreduce_operator.engine.capacity import Capacity
 from mapreduce_operator.engine.informer import Informer
 from mapreduce_operator.engine.leadership import Elector, SoleLeader
+from mapreduce_operator.engine.pacing import Pace
 from mapreduce_operator.engine.suitability import Suitability
 from mapreduce_operator.engine.supervisor import Supervisor
 from mapreduce_operator.engine.world import World
@@ -168,7 +169,8 @@ class _Process:
     async def _lead(self, metrics: PrometheusMetrics) -> int:
         """Does the work of a leader until told to end; when it returns, nothing is under way any more."""
         settings, elector = self.settings, self.elector
-        store = await _unless(self.stop, asyncio.to_thread(open_store, settings.storage_url))
+        s3 = S3Options(settings.s3_endpoint, settings.s3_region, settings.s3_path_style)
+        store = await _unless(self.stop, asyncio.to_thread(open_store, settings.storage_url, s3))
         api = ApiSession(self.credentials, may_write=lambda: elector.held)
         async with KubeCluster(api, namespace=settings.watch_namespace) as cluster:
             informer = Informer(cluster)
@@ -180,6 +182,7 @@ class _Process:
                 clock=SystemClock(),
                 metrics=metrics,
                 capacity=Capacity(settings.max_active_jobs),
+                pace=Pace(),
                 limits=Limits(settings.max_items, settings.max_item_bytes),
                 leadership=elector,
                 known_workloads=informer.known,

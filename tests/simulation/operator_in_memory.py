@@ -10,6 +10,7 @@ from mapreduce_operator.adapters.storage.memory import MemoryStore
 from mapreduce_operator.core.plan import Limits
 from mapreduce_operator.engine.capacity import Capacity
 from mapreduce_operator.engine.informer import Informer
+from mapreduce_operator.engine.pacing import Pace
 from mapreduce_operator.engine.suitability import Suitability
 from mapreduce_operator.engine.supervisor import Supervisor
 from mapreduce_operator.engine.world import World
@@ -72,6 +73,7 @@ class OperatorInMemory:
             clock=cluster.clock,
             metrics=self.metrics,
             capacity=Capacity(capacity),
+            pace=Pace(),
             limits=Limits(),
             leadership=self.leadership,
             known_workloads=informer.known,

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from mapreduce_operator.core.plan import Limits
 from mapreduce_operator.core.workloads import Workload
 from mapreduce_operator.engine.capacity import Capacity
+from mapreduce_operator.engine.pacing import Pace
 from mapreduce_operator.engine.suitability import Suitability
 from mapreduce_operator.ports import Clock, Cluster, Leadership, Metrics, ObjectStore
 
@@ -21,6 +22,7 @@ class World:
     clock: Clock
     metrics: Metrics
     capacity: Capacity
+    pace: Pace
     limits: Limits
     leadership: Leadership
     known_workloads: Callable[[str], list[Workload]]
