@@ -518,6 +518,7 @@ OPERATOR_RULES: Final = {
     ("mapreduce.dev", "mapreducejobs/finalizers"): ["update"],
     ("batch", "jobs"): ["create", "get", "list", "watch", "delete", "deletecollection"],
     ("", "pods"): ["list", "watch", "delete"],
+    ("", "pods/status"): ["patch"],
     ("", "configmaps"): ["get", "create", "update", "delete"],
     ("", "events"): ["create"],
 }
