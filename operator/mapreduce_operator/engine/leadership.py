@@ -116,11 +116,10 @@ class Elector:
         found = await self._leases.read()
         record = found.record if found is not None else None
         since = self._seen_since(record)
-        if record is None:
-            free, patience = False, self._duration
-        else:
-            # A holder that is ourselves: an answer to an earlier try was lost.
-            free, patience = record.holder in {"", self._identity}, max(self._duration, record.duration)
+        # That of a try of ours whose answer was lost is waited for like any other: it may have come through late, after
+        # a Lease was deleted whose holder still leads.
+        patience = self._duration if record is None else max(self._duration, record.duration)
+        free = record is not None and not record.holder
         sent, now = self._loop.time(), self._clock.now()
         if not free and sent - since < patience:
             return False

@@ -1,13 +1,15 @@
+import asyncio
 import time
 from types import MappingProxyType
 
 import pytest
+from aiohttp import web
 
 from mapreduce_operator import __version__
 from mapreduce_operator.adapters.kube import ApiSession
-from mapreduce_operator.ports import ClusterError, ClusterErrorReason
+from mapreduce_operator.ports import ClusterError, ClusterErrorReason, DeposedError
 from tests.unit.adapters.kube.conftest import Anonymous
-from tests.unit.adapters.kube.fake_api import FakeApi, answer, broken, chunks, failure, silence, text
+from tests.unit.adapters.kube.fake_api import Answer, FakeApi, answer, broken, chunks, failure, silence, text
 
 PATH = "/api/v1/things"
 
@@ -124,3 +126,69 @@ async def test_the_servers_url_may_have_a_path(api: FakeApi) -> None:
 
     async with ApiSession(Anonymous(f"{api.url}/k8s/clusters/one")) as session:
         assert await session.request("GET", PATH, about="things") == b"{}"
+
+
+# ------------------------------------------------------------------------------------------------------------- fence
+
+
+@pytest.mark.parametrize("verb", ["POST", "PUT", "PATCH", "DELETE"])
+async def test_who_does_not_lead_writes_nothing(api: FakeApi, verb: str) -> None:
+    api.on(verb, PATH, answer({}))
+    leads = True
+
+    async with ApiSession(Anonymous(api.url), may_write=lambda: leads) as session:
+        await session.request(verb, PATH, about="things team-a/x", body={})
+        leads = False
+        with pytest.raises(DeposedError, match=rf"{verb} {PATH} was not sent: this process does not lead any more"):
+            await session.request(verb, PATH, about="things team-a/x", body={})
+        leads = True
+        await session.request(verb, PATH, about="things team-a/x", body={})
+
+    assert len(api.asked) == 2
+
+
+async def test_who_does_not_lead_may_read(api: FakeApi) -> None:
+    api.on("GET", PATH, answer({}))
+
+    async with ApiSession(Anonymous(api.url), may_write=lambda: False) as session:
+        assert await session.request("GET", PATH, about="things") == b"{}"
+        assert [chunk async for chunk in session.stream(PATH, about="things", query={})] == [b"{}"]
+
+
+async def test_a_write_that_waited_for_a_connection_is_not_sent_by_who_was_deposed_meanwhile(api: FakeApi) -> None:
+    leads = True
+    deposed = asyncio.Event()
+
+    def answered_after(event: asyncio.Event) -> Answer:
+        async def give(request: web.Request) -> web.StreamResponse:
+            await event.wait()
+            return await answer({})(request)
+
+        return give
+
+    api.on("POST", PATH, answered_after(deposed))
+    async with ApiSession(Anonymous(api.url), connections=1, may_write=lambda: leads) as session:
+        first = asyncio.create_task(session.request("POST", PATH, about="things", body={}))
+        second = asyncio.create_task(session.request("POST", PATH, about="things", body={}))
+        async with asyncio.timeout(10):
+            while not api.asked:  # noqa: ASYNC110 - the fake has no event for it
+                await asyncio.sleep(0.01)
+        leads = False
+        deposed.set()
+
+        assert await first == b"{}"
+        with pytest.raises(DeposedError):
+            await second
+
+    assert len(api.asked) == 1
+
+
+async def test_a_write_is_not_sent_again_with_new_credentials_by_who_was_deposed(api: FakeApi) -> None:
+    api.on("POST", PATH, failure(401, "Unauthorized", "expired"), answer({}))
+    leads = iter([True, False])
+
+    async with ApiSession(Anonymous(api.url), may_write=lambda: next(leads)) as session:
+        with pytest.raises(DeposedError):
+            await session.request("POST", PATH, about="things", body={})
+
+    assert len(api.asked) == 1
