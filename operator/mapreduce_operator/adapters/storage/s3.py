@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING, Final, Literal, TypeVar
+from typing import TYPE_CHECKING, Final, Literal, NoReturn, TypeVar
 
 import boto3.session
 from botocore.config import Config
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from mypy_boto3_s3.type_defs import ListObjectsV2RequestTypeDef, PutObjectRequestTypeDef
 
 _THREADS: Final = 16
-_CONNECT_SECONDS: Final = 10.0
-"""Holds for sending a body as well, so it is also the time for the largest object on the slowest line."""
+_CONNECT_SECONDS: Final = 5.0
+"""Also the longest pause while a body is sent."""
 _READ_SECONDS: Final = 10.0
 _REQUEST_SECONDS: Final = 30.0
 _DELETED_AT_ONCE: Final = 1_000
@@ -50,8 +50,8 @@ class S3Options:
 class S3Store:
     """`ObjectStore` below a prefix of a bucket. Opening it asks the service nothing.
 
-    A write whose task is cancelled, or that is given up after `request_seconds`, may still happen: its thread cannot
-    be stopped. Each request of an operation has that time, the wait for a thread included.
+    Each request of an operation has `request_seconds`, the wait for a thread included. A write that is given up then,
+    or whose task is cancelled, may still happen: its thread cannot be stopped.
     """
 
     def __init__(
@@ -75,6 +75,7 @@ class S3Store:
                 region_name=options.region or None,
                 config=_config(options, connect_seconds, read_seconds),
             )
+        self._client.meta.events.register("before-call.s3.HeadBucket", _ask_no_bucket_for_its_region)
         self._place: Final = f"s3://{bucket}/{self._prefix} at {self._client.meta.endpoint_url}"
         self._workers: Final = Workers("s3-store", _THREADS)
 
@@ -138,7 +139,7 @@ class S3Store:
             raise
         # A body that is shorter than announced raises, and the connection goes back only when it was read.
         with answer["Body"] as body:
-            return StoredObject(body.read(), _etag_in(answer.get("ETag")))
+            return StoredObject(body.read(), self._etag_in(answer.get("ETag")))
 
     def _put(self, request: "PutObjectRequestTypeDef") -> str:
         try:
@@ -150,7 +151,16 @@ class S3Store:
                     "was expected."
                 ) from error
             raise
-        return _etag_in(answer.get("ETag"))
+        return self._etag_in(answer.get("ETag"))
+
+    def _etag_in(self, etag: str | None) -> str:
+        if not etag:
+            raise StorageError(
+                f"{self._place} answered without an ETag, so versions cannot be told apart. Use a service that speaks "
+                "S3 there.",
+                StorageErrorReason.UNSUITABLE,
+            )
+        return etag
 
     def _page(self, request: "ListObjectsV2RequestTypeDef") -> tuple[Sequence[str], str]:
         """One page of keys, and how to ask for the next or "".
@@ -199,10 +209,20 @@ def _config(options: S3Options, connect_seconds: float, read_seconds: float) -> 
     )
 
 
-def _etag_in(etag: str | None) -> str:
-    if not etag:
-        raise StorageError(
-            "The service answered without an ETag, so versions cannot be told apart. Use one that speaks S3.",
-            StorageErrorReason.UNSUITABLE,
-        )
-    return etag
+def _ask_no_bucket_for_its_region(**_: object) -> NoReturn:
+    """Ends boto3's reaction to a redirect that names no region, as those of proxies do; those of AWS name it.
+
+    It would ask the bucket, and take the redirect that it gets in answer for one more reason to ask, without end.
+    """
+    raise ClientError(
+        {
+            "ResponseMetadata": {
+                "RequestId": "",
+                "HostId": "",
+                "HTTPStatusCode": 0,
+                "HTTPHeaders": {},
+                "RetryAttempts": 0,
+            }
+        },
+        "HeadBucket",
+    )
