@@ -1,22 +1,27 @@
 """Creates and deletes the Jobs of one run, and says in the engine's words how that went.
 
-Whatever may pass by itself (an API server that throttles, restarts or does not answer) is waited out here, within a
-bound; whatever needs a decision is told.
+Whatever may pass by itself (an API server that throttles, restarts or does not answer) is waited out here: for a Job
+that is to be created within a bound, since the item can wait elsewhere; for one that is to be deleted until it is.
+Whatever needs a decision is told. All writes go at the pace that this process shares.
 """
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from mapreduce_operator.core.effects import DeleteJob
 from mapreduce_operator.core.names import RunRef
+from mapreduce_operator.engine.pacing import Pace
 from mapreduce_operator.ports import JSON, Cluster, ClusterError, ClusterErrorReason
 
 log = logging.getLogger(__name__)
 
 _PAUSES: Final = (0.2, 0.5, 1.0, 2.0, 5.0)
+_REMOVAL_PAUSES: Final = (*_PAUSES, 10.0, 20.0, 30.0)
+"""Seconds between the tries of one write, beside what the pace asks of all."""
+_REMOVAL_TRIES_IN_SILENCE: Final = 3
 _PASSING: Final = frozenset({ClusterErrorReason.THROTTLED, ClusterErrorReason.UNAVAILABLE, ClusterErrorReason.CONFLICT})
 
 
@@ -46,9 +51,12 @@ class LaunchRefused:
 class Dispatcher:
     """Jobs of one run."""
 
-    def __init__(self, cluster: Cluster, run: RunRef) -> None:
+    def __init__(self, cluster: Cluster, run: RunRef, pace: Pace | None = None) -> None:
         self._cluster: Final = cluster
         self._run: Final = run
+        self._pace: Final = pace or Pace()
+        self._told: Final[dict[str, ClusterErrorReason]] = {}
+        """Why removals of a kind fail, as far as the log says so already."""
 
     async def create(self, manifest: Mapping[str, JSON]) -> Launched | TemplateRejected | LaunchRefused:
         """Creates a Job under its deterministic name, or finds that it exists already."""
@@ -56,7 +64,8 @@ class Dispatcher:
         message = ""
         for pause in _PAUSES:
             try:
-                created = await self._cluster.create_job(self._run.namespace, manifest)
+                async with self._pace.turn():
+                    created = await self._cluster.create_job(self._run.namespace, manifest)
                 return Launched(name, created.uid)
             except ClusterError as error:
                 message = str(error)
@@ -70,7 +79,7 @@ class Dispatcher:
                     return LaunchRefused("QuotaLimited", message)
                 elif error.reason not in _PASSING:
                     return LaunchRefused("JobRefused", message)
-                await asyncio.sleep(max(pause, error.retry_after or 0.0))
+                await asyncio.sleep(pause)
         return LaunchRefused("ClusterUnavailable", message)
 
     async def _adopt(self, name: str) -> Launched | LaunchRefused | None:
@@ -87,7 +96,8 @@ class Dispatcher:
             return Launched(name, uid)
         return LaunchRefused(
             "JobNameTaken",
-            f"a Job named {name!r} exists in {self._run.namespace!r} and does not belong to this run; delete it",
+            f"a Job named {name!r} exists in the namespace {self._run.namespace!r} and does not belong to this run. "
+            f"Delete it (`kubectl -n {self._run.namespace} delete job {name}`); the item is then run by itself",
         )
 
     async def try_out(self, manifest: Mapping[str, JSON]) -> str | None:
@@ -95,26 +105,59 @@ class Dispatcher:
         failures = 0
         while True:
             try:
-                await self._cluster.create_job(self._run.namespace, manifest, dry_run=True)
+                async with self._pace.turn():
+                    await self._cluster.create_job(self._run.namespace, manifest, dry_run=True)
             except ClusterError as error:
                 if error.reason in {ClusterErrorReason.QUOTA, ClusterErrorReason.ALREADY_EXISTS}:
                     return None
                 if error.reason not in _PASSING:
                     return str(error)
-                await asyncio.sleep(max(_PAUSES[min(failures, len(_PAUSES) - 1)], error.retry_after or 0.0))
+                await asyncio.sleep(_PAUSES[min(failures, len(_PAUSES) - 1)])
                 failures += 1
             else:
                 return None
 
     async def delete(self, job: DeleteJob) -> None:
-        """Deletes a Job. A failure never touches the item; a Job that stays is found again by the next operator."""
-        error: ClusterError | None = None
-        for pause in _PAUSES:
+        """Deletes a Job, and does not return before it has. No failure touches the item."""
+        await self._remove("jobs", job.name, lambda: self._cluster.delete_job(self._run.namespace, job.name, job.uid))
+
+    async def remove_pod(self, name: str, uid: str) -> None:
+        """Removes a pod without waiting for its kubelet, and does not return before it has."""
+        await self._remove("pods", name, lambda: self._cluster.delete_pod(self._run.namespace, name, uid))
+
+    async def _remove(self, kind: str, name: str, request: Callable[[], Awaitable[None]]) -> None:
+        failures = 0
+        while True:
             try:
-                await self._cluster.delete_job(self._run.namespace, job.name, job.uid)
-            except ClusterError as caught:
-                error = caught
-                await asyncio.sleep(max(pause, caught.retry_after or 0.0))
+                async with self._pace.turn():
+                    await request()
+            except ClusterError as error:
+                self._tell(kind, name, error, failures)
+                # A right that is missing is not there a second later.
+                step = len(_REMOVAL_PAUSES) if error.reason is ClusterErrorReason.FORBIDDEN else failures
+                await asyncio.sleep(_REMOVAL_PAUSES[min(step, len(_REMOVAL_PAUSES) - 1)])
+                failures += 1
             else:
+                self._told.pop(kind, None)
                 return
-        log.warning("the Job %s/%s was not deleted: %s", self._run.namespace, job.name, error)
+
+    def _tell(self, kind: str, name: str, error: ClusterError, failures: int) -> None:
+        """Says once for all objects of a kind why they stay: what keeps one from going keeps hundreds."""
+        passing = error.reason in _PASSING and failures < _REMOVAL_TRIES_IN_SILENCE
+        if passing or self._told.get(kind) is error.reason:
+            return
+        self._told[kind] = error.reason
+        cure = (
+            f'. Grant the operator\'s service account the verb "delete" on "{kind}" in this namespace'
+            if error.reason is ClusterErrorReason.FORBIDDEN
+            else ""
+        )
+        log.warning(
+            "%s/%s: %s such as %s stay and are deleted as soon as that is possible: %s%s",
+            self._run.namespace,
+            self._run.name,
+            kind,
+            name,
+            error,
+            cure,
+        )

@@ -130,7 +130,7 @@ class Pace:
         lately = sum(begun > now - 1.0 for begun in self._begun)
         self._borne, self._share = max(_LEAST, lately if rate is None else min(rate, lately)), _NEAR
         if rate is None:
-            log.warning("the API server asks for fewer writes than %d per second; they are slowed down", lately)
+            log.info("the API server refuses writes after %d within a second; they are slowed down", lately)
 
     def _rest(self, now: float, seconds: float) -> None:
         self._resumed = max(self._resumed, now + seconds * self._chance.uniform(1.0, 1.1))
