@@ -95,7 +95,7 @@ class Leases(Protocol):
         """Raises ALREADY_EXISTS when somebody was faster."""
 
     async def replace(self, record: LeaseRecord, version: str) -> Lease:
-        """Raises CONFLICT when the Lease is not of this version any more, NOT_FOUND when it is gone."""
+        """Raises CONFLICT when the Lease is not of this version any more, CONFLICT or NOT_FOUND when it is gone."""
 
 
 # ---------------------------------------------------------------------------------------------------------- storage

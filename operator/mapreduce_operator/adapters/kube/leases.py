@@ -49,7 +49,9 @@ class KubeLeases:
         return await self._request("POST", "", self._object(record))
 
     async def replace(self, record: LeaseRecord, version: str) -> Lease:
-        return await self._request("PUT", self._name, self._object(record, resourceVersion=version))
+        # The API server creates a Lease that is replaced and not there, whatever version is named; but none with a uid.
+        uid, _, resource_version = version.partition("/")
+        return await self._request("PUT", self._name, self._object(record, uid=uid, resourceVersion=resource_version))
 
     def _object(self, record: LeaseRecord, **metadata: str) -> JSON:
         return {
@@ -85,7 +87,7 @@ class KubeLeases:
             renewed_at=_read(spec.renew_time),
             transitions=spec.lease_transitions or 0,
         )
-        return Lease(record, found.metadata.resource_version)
+        return Lease(record, f"{found.metadata.uid}/{found.metadata.resource_version}")
 
 
 def _written(seconds: float) -> str:
