@@ -170,6 +170,11 @@ class RunState:
             self.starts.append(Start(stage, key, dispatch, job_uid))
         return True
 
+    def awaits_job(self, stage: Stage, position: int, dispatch: int) -> bool:
+        """The dispatch is being launched, and nothing has been seen of its Job."""
+        item = self.ledgers[stage][position]
+        return item.state is ItemState.RUNNING and item.dispatch == dispatch and not item.job_uid
+
     def refused(self, stage: Stage, position: int, dispatch: int) -> None:
         """The Job of a dispatch does not exist and will not; its number is used again."""
         self.ledgers[stage].apply(position, Refused(dispatch), self._retry(stage), 0.0)
@@ -180,12 +185,12 @@ class RunState:
             if deleted:
                 self._sightings.gone(job.uid, "job")
             return []
-        if not self._sightings.is_carrying(job.uid) and not self._adopt(job, now):
+        if not self._adopt(job.carried, job.uid, now):
             # One whose outcome is durable was about to be deleted when an earlier operator died.
             delete = self._is_over(job) and not deleted and not job.deleting
             return [DeleteJob(job.name, job.uid)] if delete else []
         if deleted or job.finished:
-            self._sightings.ended(job, now)
+            self._sightings.ended(job, now, deleted=deleted)
         return []
 
     def observe_pod(self, pod: PodSeen, rule: ResultRule, now: float) -> list[Effect]:
@@ -197,9 +202,11 @@ class RunState:
         if not pod.job_uid:
             return []
         if not pod.ended:
-            self._sightings.lives(pod, now)
+            # Its Job may have been deleted, under the eyes of nobody who could have recorded its start.
+            if self._adopt(pod.carried, pod.job_uid, now):
+                self._sightings.lives(pod, now)
             return []
-        return self._settle(outcome_of_pod(pod, rule, now), now, still_to_go={"job"} if pod.gone else {"job", "pod"})
+        return self._settle(outcome_of_pod(pod, rule, now), now, still_to_go=_JOB if pod.gone else _JOB_AND_POD)
 
     def begin_commit(self, reason: CommitReason, now: float, *, with_snapshot: bool = False) -> Batch:
         """Everything that is not durable yet; what comes after is in the next batch."""
@@ -236,14 +243,15 @@ class RunState:
         tally = self.tally
         for record in self.uncommitted:
             tally = tally.with_record(record, self._position(record.outcome))
-        return Snapshot({stage: list(_durable(ledger)) for stage, ledger in self.ledgers.items()}, tally)
+        items = {stage: list(_durable(ledger)) for stage, ledger in self.ledgers.items()}
+        return Snapshot(items, tally, frozenset(self._announced))
 
     # --------------------------------------------------------------------------------------------------- coming back
 
     def restore(self, snapshot: Snapshot) -> None:
         """Brings a run back as of a snapshot, before the segments that came after it are replayed."""
         self.tally = snapshot.tally
-        self._announced.update(snapshot.tally.failures)
+        self._announced.update(snapshot.announced)
         for stage, items in snapshot.items.items():
             for position, item in items:
                 self.ledgers[stage].restore(position, item)
@@ -252,7 +260,8 @@ class RunState:
         """Brings back what one commit made durable; segments come in their order."""
         for start in segment.header.starts:
             ledger, position = self.ledgers[start.stage], self._position_of(start.stage, start.key)
-            ledger.restore(position, replace(ledger[position], state=ItemState.RUNNING, job_uid=start.job_uid))
+            runs = replace(ledger[position], state=ItemState.RUNNING, job_uid=start.job_uid, not_before=0.0)
+            ledger.restore(position, runs)
         for record in segment.records:
             position = self._position(record.outcome)
             self.ledgers[record.outcome.stage].restore(position, record.item)
@@ -283,7 +292,7 @@ class RunState:
         """What follows from the state, but for new Jobs: ask `launch` for these next, and `commit_if_due` at last."""
         effects: list[Effect] = []
         for job in self._sightings.take_orphans(now):
-            effects += self._settle(outcome_of_job(job, job.carried.dispatches[0], now), now, still_to_go={"job"})
+            effects += self._settle(outcome_of_job(job, job.carried.dispatches[0], now), now, still_to_go=_JOB)
         effects += [RemovePod(pod.name, pod.uid) for pod in self._sightings.take_lost(now)]
         if self.phase not in FINAL_PHASES:
             effects += self.templates.try_out(now)
@@ -339,7 +348,7 @@ class RunState:
                     effects.append(DeleteJob(name, uid))
         return effects
 
-    def _settle(self, outcome: Outcome, now: float, *, still_to_go: set[str]) -> list[Effect]:
+    def _settle(self, outcome: Outcome, now: float, *, still_to_go: frozenset[str]) -> list[Effect]:
         if outcome.verdict is Verdict.INTERRUPTED and self._sightings.is_interrupting(outcome.job_uid):
             outcome = replace(outcome, reason=Reason.SUSPENDED, message=MEANINGS[Reason.SUSPENDED].hint)
         ledger, retry = self.ledgers[outcome.stage], self._retry(outcome.stage)
@@ -406,14 +415,16 @@ class RunState:
             raise KeyError(f"no item of {self.ref.namespace}/{self.ref.name} has the key {key}")
         return position
 
-    def _adopt(self, job: JobSeen, now: float) -> bool:
+    def _adopt(self, carried: Carried, job_uid: str, now: float) -> bool:
         """Takes over a Job that an earlier operator left behind, or whose creation seemed to have failed.
 
         False when it does not carry the item's present dispatch.
         """
-        stage, dispatch = job.carried.stage, job.carried.dispatches[0]
-        position = self.ledgers[stage].position(dispatch.item_key)
-        return position is not None and self.started(stage, position, dispatch.number, job.uid, now)
+        if self._sightings.is_carrying(job_uid):
+            return True
+        dispatch = carried.dispatches[0]
+        position = self.ledgers[carried.stage].position(dispatch.item_key)
+        return position is not None and self.started(carried.stage, position, dispatch.number, job_uid, now)
 
     def _is_over(self, job: JobSeen) -> bool:
         """The dispatch of the Job has a durable outcome.
@@ -435,6 +446,8 @@ def _durable(ledger: Ledger) -> Iterator[tuple[int, Item]]:
             yield position, replace(item, state=ItemState.PENDING)
 
 
+_JOB: Final = frozenset({"job"})
+_JOB_AND_POD: Final = frozenset({"job", "pod"})
 _PHASE_EVENTS: Final = {
     Phase.REDUCE: "ReduceStarted",
     Phase.SUCCEEDED: "Succeeded",

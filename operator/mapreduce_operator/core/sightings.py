@@ -27,6 +27,7 @@ class Sightings:
         self._leaving: dict[str, tuple[float, PodSeen] | None] = {}
         """Pods that are being deleted, and until when their end is waited for; None when that is over."""
         self._interrupting: set[str] = set()
+        self._deleted: set[str] = set()
         # Job and pod of a dispatch whose outcome is known are told of until they are gone; that is no news.
         self._settled: dict[str, set[str]] = {}
 
@@ -36,8 +37,10 @@ class Sightings:
         """A Job carries the running dispatch of an item."""
         self._names[job_uid] = job_name
 
-    def ended(self, job: JobSeen, now: float) -> None:
+    def ended(self, job: JobSeen, now: float, *, deleted: bool) -> None:
         """A Job ended, or is gone."""
+        if deleted:
+            self._deleted.add(job.uid)
         self._orphans.setdefault(job.uid, (now + POD_GRACE_SECONDS, job))
 
     def lives(self, pod: PodSeen, now: float) -> None:
@@ -56,14 +59,18 @@ class Sightings:
         self._interrupting.add(job_uid)
         return self._names[job_uid]
 
-    def settle(self, job_uid: str, still_to_go: set[str]) -> None:
+    def settle(self, job_uid: str, still_to_go: frozenset[str]) -> None:
         """The outcome of a Job's dispatch is known; `still_to_go` ("job", "pod") will be told of until it is gone."""
         self._orphans.pop(job_uid, None)
         self._leaving.pop(job_uid, None)
         self._names.pop(job_uid, None)
         self._live_pods.discard(job_uid)
         self._interrupting.discard(job_uid)
-        self._settled[job_uid] = still_to_go
+        if job_uid in self._deleted:
+            self._deleted.discard(job_uid)
+            still_to_go = still_to_go - {"job"}
+        if still_to_go:
+            self._settled[job_uid] = set(still_to_go)
 
     def gone(self, job_uid: str, which: str) -> None:
         """A settled Job, or the pod of it, is gone; when both are, nothing more is told of them."""

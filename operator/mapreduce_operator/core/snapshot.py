@@ -23,6 +23,8 @@ class Snapshot:
     items: dict[Stage, list[tuple[int, Item]]]
     """Position and state of each item that is not as it was planned."""
     tally: Tally
+    announced: frozenset[Reason] = frozenset()
+    """Reasons of which an Event has told."""
 
 
 class _Row(msgspec.Struct, frozen=True, array_like=True):
@@ -46,6 +48,7 @@ class _Body(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     schema_version: int
     items: dict[Stage, list[_Row]]
     failures: list[_Failure]
+    announced: list[Reason]
     reduce_result: msgspec.Raw = NO_RESULT
     reduce_message: str = ""
 
@@ -63,6 +66,7 @@ def encode_snapshot(snapshot: Snapshot) -> bytes:
             failures=[
                 _Failure(reason, known.count, known.position, known.message) for reason, known in tally.failures.items()
             ],
+            announced=sorted(snapshot.announced),
             reduce_result=NO_RESULT if tally.reduce_result is None else msgspec.Raw(tally.reduce_result),
             reduce_message=tally.reduce_message,
         )
@@ -79,6 +83,7 @@ def decode_snapshot(data: bytes, expected_sha256: str, where: str) -> Snapshot:
             bytes(body.reduce_result) or None,
             body.reduce_message,
         ),
+        announced=frozenset(body.announced),
     )
 
 

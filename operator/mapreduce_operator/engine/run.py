@@ -328,15 +328,16 @@ class Run:
             self._refuse(LaunchRefused("StorageUnavailable", str(error)))
             return
         body = manifest(revision, self.ref, effect.dispatch, attempt=effect.attempt, item=item, work=work)
-        match await self._dispatcher.create(body):
+        stage, position, number = effect.stage, effect.position, effect.dispatch.number
+        match await self._dispatcher.create(body, lambda: state.awaits_job(stage, position, number)):
             case Launched(uid=uid):
-                state.started(effect.stage, effect.position, effect.dispatch.number, uid, self._world.clock.now())
+                state.started(stage, position, number, uid, self._world.clock.now())
                 self._refusal, self._refusals = None, 0
             case TemplateRejected(message):
-                state.refused(effect.stage, effect.position, effect.dispatch.number)
-                self._verified(effect.stage, revision, message, state)
+                state.refused(stage, position, number)
+                self._verified(stage, revision, message, state)
             case LaunchRefused() as refusal:
-                state.refused(effect.stage, effect.position, effect.dispatch.number)
+                state.refused(stage, position, number)
                 self._refuse(refusal)
         self._awake.set()
 

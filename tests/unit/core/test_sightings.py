@@ -41,7 +41,7 @@ def test_where_nothing_was_seen_nothing_is_due() -> None:
 def test_a_job_that_ended_is_an_orphan_when_its_pod_has_been_silent_for_long_enough() -> None:
     sightings = carrying()
 
-    sightings.ended(JOB, NOW)
+    sightings.ended(JOB, NOW, deleted=False)
 
     assert sightings.next_due() == NOW + POD_GRACE_SECONDS
     assert sightings.take_orphans(NOW + POD_GRACE_SECONDS - 0.001) == []
@@ -51,7 +51,7 @@ def test_a_job_that_ended_is_an_orphan_when_its_pod_has_been_silent_for_long_eno
 def test_a_job_with_a_pod_that_lives_is_asked_for_again_later() -> None:
     sightings = carrying()
     sightings.lives(LIVES, NOW)
-    sightings.ended(JOB, NOW)
+    sightings.ended(JOB, NOW, deleted=False)
 
     assert sightings.take_orphans(NOW + 7) == []
     assert sightings.next_due() == NOW + 7 + POD_GRACE_SECONDS
@@ -86,7 +86,7 @@ def test_what_is_due_first_is_due_next() -> None:
     other = job("demo-b-d1")
     sightings.carries(other.uid, other.name)
     sightings.lives(LEAVING, NOW)
-    sightings.ended(other, NOW + 1)
+    sightings.ended(other, NOW + 1, deleted=False)
 
     assert sightings.next_due() == NOW + 1 + POD_GRACE_SECONDS
     assert sightings.take_orphans(NOW + 10) == [other]
@@ -109,7 +109,7 @@ def test_an_agent_is_interrupted_once() -> None:
 def test_what_is_settled_is_waited_for_no_more() -> None:
     sightings = carrying()
     sightings.lives(LEAVING, NOW)
-    sightings.ended(JOB, NOW)
+    sightings.ended(JOB, NOW, deleted=False)
     sightings.interrupt(JOB.uid)
 
     sightings.settle(JOB.uid, {"job", "pod"})
@@ -151,7 +151,7 @@ def test_nothing_leaks_whatever_was_seen_before_a_dispatch_was_settled(story: li
             case "leaving":
                 sightings.lives(LEAVING, now)
             case "ended":
-                sightings.ended(JOB, now)
+                sightings.ended(JOB, now, deleted=False)
             case "interrupt":
                 sightings.interrupt(JOB.uid)
             case "orphans":
