@@ -58,13 +58,21 @@ class Dispatcher:
         self._told: Final[dict[str, ClusterErrorReason]] = {}
         """Why removals of a kind fail, as far as the log says so already."""
 
-    async def create(self, manifest: Mapping[str, JSON]) -> Launched | TemplateRejected | LaunchRefused:
-        """Creates a Job under its deterministic name, or finds that it exists already."""
+    async def create(
+        self, manifest: Mapping[str, JSON], is_wanted: Callable[[], bool]
+    ) -> Launched | TemplateRejected | LaunchRefused | None:
+        """Creates a Job under its deterministic name, or finds that it exists already.
+
+        `is_wanted` is asked before each request: while an answer that was lost is waited for, the Job may run, end and
+        be deleted, and its name is free again. None when it is not wanted any more.
+        """
         name: str = manifest["metadata"]["name"]
         message = ""
         for pause in _PAUSES:
             try:
                 async with self._pace.turn():
+                    if not is_wanted():
+                        return None
                     created = await self._cluster.create_job(self._run.namespace, manifest)
                 return Launched(name, created.uid)
             except ClusterError as error:
