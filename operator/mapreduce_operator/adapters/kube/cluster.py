@@ -149,9 +149,9 @@ class KubeCluster:
                 content_type=MERGE_PATCH,
             )
         except ClusterError as error:
-            if error.reason in fine:
-                return
-            raise
+            # INVALID: the name belongs to another pod by now, which the precondition of the deletion saves.
+            if error.reason not in fine | {ClusterErrorReason.INVALID}:
+                raise
         await self._delete(PODS, namespace, name, {"gracePeriodSeconds": 0, "preconditions": {"uid": uid}}, fine=fine)
 
     # ------------------------------------------------------------------------------------------------- list and watch
