@@ -1,8 +1,44 @@
-"""Agents that simulations share."""
+"""What agents see of their dispatch, how they end, and a few that simulations share."""
 
 import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
-from tests.simulation.simulated_cluster import Agent, Ends, Seen
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What an agent sees of its dispatch."""
+
+    item: Any
+    context: dict[str, Any]
+
+    @property
+    def attempt(self) -> int:
+        number: int = self.context["attempt"]
+        return number
+
+    @property
+    def dispatch(self) -> int:
+        number: int = self.context["dispatch"]
+        return number
+
+
+@dataclass(frozen=True, slots=True)
+class Ends:
+    """How an agent ends: after so many seconds, with this code and this text in its result file."""
+
+    seconds: float = 1.0
+    exit_code: int = 0
+    message: str = '{"ok": true}'
+    oom: bool = False
+    traps: float | None = None
+    """On SIGTERM it goes on for so many seconds and ends with exit code 0; None if it just dies of it."""
+    trap_message: str = ""
+    """What it has written by then."""
+
+
+Agent = Callable[[Seen], Ends]
 
 
 def steady(seconds: float = 2.0) -> Agent:

@@ -4,6 +4,7 @@ import asyncio
 import copy
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from random import Random
 from typing import Any, Final
 
 from mapreduce_operator.adapters.storage.memory import MemoryStore
@@ -56,8 +57,9 @@ class OperatorInMemory:
         process: Process | None = None,
         faults: ApiFaults | None = None,
         leadership: Leads | None = None,
+        chance: Random | None = None,
     ) -> None:
-        """Starts at once, on the running loop."""
+        """Starts at once, on the running loop. `chance` is the operator's own; without one it is always the same."""
         self.cluster: Final = cluster
         self.body: Final = body
         self.process: Final = process if process is not None else Process()
@@ -73,7 +75,7 @@ class OperatorInMemory:
             clock=cluster.clock,
             metrics=self.metrics,
             capacity=Capacity(capacity),
-            pace=Pace(),
+            pace=Pace(chance if chance is not None else Random(0)),
             limits=Limits(),
             leadership=self.leadership,
             known_workloads=informer.known,

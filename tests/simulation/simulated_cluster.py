@@ -1,299 +1,282 @@
 """A cluster in memory: Jobs whose pods run agents that a test describes, on a fake clock.
 
-It keeps what the API server keeps and says it as a watch does: with versions, in order per kind, and late. It also
-keeps watch itself over what must never happen (two live pods of one item, a Job name used twice, more Jobs than
-allowed), so that every simulation checks it.
+Job controller, garbage collector, kubelets and the controller that clears lost nodes do here what they do in a real
+cluster, in the same order of events, each a little later than what it reacts to.
 """
 
 import asyncio
-import itertools
-from collections.abc import AsyncGenerator, Callable, Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+import random
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, Final
 
 import msgspec
 
-from mapreduce_operator.core.names import ANNOTATION_CONTEXT, ANNOTATION_ITEM, RunRef
-from mapreduce_operator.core.workloads import Carried, ContainerEnd, JobSeen, PodSeen, Workload
-from mapreduce_operator.ports import (
-    Bookmark,
-    Change,
-    ClusterError,
-    ClusterErrorReason,
-    JobCreated,
-    Listing,
-    WorkloadKind,
-)
+from mapreduce_operator.core.names import ANNOTATION_ITEM
+from mapreduce_operator.core.workloads import ContainerEnd, PodSeen
+from tests.simulation.agents import Agent, Ends, Seen
+from tests.simulation.api_server import ApiServer, Job, Pod
 
-EPOCH = 1_800_000_000.0
+GRACE_SECONDS: Final = 30.0
+"""Between SIGTERM and SIGKILL."""
+_KILLED: Final = 143
 
 
-class LoopClock:
-    """Wall-clock time that follows the event loop's, fake or not."""
+class SimulatedCluster(ApiServer):
+    """An API server with the controllers and kubelets behind it."""
 
-    def now(self) -> float:
-        return EPOCH + asyncio.get_running_loop().time()
+    def __init__(
+        self,
+        agent: Agent,
+        *,
+        pod_start: float = 0.5,
+        lag: float = 0.005,
+        tolerates: float = 5.0,
+        nodes: int = 1,
+        chance: random.Random | None = None,
+        config_maps: dict[tuple[str, str], dict[str, Any]] | None = None,
+    ) -> None:
+        """Times are in seconds; with `chance` they vary, from half to twice as long.
 
-
-@dataclass(frozen=True)
-class Seen:
-    """What an agent sees of its dispatch."""
-
-    item: Any
-    context: dict[str, Any]
-
-    @property
-    def attempt(self) -> int:
-        number: int = self.context["attempt"]
-        return number
-
-    @property
-    def dispatch(self) -> int:
-        number: int = self.context["dispatch"]
-        return number
-
-
-@dataclass(frozen=True)
-class Ends:
-    """How an agent ends: after so many seconds, with this code and this text in its result file."""
-
-    seconds: float = 1.0
-    exit_code: int = 0
-    message: str = '{"ok": true}'
-    oom: bool = False
-
-
-Agent = Callable[[Seen], Ends]
-
-
-@dataclass
-class _Job:
-    manifest: Mapping[str, Any]
-    seen: JobSeen
-    pod: PodSeen | None = None
-    task: asyncio.Task[None] | None = None
-
-
-@dataclass
-class SimulatedCluster:
-    """Fulfils the Cluster port."""
-
-    agent: Agent
-    clock: LoopClock = field(default_factory=LoopClock)
-    latency: float = 0.005
-    pod_start: float = 0.5
-    config_maps: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
-    refuse: Callable[[Mapping[str, Any], bool], ClusterError | None] = lambda manifest, dry_run: None  # noqa: ARG005
-    """May refuse a Job: gets the manifest and whether it is a dry run."""
-
-    def __post_init__(self) -> None:
-        self.jobs: dict[str, _Job] = {}
-        self.names_used: list[str] = []
-        self.manifests: list[Mapping[str, Any]] = []
-        self.status: dict[str, Any] = {}
-        self.statuses: list[dict[str, Any]] = []
-        self.events: list[tuple[str, str]] = []
-        self.finalizers: set[str] = set()
-        self.peak = 0
-        self.runs_of: dict[str, int] = {}
+        `pod_start` from a Job to its running agent, `lag` until a controller reacts, `tolerates` from a node's loss to
+        the deletion of its pods.
+        """
+        super().__init__(config_maps=config_maps or {})
+        self.agent: Final = agent
+        self.pod_start: Final = pod_start
+        self.lag: Final = lag
+        self.tolerates: Final = tolerates
+        self.nodes: Final = [f"node-{number}" for number in range(1, nodes + 1)]
+        self.lost_nodes: Final[list[str]] = []
+        self.runs_of: Final[dict[str, int]] = {}
         """Agents that were started, by item id."""
-        self.violations: list[str] = []
-        self._versions = itertools.count(1)
-        self._log: dict[WorkloadKind, list[tuple[int, Change]]] = {"jobs": [], "pods": []}
-        self._news = asyncio.Condition()
+        self.peak = 0
+        """The most agents that were alive at the same time."""
+        self.live: list[Job] = []
+        """Jobs that were alive when the last one was created, with that one."""
+        self.violations: Final[list[str]] = []
+        """What an audit found."""
+        self.on_start: Final[list[Callable[[Pod], None]]] = []
+        """Called when an agent starts."""
+        self._chance: Final = chance
 
-    # ----------------------------------------------------------------------------------------------------- port
+    # ------------------------------------------------------------------------------------------ what controllers do
 
-    async def create_job(self, namespace: str, manifest: Mapping[str, Any], *, dry_run: bool = False) -> JobCreated:
-        await asyncio.sleep(self.latency)
-        refusal = self.refuse(manifest, dry_run)
-        if refusal is not None:
-            raise refusal
-        if dry_run:
-            return JobCreated("dry-run")
-        name = manifest["metadata"]["name"]
-        if name in self.jobs:
-            raise ClusterError(ClusterErrorReason.ALREADY_EXISTS, f"jobs {name!r} already exists")
-        if name in self.names_used:
-            self.violations.append(f"the Job name {name} is used twice")
-        self.names_used.append(name)
-        self.manifests.append(manifest)
-        carried = Carried.from_labels(manifest["metadata"]["labels"])
-        assert carried is not None
-        uid = f"job-{len(self.names_used)}"
-        owner = manifest["metadata"]["ownerReferences"][0]["uid"]
-        job = self.jobs[name] = _Job(manifest, JobSeen(namespace, name, uid, owner, carried))
-        self._check_one_live_pod(carried)
-        await self._tell("jobs", job.seen)
-        job.task = asyncio.create_task(self._run(job))
-        self.peak = max(self.peak, sum(not other.seen.finished for other in self.jobs.values()))
-        await asyncio.sleep(self.latency)
-        return JobCreated(uid)
+    def job_created(self, job: Job) -> None:
+        self.live = [other for other in (*self.live, job) if other.alive]
+        self.peak = max(self.peak, len(self.live))
+        self._later(self.pod_start / 2, self._create_pod, job)
 
-    async def get_job(self, namespace: str, name: str) -> tuple[str, str] | None:
-        del namespace
-        await asyncio.sleep(self.latency)
-        job = self.jobs.get(name)
-        return (job.seen.uid, job.seen.owner_uid) if job else None
+    def job_deleted(self, job: Job) -> None:
+        self._later(self.lag, self._collect, job)
 
-    async def delete_job(self, namespace: str, name: str, uid: str) -> None:
-        del namespace
-        await asyncio.sleep(self.latency)
-        job = self.jobs.get(name)
-        if job is not None and job.seen.uid == uid:
-            await self._delete(job)
+    def _collect(self, job: Job) -> None:
+        """The garbage collector deletes what a deleted Job owned."""
+        if job.pod is not None and job.pod.present:
+            self.delete_pod_gently(job.pod)
 
-    async def delete_jobs(self, run: RunRef) -> None:
-        await asyncio.sleep(self.latency)
-        for job in [job for job in self.jobs.values() if job.seen.carried.run_uid == run.uid]:
-            await self._delete(job)
-
-    async def list_workloads(self, kind: WorkloadKind) -> Listing:
-        await asyncio.sleep(self.latency)
-        workloads: list[Workload] = [job.seen for job in self.jobs.values()]
-        if kind == "pods":
-            workloads = [job.pod for job in self.jobs.values() if job.pod is not None]
-        return Listing(workloads, str(next(self._versions)))
-
-    async def watch_workloads(
-        self, kind: WorkloadKind, resource_version: str
-    ) -> AsyncGenerator[Change | Bookmark, None]:
-        version = int(resource_version)
-        log, position = self._log[kind], 0
-        while True:
-            async with self._news:
-                while len(log) <= position:
-                    await self._news.wait()
-            number, change = log[position]
-            position += 1
-            if number > version:
-                await asyncio.sleep(self.latency)
-                yield change
-
-    async def read_config_map(self, namespace: str, name: str) -> Mapping[str, str] | None:
-        await asyncio.sleep(self.latency)
-        found = self.config_maps.get((namespace, name))
-        return None if found is None else found["data"]
-
-    async def write_config_map(self, namespace: str, manifest: Mapping[str, Any]) -> None:
-        await asyncio.sleep(self.latency)
-        self.config_maps[namespace, manifest["metadata"]["name"]] = dict(manifest)
-
-    async def delete_config_map(self, namespace: str, name: str) -> None:
-        await asyncio.sleep(self.latency)
-        self.config_maps.pop((namespace, name), None)
-
-    async def delete_pod(self, namespace: str, name: str, uid: str) -> None:
-        del namespace
-        await asyncio.sleep(self.latency)
-        for job in list(self.jobs.values()):
-            if job.pod is not None and (job.pod.name, job.pod.uid) == (name, uid):
-                job.pod = replace(job.pod, deleting=True, gone=True)
-                await self._tell("pods", job.pod, deleted=True)
-
-    async def write_status(self, run: RunRef, status: Mapping[str, Any], *, replacing: int | None) -> None:
-        await asyncio.sleep(self.latency)
-        there = await self.status_epoch(run)
-        if there != replacing:
-            raise ClusterError(ClusterErrorReason.CONFLICT, f"the status is of leader epoch {there}, not {replacing}")
-        # As the API server would store it.
-        self.status = msgspec.json.decode(msgspec.json.encode(status))
-        self.statuses.append({"run": run.uid, **self.status})
-
-    async def status_epoch(self, run: RunRef) -> int | None:
-        del run
-        epoch: int = self.status.get("leaderEpoch", 0)
-        return epoch if self.status else None
-
-    async def add_finalizer(self, run: RunRef) -> None:
-        await asyncio.sleep(self.latency)
-        self.finalizers.add(run.uid)
-
-    async def remove_finalizer(self, run: RunRef) -> None:
-        await asyncio.sleep(self.latency)
-        self.finalizers.discard(run.uid)
-
-    async def post_event(self, run: RunRef, *, kind: Literal["Normal", "Warning"], reason: str, message: str) -> None:
-        del run, kind
-        await asyncio.sleep(self.latency)
-        self.events.append((reason, message))
-
-    # ---------------------------------------------------------------------------------------------------- inside
-
-    async def _run(self, job: _Job) -> None:
-        """The life of the Job's pod: what the scheduler, the kubelet and the Job controller do."""
-        await asyncio.sleep(self.pod_start)
-        template = job.manifest["spec"]["template"]
-        annotations = template["metadata"]["annotations"]
-        context = msgspec.json.decode(annotations[ANNOTATION_CONTEXT])
-        seen = Seen(msgspec.json.decode(annotations.get(ANNOTATION_ITEM, "null")), context)
-        self.runs_of[context["itemId"]] = self.runs_of.get(context["itemId"], 0) + 1
-        job.pod = PodSeen(
-            namespace=job.seen.namespace,
-            name=f"{job.seen.name}-pod",
-            uid=f"pod-of-{job.seen.uid}",
-            job=job.seen.name,
-            job_uid=job.seen.uid,
-            carried=job.seen.carried,
-            phase="Running",
-            node="node-1",
-            started=True,
+    def _create_pod(self, job: Job) -> None:
+        if not job.present:
+            return
+        node = self._pick([node for node in self.nodes if node not in self.lost_nodes] or self.nodes)
+        pod = job.pod = Pod(
+            job,
+            PodSeen(
+                namespace=job.seen.namespace,
+                name=f"{job.name}-pod",
+                uid=f"pod-of-{job.uid}",
+                job=job.name,
+                job_uid=job.uid,
+                carried=job.seen.carried,
+                phase="Pending",
+                node=node,
+            ),
         )
-        await self._tell("pods", job.pod)
-        ends = self.agent(seen)
+        self.pods[pod.seen.uid] = pod
+        self.tell(pod.seen)
+        pod.timer = self._later(self.pod_start / 2, self._run_agent, pod)
+
+    def _run_agent(self, pod: Pod) -> None:
+        template = pod.job.manifest["spec"]["template"]
+        context = pod.job.context
+        item_id = context["itemId"]
+        self.runs_of[item_id] = self.runs_of.get(item_id, 0) + 1
+        item = msgspec.json.decode(template["metadata"]["annotations"].get(ANNOTATION_ITEM, "null"))
+        ends = pod.ends = self.agent(Seen(item, context))
         limit = template["spec"]["activeDeadlineSeconds"]
-        started = self.clock.now()
-        await asyncio.sleep(min(ends.seconds, limit))
+        self._kubelet_says(pod, phase="Running", started=True)
+        pod.timer = self._at(min(ends.seconds, limit), self._agent_ends, pod, self.clock.now(), ends.seconds > limit)
+        for hook in self.on_start:
+            hook(pod)
+
+    def _agent_ends(self, pod: Pod, started: float, late: bool) -> None:
+        """The agent ends by itself, or runs into its deadline: both is its own doing."""
+        ends = pod.ends
+        assert ends is not None
         end = ContainerEnd(
-            exit_code=ends.exit_code if ends.seconds <= limit else 137,
+            exit_code=137 if late or ends.oom else ends.exit_code,
             reason="OOMKilled" if ends.oom else "Completed" if ends.exit_code == 0 else "Error",
-            message=ends.message if ends.seconds <= limit else "",
+            message="" if late or ends.oom else ends.message,
             started_at=started,
             finished_at=self.clock.now(),
         )
-        reason = "DeadlineExceeded" if ends.seconds > limit else ""
+        pod.ends = replace(ends, exit_code=end.exit_code, message=end.message)
         good = end.exit_code == 0
-        job.pod = replace(job.pod, phase="Succeeded" if good else "Failed", reason=reason, agent=end)
-        await self._tell("pods", job.pod)
-        await asyncio.sleep(self.latency)
-        job.seen = replace(job.seen, complete=good, failed_reason=None if good else "BackoffLimitExceeded")
-        await self._tell("jobs", job.seen)
+        reason = "DeadlineExceeded" if late else ""
+        self._kubelet_says(pod, phase="Succeeded" if good else "Failed", reason=reason, agent=end)
 
-    async def evict(self, name: str) -> None:
-        """The Eviction API takes the Job's pod away."""
-        job = self.jobs[name]
-        assert job.task is not None
-        assert job.pod is not None
-        job.task.cancel()
-        job.pod = replace(job.pod, phase="Failed", deleting=True, disruption="EvictionByEvictionAPI")
-        await self._tell("pods", job.pod)
-        job.seen = replace(job.seen, failed_reason="PodFailurePolicy")
-        await self._tell("jobs", job.seen)
-
-    async def _delete(self, job: _Job) -> None:
-        if self.jobs.pop(job.seen.name, None) is None:
+    def _kubelet_says(self, pod: Pod, **changes: Any) -> None:
+        """A kubelet's view of a pod. That of a lost node keeps it until it can say it."""
+        view = replace(pod.unsaid or pod.seen, **changes)
+        if view.node in self.lost_nodes:
+            pod.unsaid = view
             return
-        if job.task is not None:
-            job.task.cancel()
-        await self._tell("jobs", replace(job.seen, deleting=True), deleted=True)
-        if job.pod is not None:
-            job.pod = replace(job.pod, deleting=True, gone=True)
-            await self._tell("pods", job.pod, deleted=True)
+        pod.unsaid = None
+        pod.seen = replace(view, deleting=pod.seen.deleting, disruption=view.disruption or pod.seen.disruption)
+        if pod.seen.ended:
+            pod.job.shown = pod.ends
+        self.tell(pod.seen)
+        if pod.seen.ended:
+            self._later(self.lag, self._finish_job, pod.job)
 
-    async def _tell(self, kind: WorkloadKind, workload: Workload, *, deleted: bool = False) -> None:
-        version = next(self._versions)
-        self._log[kind].append((version, Change(workload, deleted, str(version))))
-        async with self._news:
-            self._news.notify_all()
+    def _finish_job(self, job: Job) -> None:
+        """The Job controller saw the pod end, or vanish."""
+        if not job.present or job.seen.finished or job.pod is None:
+            return
+        pod = job.pod.seen
+        if pod.phase == "Succeeded":
+            job.seen = replace(job.seen, complete=True)
+        else:
+            job.seen = replace(job.seen, failed_reason="PodFailurePolicy" if pod.disruption else "BackoffLimitExceeded")
+        self.tell(job.seen)
 
-    def _check_one_live_pod(self, carried: Carried) -> None:
-        key = carried.dispatches[0].item_key
-        alive = [
-            job.seen.name
-            for job in self.jobs.values()
-            if job.seen.carried.dispatches[0].item_key == key
-            and not job.seen.finished
-            and not (job.pod is not None and job.pod.ended)
-        ]
-        if len(alive) > 1:
-            self.violations.append(f"live at the same time: {alive}")
+    def _vanish(self, pod: Pod) -> None:
+        """The API server forgets a pod."""
+        if not pod.present:
+            return
+        pod.present = False
+        if pod.timer is not None:
+            pod.timer.cancel()
+        del self.pods[pod.seen.uid]
+        self.tell(replace(pod.seen, deleting=True, gone=True), deleted=True)
+        self._later(self.lag, self._finish_job, pod.job)
+
+    # ------------------------------------------------------------------------------------------ what others do
+
+    def delete_pod_gently(self, pod: Pod, disruption: str = "") -> None:
+        """Somebody deletes a pod: its kubelet tells the agent to end, and says when it did."""
+        pod.job.touched = True
+        if pod.seen.deleting or not pod.present:
+            return
+        pod.seen = replace(pod.seen, deleting=True, grace_seconds=GRACE_SECONDS, disruption=disruption)
+        self.tell(pod.seen)
+        if pod.seen.ended:
+            # The API server waits for no kubelet once the agent has ended.
+            self._vanish(pod)
+        elif pod.seen.node not in self.lost_nodes:
+            self._terminate(pod)
+
+    def _terminate(self, pod: Pod) -> None:
+        if pod.timer is not None:
+            pod.timer.cancel()
+        if not pod.seen.started:
+            pod.timer = self._later(self.lag, self._vanish, pod)
+            return
+        trap = pod.ends.traps if pod.ends is not None else None
+        pod.timer = self._at(min(trap or 0.1, GRACE_SECONDS), self._killed, pod)
+
+    def _killed(self, pod: Pod, **more: Any) -> None:
+        """The agent ended because it was told to."""
+        ends = pod.ends
+        assert ends is not None
+        trapped = ends.traps is not None and ends.traps < GRACE_SECONDS
+        end = ContainerEnd(
+            exit_code=0 if trapped else _KILLED,
+            reason="Completed" if trapped else "Error",
+            message=ends.trap_message if trapped else "",
+            finished_at=self.clock.now(),
+        )
+        # Only a result makes such an end the agent's own.
+        pod.ends = Ends(message=end.message) if end.message else None
+        self._kubelet_says(pod, **{"phase": "Succeeded" if trapped else "Failed", "agent": end, **more})
+        if pod.seen.deleting:
+            pod.timer = self._later(self.lag, self._vanish, pod)
+
+    def delete_pod(self, namespace: str, name: str, uid: str) -> None:
+        """The operator removes a pod by force; as in the adapter, it is marked as failed before."""
+        del namespace
+        pod = self.pods.get(uid)
+        if pod is None or pod.seen.name != name:
+            return
+        pod.seen = replace(pod.seen, phase="Failed", reason="NodeLost", message="removed without its kubelet's word")
+        self.tell(pod.seen)
+        self._vanish(pod)
+
+    def delete_pod_by_force(self, pod: Pod) -> None:
+        """A person removes a pod with grace period 0."""
+        pod.job.touched = True
+        self._vanish(pod)
+
+    def evict(self, pod: Pod) -> None:
+        """The Eviction API takes a pod away."""
+        self.delete_pod_gently(pod, "EvictionByEvictionAPI")
+
+    def preempt(self, pod: Pod) -> None:
+        """The scheduler makes room for a more important pod."""
+        self.delete_pod_gently(pod, "PreemptionByScheduler")
+
+    def evict_for_memory(self, pod: Pod) -> None:
+        """The kubelet ends a pod because its node runs short; nobody deletes it."""
+        self._end_by_node(pod, reason="Evicted", message="The node was low on resource: memory.")
+
+    def shut_down_under(self, pod: Pod) -> None:
+        """The node shuts down in order."""
+        self._end_by_node(pod, reason="Terminated", message="Pod was terminated in response to imminent node shutdown.")
+
+    def _end_by_node(self, pod: Pod, **why: str) -> None:
+        if pod.seen.ended or pod.seen.node in self.lost_nodes or not pod.present:
+            return
+        pod.job.touched = True
+        if pod.timer is not None:
+            pod.timer.cancel()
+        self._killed(pod, phase="Failed", disruption="TerminationByKubelet", **why)
+
+    def lose(self, node: str) -> None:
+        """A node stops to answer; after a while its pods are deleted, which nobody is there to confirm."""
+        if node not in self.lost_nodes:
+            self.lost_nodes.append(node)
+            self._later(self.tolerates, self._taint, node)
+
+    def _taint(self, node: str) -> None:
+        if node in self.lost_nodes:
+            for pod in self._pods_on(node):
+                self.delete_pod_gently(pod, "DeletionByTaintManager")
+
+    def bring_back(self, node: str) -> None:
+        """A lost node answers again: its kubelet says what happened meanwhile, and does what it was told."""
+        if node not in self.lost_nodes:
+            return
+        self.lost_nodes.remove(node)
+        for pod in self._pods_on(node):
+            if pod.unsaid is not None:
+                self._kubelet_says(pod)
+            if pod.seen.ended and pod.seen.deleting:
+                self._later(self.lag, self._vanish, pod)
+            elif pod.seen.deleting:
+                self._terminate(pod)
+
+    def _pods_on(self, node: str) -> list[Pod]:
+        return [pod for pod in self.pods.values() if pod.seen.node == node]
+
+    # ---------------------------------------------------------------------------------------------------- inside
+
+    def _pick(self, nodes: list[str]) -> str:
+        return nodes[0] if self._chance is None else nodes[int(self._chance.random() * len(nodes))]
+
+    def _later(self, seconds: float, act: Callable[..., None], *about: Any) -> asyncio.TimerHandle:
+        """After a reaction's time, which chance stretches."""
+        stretch = 1.0 if self._chance is None else 0.5 + 1.5 * self._chance.random()
+        return self._at(seconds * stretch, act, *about)
+
+    def _at(self, seconds: float, act: Callable[..., None], *about: Any) -> asyncio.TimerHandle:
+        return asyncio.get_running_loop().call_later(seconds, act, *about)

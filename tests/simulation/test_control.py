@@ -12,7 +12,7 @@ from tests.simulation.jobs import map_reduce_job, reduce_work
 from tests.simulation.operator_in_memory import operating
 from tests.simulation.simulated_cluster import SimulatedCluster
 
-pytestmark = [pytest.mark.asyncio, pytest.mark.looptime]
+pytestmark = pytest.mark.asyncio
 
 
 async def test_suspend_with_drain_lets_agents_end_and_starts_no_more() -> None:
@@ -137,7 +137,7 @@ async def test_a_corrected_template_serves_the_dispatches_from_then_on() -> None
         before = cluster.status["templateRevisions"]["map"]
         operator.edit(lambda spec: spec["map"]["template"]["spec"]["containers"][0].update(image="agent:2"))
         await operator.until_finished()
-    images = {job["spec"]["template"]["spec"]["containers"][0]["image"] for job in cluster.manifests}
+    images = {job.manifest["spec"]["template"]["spec"]["containers"][0]["image"] for job in cluster.history}
     assert images == {"agent:1", "agent:2"}
     after = cluster.status["templateRevisions"]["map"]
     lines = [

@@ -1,19 +1,18 @@
 """The operator dies, storage or the API server fails: nothing is lost and nothing runs twice."""
 
 import asyncio
-from collections.abc import Mapping
-from typing import Any
 
 import pytest
 
 from mapreduce_operator.adapters.storage.memory import MemoryStore
-from mapreduce_operator.ports import ClusterError, ClusterErrorReason, JobCreated, StorageError, StoredObject
+from mapreduce_operator.ports import ClusterError, ClusterErrorReason, StorageError, StoredObject
 from tests.simulation.agents import flaky, steady
+from tests.simulation.connection import NoFaults
 from tests.simulation.jobs import map_reduce_job, reduce_work
 from tests.simulation.operator_in_memory import operating
 from tests.simulation.simulated_cluster import SimulatedCluster
 
-pytestmark = [pytest.mark.asyncio, pytest.mark.looptime]
+pytestmark = pytest.mark.asyncio
 
 
 @pytest.mark.parametrize("graceful", [True, False], ids=["SIGTERM", "SIGKILL"])
@@ -103,10 +102,11 @@ async def test_storage_that_is_away_delays_the_status_and_loses_nothing() -> Non
 
 async def test_an_unexpected_exception_neither_loses_an_item_nor_ends_the_operator() -> None:
     cluster = SimulatedCluster(flaky(20))
-    broken = iter([False] * 15 + [True, False, False, True])
+    broken = {15, 30}
 
     def fault(_: object, dry_run: bool) -> ClusterError | None:
-        if not dry_run and next(broken, False):
+        if not dry_run and len(cluster.history) in broken:
+            broken.remove(len(cluster.history))
             raise RuntimeError("a bug")
         return None
 
@@ -120,35 +120,31 @@ async def test_an_unexpected_exception_neither_loses_an_item_nor_ends_the_operat
 
 
 async def test_an_answer_that_is_lost_does_not_make_a_second_job() -> None:
-    class Unreliable(SimulatedCluster):
-        async def create_job(self, namespace: str, manifest: Mapping[str, Any], *, dry_run: bool = False) -> JobCreated:
-            created = await super().create_job(namespace, manifest, dry_run=dry_run)
-            if not dry_run and len(self.names_used) % 3 == 0:
-                raise ClusterError(ClusterErrorReason.UNAVAILABLE, "connection reset")
-            return created
+    class LosesAnswers(NoFaults):
+        created = 0
 
-    cluster = Unreliable(steady(5.0))
-    async with operating(cluster, map_reduce_job(list(range(30)))) as operator:
+        def lost(self, call: str) -> ClusterError | None:
+            self.created += call == "create job"
+            broken = call == "create job" and self.created % 3 == 0
+            return ClusterError(ClusterErrorReason.UNAVAILABLE, "connection reset") if broken else None
+
+    cluster = SimulatedCluster(steady(5.0))
+    async with operating(cluster, map_reduce_job(list(range(30))), faults=LosesAnswers()) as operator:
         status = await operator.until_finished()
     assert status["attempts"] == {"total": 30, "interruptions": 0}
     assert len(cluster.names_used) == 30
 
 
 async def test_what_an_operator_left_behind_at_the_very_end_is_removed_by_the_next() -> None:
-    class Sticky(SimulatedCluster):
-        sticky = True
+    class Sticky(NoFaults):
+        def refused(self, call: str) -> ClusterError | None:
+            return ClusterError(ClusterErrorReason.UNAVAILABLE, "connection refused") if call == "delete job" else None
 
-        async def delete_job(self, namespace: str, name: str, uid: str) -> None:
-            if self.sticky:
-                raise ClusterError(ClusterErrorReason.UNAVAILABLE, "connection refused")
-            await super().delete_job(namespace, name, uid)
-
-    cluster, store = Sticky(steady(1.0)), MemoryStore()
+    cluster, store = SimulatedCluster(steady(1.0)), MemoryStore()
     body = map_reduce_job([1, 2, 3])
-    async with operating(cluster, body, store, graceful=False) as operator:
+    async with operating(cluster, body, store, graceful=False, faults=Sticky()) as operator:
         await operator.until_finished()
     assert len(cluster.jobs) == 3
-    cluster.sticky = False
     async with operating(cluster, body, store) as operator:
         await operator.until(lambda: cluster.jobs == {}, 60)
     assert len(cluster.names_used) == 3

@@ -6,12 +6,13 @@ from itertools import pairwise
 
 import pytest
 
-from tests.simulation.agents import fails_until, flaky, steady
+from tests.simulation.agents import Ends, Seen, fails_until, flaky, steady
+from tests.simulation.api_server import Pod
 from tests.simulation.jobs import map_reduce_job, reduce_work
 from tests.simulation.operator_in_memory import operating
-from tests.simulation.simulated_cluster import Ends, Seen, SimulatedCluster
+from tests.simulation.simulated_cluster import SimulatedCluster
 
-pytestmark = [pytest.mark.asyncio, pytest.mark.looptime]
+pytestmark = pytest.mark.asyncio
 
 
 async def test_results_are_reduced_in_plan_order_whatever_order_agents_end_in() -> None:
@@ -146,11 +147,16 @@ async def test_a_result_may_be_optional_and_null_is_kept() -> None:
     assert status["result"] == {"a": None}
 
 
+def live_pod(cluster: SimulatedCluster) -> Pod:
+    (pod,) = (job.pod for job in cluster.jobs.values() if job.pod is not None and not job.pod.seen.deleting)
+    return pod
+
+
 async def test_an_eviction_is_no_attempt() -> None:
     cluster = SimulatedCluster(steady(30.0))
     async with operating(cluster, map_reduce_job([1])) as operator:
         await operator.until(lambda: any(job.pod for job in cluster.jobs.values()))
-        await cluster.evict(cluster.names_used[0])
+        cluster.evict(live_pod(cluster))
         status = await operator.until_finished()
     assert status["attempts"] == {"total": 1, "interruptions": 1}
     assert status["phase"] == "Succeeded"
@@ -161,8 +167,8 @@ async def test_an_item_that_is_interrupted_too_often_fails_for_good() -> None:
     cluster = SimulatedCluster(steady(30.0))
     async with operating(cluster, map_reduce_job([1], map_={"retry": {"maxInterruptions": 2}})) as operator:
         for _ in range(3):
-            await operator.until(lambda: any(job.pod and not job.pod.ended for job in cluster.jobs.values()))
-            await cluster.evict(cluster.names_used[-1])
+            await operator.until(lambda: any(job.pod and not job.pod.seen.deleting for job in cluster.jobs.values()))
+            cluster.evict(live_pod(cluster))
         status = await operator.until_finished()
     assert status["attempts"] == {"total": 0, "interruptions": 3}
     assert status["items"]["deadLettered"] == 1
@@ -172,8 +178,7 @@ async def test_a_job_deleted_by_hand_is_an_interruption() -> None:
     cluster = SimulatedCluster(steady(30.0))
     async with operating(cluster, map_reduce_job([1])) as operator:
         await operator.until(lambda: any(job.pod for job in cluster.jobs.values()))
-        name = cluster.names_used[0]
-        await cluster.delete_job("default", name, cluster.jobs[name].seen.uid)
+        cluster.delete_job_by_hand(cluster.history[0])
         status = await operator.until_finished()
     assert status["attempts"] == {"total": 1, "interruptions": 1}
 
@@ -183,8 +188,7 @@ async def test_a_job_deleted_before_its_pod_was_seen_is_an_interruption() -> Non
     async with operating(cluster, map_reduce_job([1])) as operator:
         await operator.until(lambda: bool(cluster.jobs))
         await asyncio.sleep(1)
-        name = cluster.names_used[0]
-        await cluster.delete_job("default", name, cluster.jobs[name].seen.uid)
+        cluster.delete_job_by_hand(cluster.history[0])
         status = await operator.until_finished()
     assert status["attempts"] == {"total": 1, "interruptions": 1}
 

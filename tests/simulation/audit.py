@@ -1,0 +1,278 @@
+"""What must hold at every moment of every simulated run, checked from outside of the engine.
+
+The audit knows what was really written to storage, what really ran in the cluster, and what the status said when. It
+shares no code with what it judges but the names of keys: the journal is read as plain JSON.
+"""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+import msgspec
+
+from mapreduce_operator.adapters.storage.memory import MemoryStore
+from mapreduce_operator.core.names import RunRef, StorageKeys
+from mapreduce_operator.core.workloads import Dispatch
+from tests.simulation.api_server import Job
+from tests.simulation.simulated_cluster import SimulatedCluster
+
+EDIT_SECONDS: Final = 60.0
+"""So long after an edit, Jobs may still appear that were decided on before: their creation was being retried."""
+_FINAL: Final = ("Succeeded", "DeadLettered")
+
+
+@dataclass(slots=True)
+class Counts:
+    """What is durable of the map, as of one checkpoint."""
+
+    succeeded: int = 0
+    dead_lettered: int = 0
+    attempts: int = 0
+    interruptions: int = 0
+
+
+class Audit:
+    """Watches one run. Findings go to `cluster.violations`."""
+
+    def __init__(
+        self,
+        cluster: SimulatedCluster,
+        store: MemoryStore,
+        run: RunRef,
+        spec: dict[str, Any],
+        *,
+        unfenced: Callable[[int], bool] = lambda _: False,
+        knows: Callable[[Job], bool] = lambda _: True,
+    ) -> None:
+        """Begins before the run does.
+
+        `unfenced` tells of a process whether it may still act although another one leads, since nobody told it;
+        `knows` of a Job that a person deleted whether the operator that is at work was told that it existed.
+        """
+        self._cluster: Final = cluster
+        self._store: Final = store
+        self._run: Final = run
+        self._keys: Final = StorageKeys(run)
+        self._max_parallel: Final = [(0.0, int(spec["map"].get("maxParallel", 10)))]
+        self._suspended: Final = [(0.0, bool(spec.get("suspend", False)))]
+        self._interrupts: Final = [(0.0, interrupts(spec))]
+        self.outcomes: Final[dict[Dispatch, dict[str, Any]]] = {}
+        """What is durable: the line of each dispatch that ended."""
+        self.starts: Final[dict[Dispatch, str]] = {}
+        """Uid of the Job of each dispatch whose start is durable."""
+        self.settled: Final[dict[str, str]] = {}
+        """Final state by item key."""
+        self.counts: Final[dict[int, Counts]] = {0: Counts()}
+        """By checkpoint."""
+        self._reported: Final[dict[int, int]] = {}
+        """Last checkpoint that each process spoke of. A new one may start from a status that is not the last."""
+        self._head = b""
+        self._sequence, self._tail, self._epoch = 0, "", 0
+        self._dispatches: Final[dict[str, list[Job]]] = {}
+        self._unfenced: Final = unfenced
+        self._knows: Final = knows
+        cluster.on_create.append(self._on_create)
+        cluster.on_delete.append(self._on_delete)
+        cluster.on_status.append(self._on_status)
+
+    def edited(self, spec: dict[str, Any]) -> None:
+        """The user changed the spec."""
+        now = self._cluster.clock.now()
+        self._max_parallel.append((now, int(spec["map"].get("maxParallel", 10))))
+        self._suspended.append((now, bool(spec.get("suspend", False))))
+        self._interrupts.append((now, interrupts(spec)))
+
+    # ------------------------------------------------------------------------------------------- what is durable
+
+    def refresh(self) -> None:
+        """Takes in what was committed since the last time."""
+        data = self._store.objects.get(self._keys.head, b"")
+        if data is self._head or not data:
+            return
+        self._head = data
+        head = msgspec.json.decode(data)
+        sequence, tail, epoch = head.get("sequence", 0), head.get("tailSha256", ""), head.get("epoch", 0)
+        if epoch < self._epoch:
+            self._wrong(f"the head went back from epoch {self._epoch} to {epoch}")
+        chain = []
+        number, sha256 = sequence, tail
+        while number > self._sequence:
+            segment = self._store.objects.get(self._keys.segment(number, sha256))
+            if segment is None:
+                self._wrong(f"the head counts segment {number}, which is not there")
+                return
+            if hashlib.sha256(segment).hexdigest() != sha256:
+                self._wrong(f"segment {number} is not what the head says")
+            header, *lines = [msgspec.json.decode(line) for line in segment.splitlines()]
+            chain.append((number, header, lines))
+            number, sha256 = number - 1, header["previousSha256"]
+        if (number, sha256) != (self._sequence, self._tail):
+            self._wrong(f"segment {self._sequence} was committed and does not count any more: history was rewritten")
+        self._sequence, self._tail, self._epoch = sequence, tail, epoch
+        for number, header, lines in reversed(chain):
+            self._take(number, header, lines)
+
+    def _take(self, number: int, header: dict[str, Any], lines: list[dict[str, Any]]) -> None:
+        for _, key, dispatch, job_uid in header.get("starts", ()):
+            self.starts.setdefault(Dispatch(key, dispatch), job_uid)
+        before = self.counts.get(number - 1, Counts())
+        counts = Counts(before.succeeded, before.dead_lettered, before.attempts, before.interruptions)
+        for line in lines:
+            dispatch = Dispatch(line["key"], line["dispatch"])
+            self._check_outcome(dispatch, line)
+            self.outcomes.setdefault(dispatch, line)
+            if line["state"] in _FINAL:
+                self.settled[dispatch.item_key] = line["state"]
+            if line["stage"] == "map":
+                counts.attempts += line["verdict"] != "Interrupted"
+                counts.interruptions += line["verdict"] == "Interrupted"
+                counts.succeeded += line["state"] == "Succeeded"
+                counts.dead_lettered += line["state"] == "DeadLettered"
+        self.counts[number] = counts
+
+    def _check_outcome(self, dispatch: Dispatch, line: dict[str, Any]) -> None:
+        """C17, M4: one outcome per dispatch, in order, and the one that the dispatch's own Job really had."""
+        name = f"{dispatch.item_key}-d{dispatch.number}"
+        if dispatch in self.outcomes:
+            self._wrong(f"{name} has two outcomes")
+        if dispatch.item_key in self.settled:
+            self._wrong(f"{name} has an outcome after its item was {self.settled[dispatch.item_key]}")
+        if dispatch.number > 1 and Dispatch(dispatch.item_key, dispatch.number - 1) not in self.outcomes:
+            self._wrong(f"{name} has an outcome before the dispatch before it")
+        jobs = [job for job in self._dispatches.get(dispatch.item_key, ()) if job.dispatch == dispatch]
+        mine = [job for job in jobs if job.uid == line["jobUid"]]
+        if not mine:
+            self._wrong(
+                f"{name} has an outcome of the Job {line['jobUid']!r}; its Jobs are {[job.uid for job in jobs]}"
+            )
+        elif line["verdict"] not in (allowed := verdicts(mine[0])):
+            self._wrong(f"{name} is recorded as {line['verdict']}, and was {' or '.join(allowed)}")
+        elif line["verdict"] == "Succeeded" and line.get("result") != msgspec.json.decode(mine[0].shown.message):  # type: ignore[union-attr]
+            self._wrong(f"{name} has a result that its agent did not write")
+
+    # ------------------------------------------------------------------------------------------- at every write
+
+    def _on_create(self, job: Job) -> None:
+        if job.seen.carried.run_uid != self._run.uid:
+            return
+        self.refresh()
+        dispatch, earlier = job.dispatch, self._dispatches.setdefault(job.dispatch.item_key, [])
+        unfenced = self._unfenced(job.creator)
+        if dispatch.number > 1 and Dispatch(dispatch.item_key, dispatch.number - 1) not in self.outcomes:
+            self._wrong(f"{job.name} was created before the outcome of the dispatch before it was durable")
+        if (dispatch in self.outcomes or dispatch.item_key in self.settled) and not unfenced:
+            self._wrong(f"{job.name} was created although its outcome is durable")
+        if any(other.name == job.name and self._known(other, job) for other in earlier) and not unfenced:
+            self._wrong(f"the Job name {job.name} is used twice")
+        alive = [other.name for other in earlier if other.alive]
+        if alive and not unfenced:
+            self._wrong(f"live at the same time as {job.name}: {', '.join(alive)}")
+        earlier.append(job)
+        self._check_limits(job, unfenced)
+
+    def _known(self, earlier: Job, now: Job) -> bool:
+        """M7: a name is used again only where nobody could know that it was used.
+
+        That is, where a person deleted the Job before its start was durable, and the operator at work was not told.
+        """
+        if earlier.dispatch in self.starts or not earlier.removed_by_hand:
+            return True
+        return earlier.creator == now.creator and self._knows(earlier)
+
+    def _check_limits(self, job: Job, unfenced: bool) -> None:
+        """M8. What was decided before an edit may still come, for a while."""
+        now = self._cluster.clock.now()
+        if unfenced or job.seen.carried.stage == "reduce":
+            return
+        allowed = max(recent(self._max_parallel, now))
+        alive = 1 + sum(other.alive and not self._unfenced(other.creator) for other in self._cluster.live)
+        if alive > allowed:
+            self._wrong(f"{alive} Jobs are alive with {job.name}, maxParallel is {allowed}")
+        if all(recent(self._suspended, now)):
+            self._wrong(f"{job.name} was created while the job is suspended")
+
+    def _on_delete(self, job: Job) -> None:
+        if job.seen.carried.run_uid != self._run.uid:
+            return
+        self.refresh()
+        if job.dispatch not in self.outcomes and not any(recent(self._interrupts, self._cluster.clock.now())):
+            self._wrong(f"the Job {job.name} was deleted before its outcome was durable")
+
+    def _on_status(self, status: dict[str, Any], process: int) -> None:
+        """M5, and: the status never claims what is not durable."""
+        if "items" not in status:
+            return
+        self.refresh()
+        items, sequence = status["items"], status["checkpoint"]["sequence"]
+        if sum(items.values()) != 2 * items["total"]:
+            self._wrong(f"the items of the status do not sum up: {items}")
+        counts = self.counts.get(sequence)
+        if counts is None:
+            self._wrong(f"the status of process {process} speaks of checkpoint {sequence}; {self._sequence} is durable")
+            return
+        said = Counts(
+            items["succeeded"], items["deadLettered"], status["attempts"]["total"], status["attempts"]["interruptions"]
+        )
+        if said != counts:
+            self._wrong(f"the status says {said} of checkpoint {sequence}, which holds {counts}")
+        if sequence < self._reported.get(process, 0):
+            self._wrong(f"process {process} takes the status back to checkpoint {sequence}")
+        self._reported[process] = sequence
+
+    # ------------------------------------------------------------------------------------------------ at the end
+
+    def close(self, items: int) -> None:
+        """The run is over, and everything had time to be put in order."""
+        self.refresh()
+        status = self._cluster.status_of.get(self._run.uid, {})
+        if "completionTime" not in status:
+            self._wrong(f"the run did not end: {status.get('phase')}, {status.get('progress')}")
+            return
+        mapped = {
+            line["key"]: self.settled.get(line["key"]) for line in self.outcomes.values() if line["stage"] == "map"
+        }
+        lost = items - sum(state is not None for state in mapped.values())
+        if lost:
+            self._wrong(f"{lost} items have no final outcome")
+        if status["checkpoint"]["sequence"] != self._sequence:
+            self._wrong(f"the last status is of checkpoint {status['checkpoint']['sequence']}, not {self._sequence}")
+        for job in self._cluster.history:
+            recorded = self.outcomes.get(job.dispatch)
+            if recorded is None:
+                self._wrong(f"{job.name} ran and nothing is recorded of it")
+        for name in self._cluster.jobs:
+            self._wrong(f"the Job {name} is left")
+        for pod in self._cluster.pods.values():
+            self._wrong(f"the pod {pod.seen.name} is left")
+        if self._run.uid not in self._cluster.finalizers:
+            self._wrong("the finalizer is gone")
+
+    def _wrong(self, text: str) -> None:
+        self._cluster.violations.append(text)
+        if self._cluster.trace is not None:
+            self._cluster.trace(f"VIOLATION: {text}")
+
+
+def verdicts(job: Job) -> tuple[str, ...]:
+    """What may be recorded of a dispatch.
+
+    An agent that ended by itself, and that nobody else had a hand in, counts as it ended. One whose end was never
+    shown is an interruption. In between (the Job or pod was deleted or evicted around its end) it depends on what an
+    operator got to see.
+    """
+    if job.shown is None:
+        return ("Interrupted",)
+    own = "Succeeded" if job.shown.exit_code == 0 and job.shown.message else "Failed"
+    return (own, "Interrupted") if job.touched else (own,)
+
+
+def interrupts(spec: dict[str, Any]) -> bool:
+    """Agents that run are to be stopped."""
+    return bool(spec.get("suspend")) and spec.get("suspendPolicy") == "Interrupt"
+
+
+def recent(edits: list[tuple[float, Any]], now: float) -> list[Any]:
+    """Values that were in force at some time of the last minute."""
+    until = [at for at, _ in edits[1:]] + [float("inf")]
+    return [value for (_, value), end in zip(edits, until, strict=True) if end > now - EDIT_SECONDS]

@@ -1,0 +1,172 @@
+"""What a seed stands for: a job, what its agents do, what becomes of the operators, and the weather around them."""
+
+from dataclasses import dataclass
+from random import Random
+from typing import Any, Final
+
+from tests.simulation.agents import Agent, Ends, Seen
+from tests.simulation.jobs import map_reduce_job, reduce_work
+from tests.simulation.weather import Climate, Outages
+
+ITEMS: Final = 200
+_CALM_SECONDS: Final = 400.0
+"""After that there are no more outages, lost nodes or edits: the end can be reached."""
+
+
+@dataclass(frozen=True, slots=True)
+class Life:
+    """One operator process, and what comes after it."""
+
+    dies_at: int | None = None
+    """SIGKILL at this point of its calls."""
+    stops_at: int | None = None
+    """SIGSTOP at this one."""
+    drains_after: float | None = None
+    """SIGTERM after so many seconds."""
+    pause: float = 0.0
+    """Seconds until the next one leads."""
+    stopped_for: float = 0.0
+    """Seconds from there until it is resumed, if it was stopped."""
+    unaware_for: float = 0.0
+    """Seconds from there during which it believes that it still leads."""
+    deleted_by_hand: int = 0
+    """Jobs that a person deletes while no operator is at work."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mishaps:
+    """Shares of the dispatches to which somebody else does something."""
+
+    evicted: float = 0.0
+    pod_deleted: float = 0.0
+    job_deleted: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """The user changes the spec."""
+
+    at: float
+    max_parallel: int | None = None
+    suspend: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LostNode:
+    node: str
+    at: float
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """Everything that a run needs. Chance during the run comes from the same seed."""
+
+    seed: int
+    body: dict[str, Any]
+    items: int
+    lives: tuple[Life, ...]
+    mishaps: Mishaps
+    api: Climate
+    storage: Climate
+    edits: tuple[Edit, ...]
+    lost_nodes: tuple[LostNode, ...]
+    nodes: int
+    deleted_at_the_end: bool
+
+
+def scenario(seed: int, items: int = ITEMS) -> Scenario:
+    """The scenario of a seed. Each kind of trouble is absent in some, so that none hides another."""
+    chance = Random(f"{seed}/scenario")
+    nodes = chance.choice([1, 3, 5])
+    return Scenario(
+        seed=seed,
+        body=_job(chance, items),
+        items=items,
+        lives=tuple(_life(chance) for _ in range(chance.choice([0, 1, 2, 3, 5, 8]))),
+        mishaps=Mishaps(0.05, chance.choice([0.0, 0.01, 0.03]), chance.choice([0.0, 0.01, 0.03])),
+        api=Climate(chance.choice([0.0, 0.01, 0.05, 0.15]), chance.choice([0.0, 0.01, 0.1]), _outages(chance)),
+        storage=Climate(chance.choice([0.0, 0.02, 0.1, 0.3]), chance.choice([0.0, 0.05, 0.3]), _outages(chance)),
+        edits=_edits(chance),
+        lost_nodes=tuple(
+            LostNode(f"node-{chance.randint(1, nodes)}", chance.uniform(1, 60), chance.choice([2.0, 15.0, 100.0]))
+            for _ in range(chance.choice([0, 0, 1, 2]) if nodes > 1 else 0)
+        ),
+        nodes=nodes,
+        deleted_at_the_end=chance.random() < 0.2,
+    )
+
+
+def agents(chance: Random) -> Agent:
+    """Agents of which 20 % fail, each in its own way."""
+
+    def agent(seen: Seen) -> Ends:
+        seconds = chance.uniform(0.5, 8.0)
+        traps = chance.uniform(0.2, 5.0) if chance.random() < 0.3 else None
+        trap_message = '{"partial": true}' if chance.random() < 0.5 else ""
+        result = f'{{"item": "{seen.context["itemId"]}", "dispatch": {seen.dispatch}}}'
+        if chance.random() >= 0.2:
+            return Ends(seconds, 0, result, traps=traps, trap_message=trap_message)
+        match chance.randrange(10):
+            case 0:
+                return Ends(seconds, oom=True)
+            case 1:
+                return Ends(seconds, message="")
+            case 2:
+                return Ends(seconds=10_000.0)
+            case 3:
+                return Ends(seconds, 1, '{"error": {"message": "never", "retryable": false}}')
+            case _:
+                return Ends(seconds, 1, "boom", traps=traps)
+
+    return agent
+
+
+def _job(chance: Random, items: int) -> dict[str, Any]:
+    initial = chance.choice([0, 0, 1, 5])
+    retry = {
+        "maxAttempts": chance.choice([1, 2, 3, 5]),
+        "backoff": {
+            "type": chance.choice(["Fixed", "Linear", "Exponential", "Fibonacci"]),
+            "initialSeconds": initial,
+            "maxSeconds": max(initial, 10),
+        },
+    }
+    more: dict[str, Any] = {"reduce": reduce_work(runWhen="Always")} if chance.random() < 0.5 else {}
+    return map_reduce_job(
+        [{"n": n} for n in range(items)],
+        map_={"maxParallel": chance.choice([5, 10, 20, 50]), "retry": retry, "timeoutSeconds": 60},
+        checkpoint={"everyItems": chance.choice([1, 5, 100, 1000]), "everySeconds": chance.choice([1, 1, 4])},
+        suspendPolicy=chance.choice(["Drain", "Interrupt"]),
+        **more,
+    )
+
+
+def _life(chance: Random) -> Life:
+    pause = chance.choice([0.0, 0.3, 3.0, 20.0])
+    by_hand = chance.choice([0, 0, 1, 3])
+    point = int(10 ** chance.uniform(0.5, 3.5))
+    match chance.choice(["killed", "killed", "stopped", "drained"]):
+        case "killed":
+            return Life(dies_at=point, pause=pause, deleted_by_hand=by_hand)
+        case "stopped":
+            unaware = chance.choice([0.0, 0.0, 0.5, 5.0])
+            stopped_for = chance.choice([0.1, 2.0, 20.0])
+            return Life(stops_at=point, pause=pause, stopped_for=stopped_for, unaware_for=unaware)
+        case _:
+            return Life(drains_after=10 ** chance.uniform(-1, 1.7), pause=pause, deleted_by_hand=by_hand)
+
+
+def _outages(chance: Random) -> Outages:
+    starts = [chance.uniform(0.0, 100.0) for _ in range(chance.choice([0, 0, 0, 1, 2]))]
+    return tuple((start, start + chance.uniform(1.0, 40.0)) for start in starts)
+
+
+def _edits(chance: Random) -> tuple[Edit, ...]:
+    edits = [
+        Edit(chance.uniform(0, 80), max_parallel=chance.choice([1, 4, 30])) for _ in range(chance.choice([0, 0, 1, 2]))
+    ]
+    if chance.random() < 0.25:
+        start = chance.uniform(0, 60)
+        edits += [Edit(start, suspend=True), Edit(start + chance.uniform(1, 40), suspend=False)]
+    return tuple(sorted(edits, key=lambda edit: edit.at))
