@@ -1,7 +1,7 @@
 """Keeps one run per MapReduceJob alive, and brings all of them to a safe stop.
 
 A run that fails by an unexpected exception is started anew after a pause: what it needs is durable or alive in the
-cluster, so nothing is lost by it, and no other run notices.
+cluster, so nothing is lost by it, and no other run notices. Only a run that finds another leader ends them all.
 """
 
 import asyncio
@@ -16,6 +16,7 @@ from mapreduce_operator.core.workloads import Workload
 from mapreduce_operator.engine.informer import Informer
 from mapreduce_operator.engine.run import Run
 from mapreduce_operator.engine.world import World
+from mapreduce_operator.ports import DeposedError
 
 log = logging.getLogger(__name__)
 
@@ -33,11 +34,14 @@ class _Charge:
         self.run: Run | None = None
         self.task: asyncio.Task[None] | None = None
 
-    def is_at(self, metadata: Mapping[str, Any]) -> bool:
+    def is_at(self, body: Mapping[str, Any]) -> bool:
         """Nothing that matters changed: our own status updates come back as events once a second."""
-        known = self.job.metadata
-        return known.generation == metadata.get("generation") and (known.deletion_timestamp is not None) == (
-            "deletionTimestamp" in metadata
+        known, metadata = self.job.metadata, body["metadata"]
+        return (
+            known.generation == metadata.get("generation")
+            and (known.deletion_timestamp is not None) == ("deletionTimestamp" in metadata)
+            # Parsed once more when it is planned, to be rid of its items.
+            and not (self.job.spec.input.items and _is_planned(body))
         )
 
 
@@ -52,23 +56,35 @@ class Supervisor:
         self._stopping = False
 
     async def serve(self) -> None:
-        """Watches Jobs and pods, and carries all runs. Returns only when cancelled; raises if the informer dies."""
-        async with asyncio.TaskGroup() as tasks:
-            self._tasks = tasks
-            tasks.create_task(self._informer.serve(self.notify))
-            await self._informer.wait_until_synced()
-            for charge in list(self._charges.values()):
-                self._care(charge, tasks)
+        """Watches Jobs and pods, and carries all runs. Returns only when cancelled.
+
+        Raises DeposedError as soon as any part finds that this process leads no more; then no run is at work. Raises a
+        group of errors when the informer dies.
+        """
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                self._tasks = tasks
+                tasks.create_task(self._informer.serve(self.notify))
+                await self._informer.wait_until_synced()
+                for charge in list(self._charges.values()):
+                    self._care(charge, tasks)
+        except ExceptionGroup as errors:
+            if (deposed := _deposition(errors)) is not None:
+                raise deposed from None
+            raise
 
     def observe(self, body: Mapping[str, Any]) -> None:
-        """An object was listed, added or changed. It is parsed once per generation: it may hold 50,000 items."""
+        """An object was listed, added or changed.
+
+        It is parsed once per generation, since it may hold 50,000 items, and without them as soon as they are planned.
+        """
         metadata = body["metadata"]
         uid: str = metadata["uid"]
         charge = self._charges.get(uid)
-        if charge is not None and charge.is_at(metadata):
+        if charge is not None and charge.is_at(body):
             return
         try:
-            job = MapReduceJob.model_validate(body)
+            job = MapReduceJob.model_validate(_without_items(body) if _is_planned(body) else body)
         except ValidationError as error:
             log.error(  # noqa: TRY400 - the text names the fields, a traceback would bury them
                 "%s/%s cannot be read and is left alone: the CRD in the cluster is not this operator's? %s",
@@ -125,7 +141,9 @@ class Supervisor:
             started = self._world.clock.now()
             try:
                 await run.serve()
-            except Exception:
+            except Exception as error:
+                if (deposed := _deposition(error)) is not None:
+                    raise deposed from None
                 if self._world.clock.now() - started > _HEALTHY_SECONDS:
                     failures = 0
                 pause = _PAUSES[min(failures, len(_PAUSES) - 1)]
@@ -141,3 +159,26 @@ class Supervisor:
                 await asyncio.sleep(pause)
             else:
                 return
+
+
+def _deposition(error: BaseException) -> DeposedError | None:
+    """The one in this error, through however many groups of tasks it came."""
+    if isinstance(error, BaseExceptionGroup):
+        return next((found for one in error.exceptions if (found := _deposition(one))), None)
+    return error if isinstance(error, DeposedError) else None
+
+
+def _is_planned(body: Mapping[str, Any]) -> bool:
+    """Its items are safe in storage, and the API server lets nobody change them any more."""
+    match body:
+        case {"status": {"plan": {}}}:
+            return True
+    return False
+
+
+def _without_items(body: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The same object, but for inline items; Kopf's own stays as it is."""
+    match body:
+        case {"spec": {"input": {"items": _} as source} as spec}:
+            return {**body, "spec": {**spec, "input": {**source, "items": ()}}}
+    return body

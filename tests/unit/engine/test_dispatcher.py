@@ -75,6 +75,10 @@ def dispatcher(jobs: Jobs) -> Dispatcher:
     return Dispatcher(cast("Cluster", jobs), RUN, Pace())
 
 
+def always() -> bool:
+    return True
+
+
 def now() -> float:
     return asyncio.get_running_loop().time()
 
@@ -96,14 +100,26 @@ removals = pytest.mark.parametrize("removal", [delete, remove_pod])
 async def test_an_answer_that_is_lost_is_found_out_by_the_name() -> None:
     jobs = Jobs()
     jobs.answers_get_lost = 1
-    assert await dispatcher(jobs).create(MANIFEST) == Launched(JOB.name, "job-1")
+    assert await dispatcher(jobs).create(MANIFEST, always) == Launched(JOB.name, "job-1")
     assert len(jobs.jobs) == 1
+
+
+async def test_a_job_that_ran_and_went_while_the_answer_was_waited_for_is_not_created_again() -> None:
+    jobs = Jobs()
+    jobs.answers_get_lost = 1
+
+    def is_wanted() -> bool:
+        jobs.jobs.clear()
+        return not jobs.writes
+
+    assert await dispatcher(jobs).create(MANIFEST, is_wanted) is None
+    assert len(jobs.writes) == 1
 
 
 async def test_a_job_of_our_name_that_is_not_ours_is_refused_at_once_and_left_alone() -> None:
     jobs = Jobs()
     jobs.jobs[JOB.name] = ("job-9", "somebody")
-    refused = await dispatcher(jobs).create(MANIFEST)
+    refused = await dispatcher(jobs).create(MANIFEST, always)
     assert isinstance(refused, LaunchRefused)
     assert refused.reason == "JobNameTaken"
     assert f"kubectl -n team-a delete job {JOB.name}" in refused.message
@@ -114,7 +130,7 @@ async def test_a_job_of_our_name_that_is_not_ours_is_refused_at_once_and_left_al
 async def test_a_job_without_an_owner_is_not_ours() -> None:
     jobs = Jobs()
     jobs.jobs[JOB.name] = ("job-9", "")
-    refused = await dispatcher(jobs).create(MANIFEST)
+    refused = await dispatcher(jobs).create(MANIFEST, always)
     assert isinstance(refused, LaunchRefused)
     assert refused.reason == "JobNameTaken"
 
@@ -128,17 +144,17 @@ async def test_a_name_that_becomes_free_is_taken() -> None:
 
     jobs = Vanishing()
     jobs.jobs[JOB.name] = ("job-9", "somebody")
-    assert await dispatcher(jobs).create(MANIFEST) == Launched(JOB.name, "job-2")
+    assert await dispatcher(jobs).create(MANIFEST, always) == Launched(JOB.name, "job-2")
 
 
 @pytest.mark.parametrize("reason", [ClusterErrorReason.THROTTLED, UNAVAILABLE, ClusterErrorReason.CONFLICT])
 async def test_what_passes_is_waited_out(reason: ClusterErrorReason) -> None:
-    assert isinstance(await dispatcher(Jobs(error(reason), error(reason))).create(MANIFEST), Launched)
+    assert isinstance(await dispatcher(Jobs(error(reason), error(reason))).create(MANIFEST, always), Launched)
 
 
 async def test_an_api_server_that_stays_away_does_not_hold_a_launch_for_ever() -> None:
     jobs = Jobs(*[error(UNAVAILABLE, "connection refused")] * 100)
-    assert await dispatcher(jobs).create(MANIFEST) == LaunchRefused("ClusterUnavailable", "connection refused")
+    assert await dispatcher(jobs).create(MANIFEST, always) == LaunchRefused("ClusterUnavailable", "connection refused")
     assert len(jobs.writes) == 5
     assert now() < 30
 
@@ -156,14 +172,14 @@ async def test_what_does_not_pass_by_itself_is_told_at_once(
     reason: ClusterErrorReason, said: TemplateRejected | LaunchRefused
 ) -> None:
     jobs = Jobs(error(reason))
-    assert await dispatcher(jobs).create(MANIFEST) == said
+    assert await dispatcher(jobs).create(MANIFEST, always) == said
     assert len(jobs.writes) == 1
 
 
 async def test_retry_after_holds_for_every_write() -> None:
     jobs = Jobs(error(ClusterErrorReason.THROTTLED, retry_after=20), None)
     both = dispatcher(jobs)
-    await asyncio.gather(both.create(MANIFEST), both.delete(JOB))
+    await asyncio.gather(both.create(MANIFEST, always), both.delete(JOB))
     assert jobs.writes[0] == 0
     assert all(at >= 20 for at in jobs.writes[2:])
 
@@ -220,7 +236,9 @@ async def test_a_missing_right_is_named_once_for_each_kind_until_it_is_granted(
     assert len(caplog.records) == 3
 
 
-@pytest.mark.parametrize("write", [delete, remove_pod, lambda one: one.create(MANIFEST), lambda one: one.try_out({})])
+@pytest.mark.parametrize(
+    "write", [delete, remove_pod, lambda one: one.create(MANIFEST, always), lambda one: one.try_out({})]
+)
 async def test_whoever_does_not_lead_any_more_learns_of_it(write: Callable[[Dispatcher], Awaitable[object]]) -> None:
     deposed = DeposedError("epoch 2 leads")
     with pytest.raises(DeposedError) as caught:

@@ -1,0 +1,211 @@
+"""As much of an API server as the engine's parts need when they are tried one by one: versions, lists and watches.
+
+Workloads appear and go as the test says; nothing runs. Lists and watches meet the faults that the test prepares.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, Mapping
+from dataclasses import replace
+from typing import Any, Literal
+
+from mapreduce_operator.core.names import RunRef, Stage
+from mapreduce_operator.core.workloads import Carried, Dispatch, JobSeen, PodSeen, Workload
+from mapreduce_operator.ports import (
+    Bookmark,
+    Change,
+    ClusterError,
+    ClusterErrorReason,
+    JobCreated,
+    Listing,
+    WorkloadKind,
+)
+
+EXPIRED = ClusterError(ClusterErrorReason.EXPIRED, "too old resource version")
+BROKEN = ClusterError(ClusterErrorReason.UNAVAILABLE, "connection reset")
+
+
+def carried(run_uid: str = "run-1", key: str = "abcdefghij", dispatch: int = 1) -> Carried:
+    return Carried(run_uid, Stage.MAP, (Dispatch(key, dispatch),), "5f1c")
+
+
+def a_job(uid: str, name: str = "", run_uid: str = "run-1") -> JobSeen:
+    return JobSeen("team-a", name or f"words-{uid}", uid, run_uid, carried(run_uid))
+
+
+def a_pod(uid: str, job_uid: str = "job-1", run_uid: str = "run-1", phase: str = "Running") -> PodSeen:
+    return PodSeen("team-a", f"words-{uid}", uid, "words", job_uid, carried(run_uid), phase)
+
+
+def kind_of(workload: Workload) -> WorkloadKind:
+    return "jobs" if isinstance(workload, JobSeen) else "pods"
+
+
+class Stream:
+    """A watch that is open. Waits at the gate before each event, as long as the test keeps it closed."""
+
+    def __init__(self) -> None:
+        self.news = asyncio.Event()
+        self.end: ClusterError | Literal["ends"] | None = None
+
+    def close(self, end: ClusterError | Literal["ends"]) -> None:
+        self.end = end
+        self.news.set()
+
+
+class LittleCluster:
+    """Fulfils the Cluster port as far as a run needs it that starts no agents."""
+
+    def __init__(self) -> None:
+        self.there: dict[WorkloadKind, dict[str, Workload]] = {"jobs": {}, "pods": {}}
+        self.version = 100
+        self.compacted = 0
+        """Watches from before this version get a 410."""
+        self.history: dict[WorkloadKind, list[tuple[int, Change]]] = {"jobs": [], "pods": []}
+        self.streams: dict[WorkloadKind, list[Stream]] = {"jobs": [], "pods": []}
+        self.asked: list[tuple[str, WorkloadKind, str]] = []
+        """Lists and watches in their order, the latter with their version."""
+        self.list_seconds = 0.01
+        self.list_faults: list[ClusterError] = []
+        self.watch_faults: list[ClusterError] = []
+        self.old_listings: list[Listing] = []
+        """Answers to lists that come from a server which lags behind."""
+        self.statuses: list[tuple[str, Mapping[str, Any]]] = []
+        self.created: list[str] = []
+        self.deleted: list[str] = []
+        self.faults: dict[str, Exception] = {}
+        """What the method of this name raises, once."""
+
+    # ------------------------------------------------------------------------------------------ what happens there
+
+    def put(self, workload: Workload) -> None:
+        """Creates or changes an object."""
+        self.there[kind_of(workload)][workload.uid] = workload
+        self._record(workload, deleted=False)
+
+    def remove(self, uid: str) -> None:
+        kind: WorkloadKind = "jobs" if uid in self.there["jobs"] else "pods"
+        workload = self.there[kind].pop(uid)
+        self._record(replace(workload, deleting=True), deleted=True)
+
+    def _record(self, workload: Workload, *, deleted: bool) -> None:
+        self.version += 1
+        kind = kind_of(workload)
+        if deleted and isinstance(workload, PodSeen):
+            workload = workload.as_gone()
+        self.history[kind].append((self.version, Change(workload, deleted, str(self.version))))
+        for stream in self.streams[kind]:
+            stream.news.set()
+
+    def compact(self) -> None:
+        """Forgets all that was."""
+        self.compacted = self.version
+        for history in self.history.values():
+            history.clear()
+
+    def cut(self, kind: WorkloadKind, end: ClusterError | Literal["ends"] = BROKEN) -> None:
+        """Ends all watches of a kind."""
+        for stream in self.streams[kind]:
+            stream.close(end)
+
+    def listing(self, kind: WorkloadKind) -> Listing:
+        return Listing(list(self.there[kind].values()), str(self.version))
+
+    # ------------------------------------------------------------------------------------------------- lists, watches
+
+    async def list_workloads(self, kind: WorkloadKind) -> Listing:
+        self.asked.append(("list", kind, ""))
+        listing = self.old_listings.pop(0) if self.old_listings else self.listing(kind)
+        fault = self.list_faults.pop(0) if self.list_faults else None
+        await asyncio.sleep(self.list_seconds)
+        if fault is not None:
+            raise fault
+        return listing
+
+    async def watch_workloads(
+        self, kind: WorkloadKind, resource_version: str
+    ) -> AsyncGenerator[Change | Bookmark, None]:
+        self.asked.append(("watch", kind, resource_version))
+        version = int(resource_version)
+        await asyncio.sleep(0.01)
+        if self.watch_faults:
+            raise self.watch_faults.pop(0)
+        if version < self.compacted:
+            raise EXPIRED
+        stream = Stream()
+        self.streams[kind].append(stream)
+        try:
+            while True:
+                for number, change in list(self.history[kind]):
+                    if number > version:
+                        version = number
+                        yield change
+                if stream.end == "ends":
+                    yield Bookmark(str(version))
+                    return
+                if stream.end is not None:
+                    raise stream.end
+                await stream.news.wait()
+                stream.news.clear()
+        finally:
+            self.streams[kind].remove(stream)
+
+    # -------------------------------------------------------------------------------------------------- what runs ask
+
+    def _meet_a_fault(self, method: str) -> None:
+        fault = self.faults.pop(method, None)
+        if fault is not None:
+            raise fault
+
+    async def create_job(self, namespace: str, manifest: Mapping[str, Any], *, dry_run: bool = False) -> JobCreated:
+        await asyncio.sleep(0.01)
+        if dry_run:
+            return JobCreated("dry-run")
+        self._meet_a_fault("create_job")
+        metadata = manifest["metadata"]
+        self.created.append(metadata["name"])
+        labelled = Carried.from_labels(metadata["labels"])
+        assert labelled is not None
+        uid = f"job-{len(self.created)}"
+        self.put(JobSeen(namespace, metadata["name"], uid, metadata["ownerReferences"][0]["uid"], labelled))
+        return JobCreated(uid)
+
+    async def get_job(self, namespace: str, name: str) -> tuple[str, str] | None:
+        await asyncio.sleep(0.01)
+        for job in self.there["jobs"].values():
+            if isinstance(job, JobSeen) and (job.namespace, job.name) == (namespace, name):
+                return job.uid, job.owner_uid
+        return None
+
+    async def delete_job(self, namespace: str, name: str, uid: str) -> None:
+        await asyncio.sleep(0.01)
+        self._meet_a_fault("delete_job")
+        job = self.there["jobs"].get(uid)
+        if job is not None and (job.namespace, job.name) == (namespace, name):
+            self.deleted.append(name)
+            self.remove(uid)
+
+    async def delete_jobs(self, run: RunRef) -> None:
+        for uid in [uid for uid, job in self.there["jobs"].items() if job.carried.run_uid == run.uid]:
+            self.remove(uid)
+
+    async def write_status(self, run: RunRef, status: Mapping[str, Any], *, replacing: int | None) -> None:
+        del replacing
+        await asyncio.sleep(0.01)
+        self.statuses.append((run.uid, status))
+
+    async def add_finalizer(self, run: RunRef) -> None:
+        del run
+        await asyncio.sleep(0.01)
+        self._meet_a_fault("add_finalizer")
+
+    async def remove_finalizer(self, run: RunRef) -> None:
+        del run
+        await asyncio.sleep(0.01)
+
+    async def delete_config_map(self, namespace: str, name: str) -> None:
+        del namespace, name
+        await asyncio.sleep(0.01)
+
+    async def post_event(self, run: RunRef, *, kind: str, reason: str, message: str) -> None:
+        del run, kind, reason, message
+        await asyncio.sleep(0.01)
