@@ -17,7 +17,7 @@ from typing import Any, Final, NoReturn
 
 from kubernetes import config
 
-from tests.bench.contestants import restart_operator, run_bare_client, run_operator
+from tests.bench.contestants import check_window, restart_operator, run_bare_client, run_operator
 from tests.bench.figures import Figures, table, total
 from tests.bench.simulated_nodes import simulated_nodes
 
@@ -31,7 +31,10 @@ def main() -> int:
     arguments = _arguments()
     signal.signal(signal.SIGALRM, _too_late)
     signal.alarm(arguments.timeout)
+    # As Ctrl-C does: nodes, namespaces and kwok are cleared away.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     config.load_kube_config()  # type: ignore[no-untyped-call]
+    check_window(arguments.window)
     runs: dict[str, list[Figures]] = {name: [] for name in _CONTESTANTS}
     with simulated_nodes(arguments.log):
         restart_operator()

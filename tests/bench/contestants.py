@@ -120,6 +120,19 @@ def restart_operator() -> None:
     kubectl("rollout", "status", "deployment", OPERATOR, "--namespace", SYSTEM, "--timeout=120s")
 
 
+def check_window(window: int) -> None:
+    """Fails early where the operator would not go as far as the bare client."""
+    cap = int(_operator_environment()["MAPREDUCE_MAX_ACTIVE_JOBS"])
+    if window > cap:
+        raise SystemExit(
+            f"error: the operator runs {cap} Jobs at once (operator.maxActiveJobs): --window {window} is more"
+        )
+
+
+def _operator_environment() -> dict[str, str]:
+    return {one["name"]: one["value"] for one in _operator_container()["env"] if "value" in one}
+
+
 def _operator_container() -> dict[str, Any]:
     deployment = json.loads(kubectl("get", "deployment", OPERATOR, "--namespace", SYSTEM, "--output=json"))
     container: dict[str, Any] = deployment["spec"]["template"]["spec"]["containers"][0]
@@ -191,8 +204,7 @@ def _events_of_operator(namespace: str) -> int:
 
 def _stored(pod: str, uid: str) -> list[int]:
     """Sizes of the run's objects in storage."""
-    environment = {one["name"]: one["value"] for one in _operator_container()["env"] if "value" in one}
-    root = environment["MAPREDUCE_STORAGE_URL"].removeprefix("file://")
+    root = _operator_environment()["MAPREDUCE_STORAGE_URL"].removeprefix("file://")
     find = ("find", root, "-type", "f", "-path", f"*/{uid}/*", "-printf", "%s\\n")
     return list(map(int, kubectl("exec", "--namespace", SYSTEM, pod, "--", *find).split()))
 
