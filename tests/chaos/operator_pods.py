@@ -3,6 +3,7 @@
 import os
 import subprocess
 import time
+from dataclasses import dataclass
 from typing import Any, Final
 
 from kubernetes import client
@@ -24,12 +25,28 @@ def deploy(*values: str) -> None:
     subprocess.run(command, check=True, timeout=300, env=os.environ | {"OPERATOR_IMAGE": image})
 
 
+@dataclass(frozen=True, slots=True)
+class Leader:
+    """The process that holds the Lease."""
+
+    identity: str
+    """Its name in the Lease, which no other process bears, not even the next one in the same pod."""
+    pod: Any
+    process: Process
+
+    @property
+    def pod_name(self) -> str:
+        name: str = self.pod.metadata.name
+        return name
+
+
 class OperatorPods:
     """Everything that is done to the operator; what its containers logged before that is kept."""
 
     def __init__(self) -> None:
         self._core: Final = client.CoreV1Api()
         self._leases: Final = client.CoordinationV1Api()
+        self._dead: Final[set[str]] = set()
         self.logs: Final[list[str]] = []
 
     def all(self) -> list[Any]:
@@ -38,28 +55,29 @@ class OperatorPods:
         ).items
         return pods
 
-    def leader(self, seconds: float = 60) -> tuple[Any, Process]:
-        """The pod that holds the Lease and the process in it; waits until there is one."""
+    def leader(self, seconds: float = 60) -> Leader:
+        """Waits until somebody leads who has not been killed here."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             lease = self._leases.read_namespaced_lease(RELEASE, NAMESPACE)
             holder = (lease.spec.holder_identity if lease.spec else None) or ""
-            for pod in self.all():
-                # A process that was killed holds the Lease until it runs out, also while another is in its pod.
+            for pod in self.all() if holder not in self._dead else ():
                 if holder.startswith(f"{pod.metadata.name}_") and (process := process_of(pod)) is not None:
-                    return pod, process
+                    return Leader(holder, pod, process)
             time.sleep(_POLL_SECONDS)
-        raise AssertionError(f"no operator led within {seconds:.0f} s")
+        raise AssertionError(f"nobody led within {seconds:.0f} s")
 
-    def kill(self, pod: Any, process: Process) -> None:
+    def kill(self, leader: Leader) -> None:
         """Its container is started again by the kubelet: at once, the second time after 10 s, later and later."""
-        self.keep_log(pod)
-        process.signal("KILL")
+        self._dead.add(leader.identity)
+        self.keep_log(leader.pod)
+        leader.process.signal("KILL")
 
-    def delete(self, pod: Any) -> None:
-        """With no time to say goodbye; another pod takes its place."""
-        self.keep_log(pod)
-        self._core.delete_namespaced_pod(pod.metadata.name, NAMESPACE, grace_period_seconds=0)
+    def delete(self, leader: Leader) -> None:
+        """With no grace; another pod takes its place."""
+        self._dead.add(leader.identity)
+        self.keep_log(leader.pod)
+        self._core.delete_namespaced_pod(leader.pod_name, NAMESPACE, grace_period_seconds=0)
 
     def keep_log(self, pod: Any, *, previous: bool = False) -> None:
         name = pod.metadata.name

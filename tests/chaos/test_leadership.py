@@ -23,23 +23,23 @@ def test_the_other_replica_takes_over_from_one_that_died(
     sandbox.create(witness.listener.job("taken-over", ITEMS))
     ends = chance.randrange(5, ITEMS // 2)
     witness.until(f"{ends} ends", lambda: len(witness.ended) >= ends)
-    pod, process = operator.leader()
-    others = {other.metadata.name for other in operator.all()} - {pod.metadata.name}
+    leader = operator.leader()
+    others = {pod.metadata.name for pod in operator.all()} - {leader.pod_name}
     epoch = witness.epoch
     # Its pod goes, too: its container would be started again, and might lead again.
-    operator.kill(pod, process)
+    operator.kill(leader)
     died = time.monotonic()
-    operator.delete(pod)
+    operator.delete(leader)
     witness.until("a status written by another leader", lambda: witness.epoch > epoch)
     seconds = time.monotonic() - died
     jobs = len(witness.jobs)
     witness.until("another Job", lambda: len(witness.jobs) > jobs)
     log.info(
         "after %d ends, %s with epoch %d died; epoch %d wrote after %.1f s, its Job was seen after %.1f s",
-        ends, pod.metadata.name, epoch, witness.epoch, seconds, time.monotonic() - died,
+        ends, leader.pod_name, epoch, witness.epoch, seconds, time.monotonic() - died,
     )  # fmt: skip
     assert seconds < 30
-    assert operator.leader()[0].metadata.name in others
+    assert operator.leader().pod_name in others
     witness.until_finished()
     sandbox.until_no_job()
     witness.assert_each_item_counted_once(ITEMS)
@@ -51,20 +51,18 @@ def test_a_leader_that_comes_back_after_it_was_replaced_ends_and_changes_nothing
     sandbox.create(witness.listener.job("deposed", ITEMS))
     ends = chance.randrange(5, ITEMS // 2)
     witness.until(f"{ends} ends", lambda: len(witness.ended) >= ends)
-    pod, process = operator.leader()
+    leader = operator.leader()
     time.sleep(chance.random())
     epoch = witness.epoch
-    process.signal("STOP")
+    leader.process.signal("STOP")
     seconds = witness.until("a status written by another leader", lambda: witness.epoch > epoch)
-    log.info("stopped %s with epoch %d; epoch %d wrote after %.1f s", pod.metadata.name, epoch, witness.epoch, seconds)
+    log.info("stopped %s with epoch %d; epoch %d wrote after %.1f s", leader.pod_name, epoch, witness.epoch, seconds)
     # Its successor is at work when it goes on, with everything in mind that it was about to do.
     jobs = len(witness.jobs)
     witness.until("another Job", lambda: len(witness.jobs) > jobs)
-    process.signal("CONT")
+    leader.process.signal("CONT")
     exit_code = "jsonpath={.status.containerStatuses[0].lastState.terminated.exitCode}=1"
-    sandbox.kubectl(
-        "wait", f"--namespace={NAMESPACE}", f"--for={exit_code}", f"pod/{pod.metadata.name}", "--timeout=60s"
-    )
+    sandbox.kubectl("wait", f"--namespace={NAMESPACE}", f"--for={exit_code}", f"pod/{leader.pod_name}", "--timeout=60s")
     witness.until_finished()
     sandbox.until_no_job()
     witness.assert_each_item_counted_once(ITEMS)

@@ -25,16 +25,16 @@ def test_an_operator_killed_ten_times_counts_each_item_once(
     # After so many ends of agents, and up to a second: anywhere between two writes.
     for ends in sorted(chance.sample(range(1, ITEMS), DEATHS)):
         witness.until(f"{ends} ends", lambda ends=ends: len(witness.ended) >= ends)  # type: ignore[misc]
-        pod, process = operator.leader()
         time.sleep(chance.random())
+        leader = operator.leader()
         # A container that dies a second time is not started again at once, a pod that is deleted is.
-        if pod.status.container_statuses[0].restart_count == 0 and chance.random() < 0.5:
-            operator.kill(pod, process)
+        if leader.pod.status.container_statuses[0].restart_count == 0 and chance.random() < 0.5:
+            operator.kill(leader)
             how = "killed"
         else:
-            operator.delete(pod)
+            operator.delete(leader)
             how = "deleted"
-        log.info("%s %s when %d agents had ended", how, pod.metadata.name, len(witness.ended))
+        log.info("%s %s when %d agents had ended", how, leader.pod_name, len(witness.ended))
     status = witness.until_finished()
     sandbox.until_no_job()
     witness.assert_each_item_counted_once(ITEMS)
