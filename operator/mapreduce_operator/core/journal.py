@@ -30,7 +30,11 @@ SCHEMA_VERSION: Final = 1
 
 
 class JournalError(Exception):
-    """What was read back is not what was written, or was written by a newer operator."""
+    """What was read back is not what was written, or cannot be read by this operator."""
+
+
+class JournalTooNewError(JournalError):
+    """A newer operator wrote it."""
 
 
 class CommitReason(StrEnum):
@@ -176,7 +180,7 @@ def decode_head(data: bytes, where: str) -> Head:
     try:
         version = msgspec.json.decode(data, type=dict[str, msgspec.Raw]).get("schemaVersion")
         if version is not None and int(bytes(version)) > SCHEMA_VERSION:
-            raise JournalError(
+            raise JournalTooNewError(
                 f"{where} has schema version {int(bytes(version))}, this operator knows {SCHEMA_VERSION}: "
                 "run the newer operator again"
             )

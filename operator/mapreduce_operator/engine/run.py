@@ -23,7 +23,7 @@ from mapreduce_operator.core.effects import (
     VerifyTemplate,
 )
 from mapreduce_operator.core.jobs import Revision, manifest
-from mapreduce_operator.core.journal import CommitReason, JournalError
+from mapreduce_operator.core.journal import CommitReason, JournalError, JournalTooNewError
 from mapreduce_operator.core.names import RunRef, Stage
 from mapreduce_operator.core.phases import Turn
 from mapreduce_operator.core.plan import InputError, PlannedItem
@@ -184,6 +184,8 @@ class Run:
                 self._obstacle = (error.reason, str(error))
             case StateLostError():
                 self._obstacle = ("StateLost", str(error))
+            case JournalTooNewError():
+                self._obstacle = ("StateTooNew", str(error))
             case JournalError():
                 self._obstacle = ("StateDamaged", str(error))
             case StorageError():
