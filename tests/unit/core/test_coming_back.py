@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from mapreduce_operator.api import ItemState, MapReduceJobSpec, Phase, Reason
-from mapreduce_operator.core.effects import Commit, DeleteJob, Launch
+from mapreduce_operator.core.effects import Announce, Commit, DeleteJob, Launch
 from mapreduce_operator.core.items import Item
 from mapreduce_operator.core.journal import (
     CommitReason,
@@ -25,13 +25,14 @@ from mapreduce_operator.core.outcomes import Outcome, Verdict
 from mapreduce_operator.core.run import Batch, RunState
 from mapreduce_operator.core.sightings import POD_GRACE_SECONDS
 from mapreduce_operator.core.snapshot import decode_snapshot, encode_snapshot
-from mapreduce_operator.core.workloads import ContainerEnd, Dispatch
+from mapreduce_operator.core.workloads import ContainerEnd, Dispatch, PodSeen
 from tests.unit.core.scenes import (
     CRASHED,
     DONE,
     NOW,
     REDUCE_KEY,
     TEMPLATE,
+    carried,
     commit,
     job,
     launch,
@@ -43,6 +44,7 @@ from tests.unit.core.scenes import (
     verified_run,
 )
 
+EVICTED_POD: Final = pod("demo-a-d1", phase="Failed", disruption="EvictionByEvictionAPI")
 STARTED: Final = Start(Stage.MAP, "a", 1, "uid-demo-a-d1")
 
 
@@ -344,6 +346,40 @@ def test_without_being_asked_a_batch_has_no_snapshot() -> None:
     assert run.begin_commit(CommitReason.ITEMS, NOW).snapshot is None
 
 
+def test_a_retry_that_runs_waits_for_nothing_when_it_is_read_back() -> None:
+    run, again = verified_run("a"), verified_run("a")
+    launch(run)
+    observe(run, pod("demo-a-d1", CRASHED))
+    first = run.begin_commit(CommitReason.ITEMS, NOW)
+    run.committed(first, NOW)
+    launch(run, seconds=10)
+    second = run.begin_commit(CommitReason.TIME, NOW + 10)
+
+    again.replay(segment(*first.records, starts=first.starts))
+    again.replay(segment(*second.records, starts=second.starts))
+
+    assert again.ledgers[Stage.MAP][0] == run.ledgers[Stage.MAP][0]
+
+
+@pytest.mark.parametrize("end", [pod("demo-a-d1", CRASHED), EVICTED_POD], ids=["failure", "interruption"])
+@pytest.mark.parametrize("with_snapshot", [True, False])
+def test_what_was_announced_before_is_not_announced_again(end: PodSeen, with_snapshot: bool) -> None:
+    run, again = verified_run("ab"), verified_run("ab")
+    launch(run)
+    assert [type(effect) for effect in observe(run, end)] == [Announce]
+    batch = run.begin_commit(CommitReason.ITEMS, NOW, with_snapshot=with_snapshot)
+
+    if batch.snapshot is not None:
+        again.restore(batch.snapshot)
+    else:
+        again.replay(segment(*batch.records, starts=batch.starts))
+    again.resume(NOW)
+
+    other = replace(end, job="demo-b-d1", job_uid="uid-demo-b-d1", carried=carried("demo-b-d1"))
+    assert observe(again, other) == []
+    assert len(again.uncommitted) == 1
+
+
 # ------------------------------------------------------------------------------------------------------------ any story
 
 
@@ -380,7 +416,7 @@ def read_back(commits: list[Landed], of: MapReduceJobSpec, now: float, *, with_s
 def settled(item: Item, now: float) -> Item:
     """An item as it is to be read back: the Job that is being created is not known, and waits may be over by now."""
     if item.state is ItemState.RUNNING:
-        return replace(item, not_before=0.0) if item.job_uid else replace(item, state=ItemState.PENDING)
+        return item if item.job_uid else replace(item, state=ItemState.PENDING)
     if item.state is ItemState.RETRY_WAIT and item.not_before <= now:
         return replace(item, state=ItemState.PENDING, not_before=0.0)
     return item

@@ -5,19 +5,30 @@ Each scene tells a run what happened, and looks at the effects that it asks for.
 
 from dataclasses import replace
 from itertools import permutations
-from typing import Any
+from typing import Any, Final
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mapreduce_operator.api import ItemState, Phase, Reason
-from mapreduce_operator.core.effects import Announce, Commit, DeleteJob, Launch, PrepareReduce, VerifyTemplate
+from mapreduce_operator.core.effects import (
+    Announce,
+    Commit,
+    DeleteJob,
+    Launch,
+    PrepareReduce,
+    RemovePod,
+    VerifyTemplate,
+)
+from mapreduce_operator.core.failures import NODE_LOST
 from mapreduce_operator.core.items import Item
-from mapreduce_operator.core.journal import CommitReason, Record
+from mapreduce_operator.core.journal import CommitReason, Record, Start
 from mapreduce_operator.core.names import Stage
 from mapreduce_operator.core.outcomes import Outcome, Verdict
 from mapreduce_operator.core.phases import Turn
 from mapreduce_operator.core.run import MAX_UNCOMMITTED, RunState
-from mapreduce_operator.core.sightings import POD_GRACE_SECONDS
+from mapreduce_operator.core.sightings import LOST_SECONDS, POD_GRACE_SECONDS
 from mapreduce_operator.core.tally import FailureCount
 from mapreduce_operator.core.templates import REVERIFY_SECONDS
 from mapreduce_operator.core.workloads import Carried, ContainerEnd, Dispatch, JobSeen, PodSeen
@@ -41,6 +52,9 @@ from tests.unit.core.scenes import (
     take_templates,
     verified_run,
 )
+
+SUCCEEDED: Final = Item(ItemState.SUCCEEDED, attempts=1)
+
 
 # ------------------------------------------------------------------------------------------------------------ templates
 
@@ -780,6 +794,52 @@ def test_what_is_told_of_a_job_and_its_pod_until_they_are_gone_is_no_news(order:
     assert run.take_stale() == 1, "both are gone, so nothing was remembered"
 
 
+@given(st.permutations(["job ended", "job deleted", "pod leaves", "pod gone", "waits", "suspends"]))
+def test_nothing_is_remembered_of_a_dispatch_when_its_job_and_pod_are_gone(story: list[str]) -> None:
+    # Each stream is in its order, whatever it is in relation to the other.
+    streams = {"job": iter(["job ended", "job deleted"]), "pod": iter(["pod leaves", "pod gone"])}
+    run = verified_run("a")
+    launch(run)
+    now = NOW
+    for word in story:
+        now += 1
+        match next(streams.get(word.partition(" ")[0], iter([word]))):
+            case "job ended":
+                run.observe_job(job("demo-a-d1", failed_reason="BackoffLimitExceeded"), deleted=False, now=now)
+            case "job deleted":
+                run.observe_job(job("demo-a-d1", deleting=True), deleted=True, now=now)
+            case "pod leaves":
+                observe(run, pod("demo-a-d1", deleting=True, grace_seconds=30.0), now - NOW)
+            case "pod gone":
+                observe(run, pod("demo-a-d1", deleting=True, gone=True), now - NOW)
+            case "suspends":
+                run.respec(spec(suspend=True, suspendPolicy="Interrupt"))
+                run.decide(now)
+            case _:
+                now += 2 * POD_GRACE_SECONDS
+                run.decide(now)
+    commit(run, now - NOW)
+    assert run.ledgers[Stage.MAP][0].interruptions == 1
+    run.take_stale()
+
+    observe(run, pod("demo-a-d1", gone=True))
+
+    assert run.take_stale() == 1, "news of an old dispatch, not of one that is remembered"
+    assert run.decide(now + 1000) == []
+    assert run.next_wake(now) is None
+
+
+def test_an_old_pod_is_nothing_to_wait_for_while_it_is_deleted_and_when_it_is_gone() -> None:
+    run = verified_run("a")
+    run.replay(segment(Record(Outcome(Stage.MAP, Dispatch("a", 1), "uid-demo-a-d1", Verdict.SUCCEEDED), SUCCEEDED)))
+
+    observe(run, pod("demo-a-d1", deleting=True))
+    observe(run, pod("demo-a-d1", deleting=True, gone=True))
+
+    assert run.next_wake(NOW) is None
+    assert [effect for effect in run.decide(NOW + 9999) if isinstance(effect, RemovePod)] == []
+
+
 def test_the_end_of_a_pod_of_no_item_of_this_run_is_counted_and_ignored() -> None:
     run = verified_run("a")
 
@@ -815,6 +875,135 @@ def test_the_answer_to_a_creation_may_come_after_the_end_of_the_agent() -> None:
 
     assert run.ledgers[Stage.MAP][0].state is ItemState.RETRY_WAIT
     assert run.active == 0
+
+
+# ----------------------------------------------------------------------------------------------------------- lost nodes
+
+
+LEAVING: Final = pod("demo-a-d1", deleting=True, grace_seconds=60.0)
+REMOVE: Final = RemovePod(LEAVING.name, LEAVING.uid)
+
+
+def test_a_pod_whose_kubelet_says_nothing_is_removed_once() -> None:
+    run = verified_run("a")
+    launch(run)
+    commit(run)
+    observe(run, LEAVING, seconds=10)
+
+    assert run.next_wake(NOW) == NOW + 10 + 60 + LOST_SECONDS
+    assert run.decide(NOW + 99.9) == []
+    assert run.decide(NOW + 100) == [REMOVE]
+    observe(run, replace(LEAVING, message="still there"), seconds=101)
+    assert run.decide(NOW + 9999) == []
+    assert run.next_wake(NOW + 101) is None
+
+
+def test_the_clock_for_a_pod_that_leaves_is_that_of_first_sight() -> None:
+    run = verified_run("a")
+    launch(run)
+    commit(run)
+
+    for seconds in (10, 40, 70, 99):
+        observe(run, replace(LEAVING, message=f"seen at {seconds}"), seconds=seconds)
+
+    assert run.next_wake(NOW) == NOW + 100
+    assert run.decide(NOW + 100) == [REMOVE]
+
+
+def test_a_pod_that_is_not_being_deleted_is_never_removed_however_long_it_runs() -> None:
+    run = verified_run("a")
+    launch(run)
+    commit(run)
+    observe(run, pod("demo-a-d1"))
+
+    assert run.next_wake(NOW) is None
+    assert run.decide(NOW + 10**6) == []
+
+
+def test_a_pod_whose_end_is_told_in_time_is_not_removed() -> None:
+    run = verified_run("a")
+    launch(run)
+    observe(run, LEAVING)
+    observe(run, pod("demo-a-d1", DONE, gone=True), seconds=60)
+    commit(run, seconds=60)
+
+    assert run.decide(NOW + 9999) == []
+    assert run.ledgers[Stage.MAP][0] == SUCCEEDED
+
+
+def test_the_item_of_a_lost_pod_does_not_run_again_before_the_pod_is_gone() -> None:
+    run = verified_run("a")
+    launch(run)
+    observe(run, LEAVING)
+    run.observe_job(job("demo-a-d1", deleting=True), deleted=True, now=NOW)
+    commit(run)
+
+    assert run.decide(NOW + 90) == [REMOVE]
+    commit(run, seconds=90)
+
+    assert launch(run, seconds=9999) == []
+    assert run.ledgers[Stage.MAP][0].state is ItemState.RUNNING
+
+
+@pytest.mark.parametrize("gone", [False, True], ids=["failed", "gone"])
+@pytest.mark.parametrize("disruption", ["", "DeletionByTaintManager"], ids=["deleted", "evicted"])
+def test_a_lost_pod_is_an_interruption_by_its_node_and_no_attempt(gone: bool, disruption: str) -> None:
+    run = verified_run("a")
+    launch(run)
+    observe(run, replace(LEAVING, disruption=disruption))
+    run.decide(NOW + 1000)
+    removed = replace(LEAVING, phase="Failed", reason=NODE_LOST, disruption=disruption, gone=gone)
+
+    observe(run, removed, seconds=1001)
+    observe(run, replace(removed, gone=True), seconds=1002)
+
+    assert run.ledgers[Stage.MAP][0] == Item(ItemState.PENDING, interruptions=1, reason=Reason.NODE_LOST)
+    assert len(run.uncommitted) == 1
+    assert launch(run, seconds=1003) == []
+    commit(run, seconds=1003)
+    assert launch(run, seconds=1004) == ["demo-a-d2"]
+
+
+def test_a_lost_pod_is_removed_by_an_operator_that_was_started_meanwhile_after_the_whole_wait() -> None:
+    run = verified_run("a")
+    run.replay(segment(starts=(Start(Stage.MAP, "a", 1, "uid-demo-a-d1"),)))
+    (vanished,) = run.resume(NOW)
+    run.observe_job(vanished, deleted=True, now=NOW)
+
+    observe(run, LEAVING)
+
+    assert [effect for effect in run.decide(NOW + 89.9) if isinstance(effect, RemovePod)] == []
+    assert [effect for effect in run.decide(NOW + 90) if isinstance(effect, RemovePod)] == [REMOVE]
+
+
+def test_a_pod_that_is_seen_before_anything_of_its_job_is_adopted_with_it() -> None:
+    run = verified_run("ab")
+
+    observe(run, LEAVING)
+
+    assert launch(run) == ["demo-b-d1"]
+    batch = run.begin_commit(CommitReason.TIME, NOW)
+    assert batch.starts[0] == Start(Stage.MAP, "a", 1, "uid-demo-a-d1")
+    assert [effect for effect in run.decide(NOW + 90) if isinstance(effect, RemovePod)] == [REMOVE]
+
+
+@pytest.mark.parametrize(
+    ("seen", "awaits"),
+    [(None, True), (job("demo-a-d1"), False), (pod("demo-a-d1"), False), (pod("demo-a-d1", CRASHED), False)],
+    ids=["nothing", "its Job", "its pod", "its end"],
+)
+def test_a_job_is_awaited_until_something_is_seen_of_it(seen: JobSeen | PodSeen | None, awaits: bool) -> None:
+    run = verified_run("a")
+    assert not run.awaits_job(Stage.MAP, 0, 1)
+    run.launch(1, NOW)
+
+    if isinstance(seen, JobSeen):
+        run.observe_job(seen, deleted=False, now=NOW)
+    elif isinstance(seen, PodSeen):
+        observe(run, seen)
+
+    assert run.awaits_job(Stage.MAP, 0, 1) is awaits
+    assert not run.awaits_job(Stage.MAP, 0, 2)
 
 
 # ------------------------------------------------------------------------------------------------------------ announced

@@ -90,7 +90,7 @@ def test_what_is_due_first_is_due_next() -> None:
 
     assert sightings.next_due() == NOW + 1 + POD_GRACE_SECONDS
     assert sightings.take_orphans(NOW + 10) == [other]
-    sightings.settle(other.uid, {"pod"})
+    sightings.settle(other.uid, frozenset({"pod"}))
 
     assert sightings.next_due() == NOW + 60 + LOST_SECONDS
 
@@ -112,7 +112,7 @@ def test_what_is_settled_is_waited_for_no_more() -> None:
     sightings.ended(JOB, NOW, deleted=False)
     sightings.interrupt(JOB.uid)
 
-    sightings.settle(JOB.uid, {"job", "pod"})
+    sightings.settle(JOB.uid, frozenset({"job", "pod"}))
 
     assert sightings.is_settled(JOB.uid)
     assert not sightings.is_carrying(JOB.uid)
@@ -125,11 +125,21 @@ def test_what_is_settled_is_waited_for_no_more() -> None:
 @pytest.mark.parametrize("order", [("job", "pod"), ("pod", "job"), ("pod", "pod", "job")])
 def test_nothing_is_remembered_when_job_and_pod_are_gone(order: tuple[str, ...]) -> None:
     sightings = carrying()
-    sightings.settle(JOB.uid, {"job", "pod"})
+    sightings.settle(JOB.uid, frozenset({"job", "pod"}))
 
     for which in order:
         assert sightings.is_settled(JOB.uid)
         sightings.gone(JOB.uid, which)
+
+    assert remembered(sightings) == {}
+
+
+def test_a_job_that_was_gone_before_its_outcome_was_known_is_not_remembered() -> None:
+    sightings = carrying()
+    sightings.ended(JOB, NOW, deleted=False)
+    sightings.ended(JOB, NOW, deleted=True)
+
+    sightings.settle(JOB.uid, frozenset({"job"}))
 
     assert remembered(sightings) == {}
 
@@ -141,7 +151,7 @@ def moments() -> Iterator[float]:
         now += 3.0
 
 
-@given(st.lists(st.sampled_from(["lives", "leaving", "ended", "interrupt", "orphans", "lost"]), max_size=12))
+@given(st.lists(st.sampled_from(["lives", "leaving", "ended", "deleted", "interrupt", "orphans", "lost"]), max_size=12))
 def test_nothing_leaks_whatever_was_seen_before_a_dispatch_was_settled(story: list[str]) -> None:
     sightings = carrying()
     for what, now in zip(story, moments(), strict=False):
@@ -152,6 +162,8 @@ def test_nothing_leaks_whatever_was_seen_before_a_dispatch_was_settled(story: li
                 sightings.lives(LEAVING, now)
             case "ended":
                 sightings.ended(JOB, now, deleted=False)
+            case "deleted":
+                sightings.ended(JOB, now, deleted=True)
             case "interrupt":
                 sightings.interrupt(JOB.uid)
             case "orphans":
@@ -159,8 +171,9 @@ def test_nothing_leaks_whatever_was_seen_before_a_dispatch_was_settled(story: li
             case _:
                 sightings.take_lost(now)
 
-    sightings.settle(JOB.uid, {"job", "pod"})
+    sightings.settle(JOB.uid, frozenset({"job", "pod"}))
+    if "deleted" not in story:
+        sightings.gone(JOB.uid, "job")
     sightings.gone(JOB.uid, "pod")
-    sightings.gone(JOB.uid, "job")
 
     assert remembered(sightings) == {}

@@ -21,6 +21,7 @@ SMALL = Snapshot(
         Stage.REDUCE: [],
     },
     Tally({Reason.ERROR: FailureCount(3, 7, "boom")}, b'{"total":3}', "one try failed"),
+    frozenset({Reason.ERROR, Reason.EVICTED}),
 )
 
 items = strategies.settled_items | st.builds(
@@ -51,6 +52,7 @@ snapshots = st.builds(
         {stage: st.lists(st.tuples(st.integers(0, 10**5), items), max_size=5) for stage in Stage}
     ),
     tally=tallies,
+    announced=st.frozensets(st.sampled_from(Reason)),
 )
 
 
