@@ -145,8 +145,8 @@ class Elector:
             self._seen = (record, self._loop.time())
             if record is None:
                 log.info("there is no Lease; waiting %d s, since one may have led until now", self._duration)
-            elif before is None or before.holder != record.holder:
-                log.info("%s leads; %s follows", record.holder or "nobody", self._identity)
+            elif record.holder and (before is None or before.holder != record.holder):
+                log.info("%s leads; %s follows", record.holder, self._identity)
         return self._seen[1]
 
     async def _renew(self, epoch: int) -> None:
