@@ -80,6 +80,9 @@ class FaultyProxy:
             with suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
                 head = (await reader.readuntil(END_OF_HEAD)).removesuffix(END_OF_HEAD).split(b"\r\n")
                 self.requests += 1
+                if any(line.lower() == b"expect: 100-continue" for line in head):
+                    # Without it boto3 sends the body only after a second.
+                    writer.write(b"HTTP/1.1 100 Continue" + END_OF_HEAD)
                 lengths = [line.partition(b":")[2] for line in head if line.lower().startswith(b"content-length:")]
                 body = await reader.readexactly(int(lengths[0])) if lengths else b""
                 exchange = Exchange(head, body, writer, reader.read, self._service)
