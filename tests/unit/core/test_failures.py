@@ -71,6 +71,12 @@ API_EVICTION = "EvictionByEvictionAPI"
         (replace(POD, reason="NodeShutdown", agent=KILLED), Verdict.INTERRUPTED, Reason.NODE_LOST),
         (replace(POD, reason="Terminated", agent=TERMINATED), Verdict.INTERRUPTED, Reason.NODE_LOST),
         (replace(POD, reason="NodeLost"), Verdict.INTERRUPTED, Reason.NODE_LOST),
+        # It was evicted first, and at last removed without the word of its kubelet.
+        (
+            replace(POD, reason="NodeLost", disruption="DeletionByTaintManager", deleting=True),
+            Verdict.INTERRUPTED,
+            Reason.NODE_LOST,
+        ),
         (replace(POD, reason="NodeAffinity"), Verdict.INTERRUPTED, Reason.NODE_LOST),
         (replace(POD, reason="UnexpectedAdmissionError"), Verdict.INTERRUPTED, Reason.NODE_LOST),
         (replace(POD, reason="OutOfcpu"), Verdict.INTERRUPTED, Reason.NODE_LOST),

@@ -17,6 +17,8 @@ from mapreduce_operator.core.journal import (
     PlanInfo,
     Record,
     SegmentHeader,
+    SnapshotInfo,
+    Start,
     decode_head,
     decode_segment,
     digest,
@@ -38,12 +40,15 @@ HEAD = Head(
     plan=PlanInfo(items=3, duplicates=1, sha256="ab" * 32, shards=[ShardInfo(3, "cd" * 32)]),
     sequence=7,
     tail_sha256="ef" * 32,
+    journal_size=300_000,
+    snapshot=SnapshotInfo(5, "01" * 32, 40_000, 270_000),
     epoch=2,
     started_at=1_800_000_000.25,
     committed_at=1_800_000_100.5,
     reason=CommitReason.ITEMS,
 )
-HEADER = SegmentHeader(7, "ab" * 32, Phase.MAP, 1_800_000_100.5, CommitReason.TIME)
+STARTS = (Start(Stage.MAP, "abcdefghij", 3, "job-3"), Start(Stage.REDUCE, "klmnopqrst", 1, "job-4"))
+HEADER = SegmentHeader(7, "ab" * 32, Phase.MAP, 1_800_000_100.5, CommitReason.TIME, STARTS)
 SUCCEEDED = Record(
     Outcome(
         Stage.MAP,
@@ -107,6 +112,15 @@ def test_a_segment_is_a_line_of_header_and_a_line_per_record() -> None:
 
     assert data.count(b"\n") == 3
     assert data.endswith(b"\n")
+
+
+def test_a_segment_may_tell_of_starts_alone_or_of_none() -> None:
+    for starts in (STARTS, ()):
+        data = encode_segment(msgspec.structs.replace(HEADER, starts=starts), [])
+
+        segment = decode_segment(data, digest(data), "segment 7")
+
+        assert (segment.header.starts, segment.records) == (starts, [])
 
 
 def test_any_changed_byte_of_a_segment_is_found_and_the_segment_named() -> None:

@@ -135,6 +135,7 @@ def test_everything_of_a_run_lies_below_its_namespace_name_and_uid() -> None:
     assert keys.head == prefix + "head.json"
     assert keys.plan_shard(3, "ab" * 32) == prefix + "plan/shard-00003-abababababababab.jsonl"
     assert keys.segment(12, "cd" * 32) == prefix + "journal/segment-0000000012-cdcdcdcdcdcdcdcd.jsonl"
+    assert keys.snapshot(12, "cd" * 32) == prefix + "journal/snapshot-0000000012-cdcdcdcdcdcdcdcd.json"
 
 
 def test_shards_and_segments_sort_in_their_order() -> None:
@@ -151,6 +152,7 @@ def test_what_differs_in_content_does_not_overwrite_each_other() -> None:
 
     assert keys.segment(1, "a" * 64) != keys.segment(1, "b" * 64)
     assert keys.plan_shard(1, "a" * 64) != keys.plan_shard(1, "b" * 64)
+    assert keys.snapshot(1, "a" * 64) != keys.snapshot(1, "b" * 64)
 
 
 @given(strategies.runs, strategies.runs)
