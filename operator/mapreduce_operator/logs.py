@@ -30,3 +30,5 @@ def set_up_logging(level: str, form: str) -> None:
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     # Kopf tells of each event that it hands on.
     logging.getLogger("kopf").setLevel(logging.WARNING)
+    # Its DEBUG lines hold requests with their session tokens.
+    logging.getLogger("botocore").setLevel(logging.INFO)

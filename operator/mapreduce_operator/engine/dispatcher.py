@@ -51,10 +51,10 @@ class LaunchRefused:
 class Dispatcher:
     """Jobs of one run."""
 
-    def __init__(self, cluster: Cluster, run: RunRef, pace: Pace | None = None) -> None:
+    def __init__(self, cluster: Cluster, run: RunRef, pace: Pace) -> None:
         self._cluster: Final = cluster
         self._run: Final = run
-        self._pace: Final = pace or Pace()
+        self._pace: Final = pace
         self._told: Final[dict[str, ClusterErrorReason]] = {}
         """Why removals of a kind fail, as far as the log says so already."""
 

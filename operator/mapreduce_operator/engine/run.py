@@ -57,7 +57,7 @@ class Run:
         self._job = job
         self._world: Final = world
         self._journal: Final = Journal(world.store, self.ref, world.clock, world.leadership)
-        self._dispatcher: Final = Dispatcher(world.cluster, self.ref)
+        self._dispatcher: Final = Dispatcher(world.cluster, self.ref, world.pace)
         self._reporter: Final = Reporter(world.cluster, world.leadership, self.ref, self._status, job.status)
         self._state: RunState | None = None
         self._ids: list[str] = []
