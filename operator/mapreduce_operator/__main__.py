@@ -40,7 +40,7 @@ from mapreduce_operator.adapters.storage import S3Options, open_store
 from mapreduce_operator.core.plan import Limits
 from mapreduce_operator.engine.capacity import Capacity
 from mapreduce_operator.engine.informer import Informer
-from mapreduce_operator.engine.leadership import Elector, SoleLeader
+from mapreduce_operator.engine.leadership import Elector, SoleLeader, deposition
 from mapreduce_operator.engine.pacing import Pace
 from mapreduce_operator.engine.suitability import Suitability
 from mapreduce_operator.engine.supervisor import Supervisor
@@ -161,7 +161,10 @@ class _Process:
             case DeposedError() as error:
                 raise error
             case TimeoutError():
-                log.error("work is still going on %.0f s after its end: the Lease is not given back", CLOSE_SECONDS)
+                log.error(
+                    "something is still being written after %.0f s: the Lease is not given back but runs out",
+                    CLOSE_SECONDS,
+                )
                 return 1
         await elector.release()
         return leading.result()
@@ -199,10 +202,10 @@ class _Process:
             stopping = asyncio.create_task(self.stop.wait())
             await asyncio.wait({stopping, engine, kopf}, return_when=asyncio.FIRST_COMPLETED)
             if not engine.done():
-                log.info("ending: all runs are saved, their agents keep running")
+                log.info("ending: saving all runs; their agents keep running")
                 await supervisor.drain(SAVE_SECONDS)
             code = 1 if engine.done() or kopf.done() else 0
-            if engine.done() and (deposed := _deposition(engine.exception())):
+            if engine.done() and (deposed := deposition(engine.exception())):
                 raise deposed
             engine.cancel()
             async with asyncio.timeout(CLOSE_SECONDS):
@@ -213,15 +216,8 @@ class _Process:
 
 def _report(part: asyncio.Task[None]) -> None:
     """Says why a part of the process ended by itself, except where a deposition will be reported."""
-    if not part.cancelled() and _deposition(part.exception()) is None:
+    if not part.cancelled() and deposition(part.exception()) is None:
         log.critical("a part of the process, %s, has ended", part.get_name(), exc_info=part.exception())
-
-
-def _deposition(error: BaseException | None) -> DeposedError | None:
-    """The one in this error, through however many groups of tasks it came."""
-    if isinstance(error, BaseExceptionGroup):
-        return next((found for one in error.exceptions if (found := _deposition(one))), None)
-    return error if isinstance(error, DeposedError) else None
 
 
 async def _unless(stop: asyncio.Event, work: Coroutine[Any, Any, T]) -> T:

@@ -191,6 +191,8 @@ def test_who_is_told_to_end_gives_the_lease_back(stage: Stage) -> None:
     within(5, follower.leads, follower, f"{follower.name} leads")
     assert leader.exit_code(5) == 0
     lines = leader.log.splitlines()
-    saved, released = (next(n for n, line in enumerate(lines) if text in line) for text in ("saved", "gave the Lease"))
-    assert saved < released
+    saving, released = (
+        next(n for n, line in enumerate(lines) if text in line) for text in ("saving", "gave the Lease")
+    )
+    assert saving < released
     assert not [line for line in lines if "Traceback" in line or " WARNING " in line or " ERROR " in line]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
-_PARTING_SECONDS = 1.0
+_PARTING_SECONDS = 0.5
 """For requests that are being answered when the process ends."""
 
 

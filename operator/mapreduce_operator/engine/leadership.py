@@ -243,3 +243,10 @@ class SoleLeader:
 
     async def release(self) -> None:
         self.held = False
+
+
+def deposition(error: BaseException | None) -> DeposedError | None:
+    """The one in this error, through however many groups of tasks it came."""
+    if isinstance(error, BaseExceptionGroup):
+        return next((found for one in error.exceptions if (found := deposition(one))), None)
+    return error if isinstance(error, DeposedError) else None

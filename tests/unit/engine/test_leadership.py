@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mapreduce_operator.engine.leadership import Elector, SoleLeader
+from mapreduce_operator.engine.leadership import Elector, SoleLeader, deposition
 from mapreduce_operator.ports import ClusterError, ClusterErrorReason, DeposedError, Lease, LeaseRecord
 
 DURATION = 15
@@ -541,6 +541,16 @@ async def test_who_leads_without_a_lease_always_leads() -> None:
     assert (leader.held, leader.epoch) == (True, 6)
     await leader.surpass(2)
     assert leader.epoch == 6
+
+
+def test_a_deposition_is_found_in_groups_of_groups() -> None:
+    deposed = DeposedError("epoch 9 leads")
+    others = [KeyError("x"), ExceptionGroup("inner", [ValueError("y")])]
+
+    assert deposition(deposed) is deposed
+    assert deposition(ExceptionGroup("outer", [*others, ExceptionGroup("inner", [KeyError("z"), deposed])])) is deposed
+    assert deposition(ExceptionGroup("outer", others)) is None
+    assert deposition(None) is None
 
 
 # ------------------------------------------------------------------------------------------------------- all together
