@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import Any, Final, Literal, Protocol
 
 from mapreduce_operator.core.names import RunRef
-from mapreduce_operator.core.workloads import Workload
+from mapreduce_operator.core.workloads import PodSeen, Workload
 
 JSON = Any
 """A JSON value: what the API server, a payload or a result may hold."""
@@ -220,6 +220,9 @@ class Cluster(Protocol):
 
     async def delete_jobs(self, run: RunRef) -> None:
         """Deletes all Jobs of a run, with their pods, in the background."""
+
+    async def find_pod(self, namespace: str, job_uid: str) -> PodSeen | None:
+        """The pod of a Job as it is now, or None where there is none."""
 
     async def delete_pod(self, namespace: str, name: str, uid: str) -> None:
         """Removes a pod at once, without the word of its kubelet; one that is gone, or has another uid, is left."""

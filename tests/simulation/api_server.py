@@ -134,6 +134,10 @@ class ApiServer:
         job = self.jobs.get(name)
         return (job.uid, job.seen.owner_uid) if job else None
 
+    def find_pod(self, namespace: str, job_uid: str) -> PodSeen | None:
+        del namespace
+        return next((pod.seen for pod in self.pods.values() if pod.seen.job_uid == job_uid), None)
+
     def delete_job(self, namespace: str, name: str, uid: str) -> None:
         """An operator deletes a Job."""
         del namespace

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal, NamedTuple, Protocol, TypeVar
 
 from mapreduce_operator.core.names import RunRef
+from mapreduce_operator.core.workloads import PodSeen
 from mapreduce_operator.ports import (
     Bookmark,
     Change,
@@ -124,6 +125,9 @@ class Connection:
 
     async def delete_jobs(self, run: RunRef) -> None:
         await self._call("delete jobs", lambda: self._server.delete_jobs(run))
+
+    async def find_pod(self, namespace: str, job_uid: str) -> PodSeen | None:
+        return await self._call("find pod", lambda: self._server.find_pod(namespace, job_uid), job_uid)
 
     async def delete_pod(self, namespace: str, name: str, uid: str) -> None:
         await self._call("delete pod", lambda: self._server.delete_pod(namespace, name, uid), name)

@@ -5,7 +5,7 @@ from typing import Literal
 
 from mapreduce_operator.core.journal import CommitReason
 from mapreduce_operator.core.names import Stage
-from mapreduce_operator.core.workloads import Dispatch
+from mapreduce_operator.core.workloads import Dispatch, JobSeen
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +25,13 @@ class DeleteJob:
 
     name: str
     uid: str
+
+
+@dataclass(frozen=True, slots=True)
+class FindPod:
+    """Ask for the pod of a Job that ended or vanished: its news is late, or it is gone."""
+
+    job: JobSeen
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,4 +70,4 @@ class Announce:
     message: str
 
 
-Effect = Launch | DeleteJob | RemovePod | Commit | VerifyTemplate | PrepareReduce | Announce
+Effect = Launch | DeleteJob | FindPod | RemovePod | Commit | VerifyTemplate | PrepareReduce | Announce

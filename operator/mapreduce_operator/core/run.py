@@ -26,6 +26,7 @@ from mapreduce_operator.core.effects import (
     Commit,
     DeleteJob,
     Effect,
+    FindPod,
     Launch,
     PrepareReduce,
     RemovePod,
@@ -208,6 +209,12 @@ class RunState:
             return []
         return self._settle(outcome_of_pod(pod, rule, now), now, still_to_go=_JOB if pod.gone else _JOB_AND_POD)
 
+    def no_pod(self, job: JobSeen, now: float) -> list[Effect]:
+        """The pod of a Job that ended or vanished is gone as well, and nobody has seen how it ended."""
+        if not self._sightings.is_carrying(job.uid):
+            return []
+        return self._settle(outcome_of_job(job, job.carried.dispatches[0], now), now, still_to_go=_JOB)
+
     def begin_commit(self, reason: CommitReason, now: float, *, with_snapshot: bool = False) -> Batch:
         """Everything that is not durable yet; what comes after is in the next batch."""
         self.commit_in_flight = True
@@ -290,9 +297,7 @@ class RunState:
 
     def decide(self, now: float) -> list[Effect]:
         """What follows from the state, but for new Jobs: ask `launch` for these next, and `commit_if_due` at last."""
-        effects: list[Effect] = []
-        for job in self._sightings.take_orphans(now):
-            effects += self._settle(outcome_of_job(job, job.carried.dispatches[0], now), now, still_to_go=_JOB)
+        effects: list[Effect] = [FindPod(job) for job in self._sightings.take_orphans(now)]
         effects += [RemovePod(pod.name, pod.uid) for pod in self._sightings.take_lost(now)]
         if self.phase not in FINAL_PHASES:
             effects += self.templates.try_out(now)

@@ -10,7 +10,7 @@ from typing import Final
 from mapreduce_operator.core.workloads import JobSeen, PodSeen
 
 POD_GRACE_SECONDS: Final = 5.0
-"""So long a Job that ended waits for its pod's own account."""
+"""So long a Job that ended waits for its pod's own account, before the pod is asked for."""
 LOST_SECONDS: Final = 30.0
 """A kubelet that is alive kills an agent when its grace period is over, and says so at once. One that has said nothing
 for so much longer is taken for lost."""
@@ -22,8 +22,8 @@ class Sightings:
     def __init__(self) -> None:
         self._names: dict[str, str] = {}
         self._live_pods: set[str] = set()
-        self._orphans: dict[str, tuple[float, JobSeen]] = {}
-        """Jobs that ended or vanished without their pods, and until when these are waited for."""
+        self._orphans: dict[str, tuple[float, JobSeen] | None] = {}
+        """Jobs that ended without their pods, and until when these are waited for; None when that is over."""
         self._leaving: dict[str, tuple[float, PodSeen] | None] = {}
         """Pods that are being deleted, and until when their end is waited for; None when that is over."""
         self._interrupting: set[str] = set()
@@ -92,16 +92,14 @@ class Sightings:
 
     def next_due(self) -> float | None:
         """When there is something to take, in seconds since the epoch."""
-        moments = [at for at, _ in self._orphans.values()]
-        moments += [wait[0] for wait in self._leaving.values() if wait is not None]
-        return min(moments, default=None)
+        waits = (*self._orphans.values(), *self._leaving.values())
+        return min((wait[0] for wait in waits if wait is not None), default=None)
 
     def take_orphans(self, now: float) -> list[JobSeen]:
-        """Jobs that ended and whose pods have not been seen for long enough. Those with a pod that lives wait on."""
-        due = [job for at, job in self._orphans.values() if at <= now]
+        """Jobs that ended and whose pods have not been seen for long enough, each once; those of a live pod never."""
+        due = [wait[1] for wait in self._orphans.values() if wait is not None and wait[0] <= now]
         for job in due:
-            if job.uid in self._live_pods:
-                self._orphans[job.uid] = (now + POD_GRACE_SECONDS, job)
+            self._orphans[job.uid] = None
         return [job for job in due if job.uid not in self._live_pods]
 
     def take_lost(self, now: float) -> list[PodSeen]:

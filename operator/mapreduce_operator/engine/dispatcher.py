@@ -13,6 +13,7 @@ from typing import Final
 
 from mapreduce_operator.core.effects import DeleteJob
 from mapreduce_operator.core.names import RunRef
+from mapreduce_operator.core.workloads import JobSeen, PodSeen
 from mapreduce_operator.engine.pacing import Pace
 from mapreduce_operator.ports import JSON, Cluster, ClusterError, ClusterErrorReason
 
@@ -128,6 +129,17 @@ class Dispatcher:
     async def delete(self, job: DeleteJob) -> None:
         """Deletes a Job, and does not return before it has. No failure touches the item."""
         await self._remove("jobs", job.name, lambda: self._cluster.delete_job(self._run.namespace, job.name, job.uid))
+
+    async def find_pod(self, job: JobSeen) -> PodSeen | None:
+        """The pod of a Job, or None where there is none. Asks until it gets an answer."""
+        failures = 0
+        while True:
+            try:
+                return await self._cluster.find_pod(job.namespace, job.uid)
+            except ClusterError as error:
+                log.warning("%s/%s: %s", job.namespace, job.name, error)
+                await asyncio.sleep(max(_PAUSES[min(failures, len(_PAUSES) - 1)], error.retry_after or 0.0))
+                failures += 1
 
     async def remove_pod(self, name: str, uid: str) -> None:
         """Removes a pod without waiting for its kubelet, and does not return before it has."""

@@ -17,6 +17,7 @@ from mapreduce_operator.core.effects import (
     Commit,
     DeleteJob,
     Effect,
+    FindPod,
     Launch,
     PrepareReduce,
     RemovePod,
@@ -296,6 +297,8 @@ class Run:
                 self._do(self._launch(effect, state))
             case DeleteJob():
                 self._do(self._dispatcher.delete(effect))
+            case FindPod(job):
+                self._do(self._find_pod(job, state))
             case RemovePod(name, uid):
                 self._do(self._dispatcher.remove_pod(name, uid))
             case Commit():
@@ -341,6 +344,16 @@ class Run:
             case LaunchRefused() as refusal:
                 state.refused(stage, position, number)
                 self._refuse(refusal)
+        self._awake.set()
+
+    async def _find_pod(self, job: JobSeen, state: RunState) -> None:
+        pod = await self._dispatcher.find_pod(job)
+        if pod is not None:
+            # The informer may tell more, but never less: it is late.
+            self._inbox.setdefault(pod.uid, (pod, False))
+        else:
+            for effect in state.no_pod(job, self._world.clock.now()):
+                self._start(effect, state)
         self._awake.set()
 
     async def _item(self, effect: Launch) -> PlannedItem:

@@ -3,7 +3,7 @@
 from typing import Any, Final
 
 from mapreduce_operator.api import MapReduceJobSpec, Phase
-from mapreduce_operator.core.effects import Effect, Launch
+from mapreduce_operator.core.effects import Effect, FindPod, Launch
 from mapreduce_operator.core.journal import CommitReason, Record, Segment, SegmentHeader, Start
 from mapreduce_operator.core.names import RunRef, Stage, item_key, job_name
 from mapreduce_operator.core.phases import Turn
@@ -76,6 +76,14 @@ def pod(name: str, agent: ContainerEnd | None = None, **more: Any) -> PodSeen:
 
 def observe(run: RunState, seen: PodSeen, seconds: float = 0.0) -> list[Effect]:
     return run.observe_pod(seen, run.templates.rule(seen.carried.stage), NOW + seconds)
+
+
+def find_no_pod(run: RunState, seconds: float) -> list[str]:
+    """Lets the run ask for the pods that it misses, and there are none; returns the names of their Jobs."""
+    asked = [effect.job for effect in run.decide(NOW + seconds) if isinstance(effect, FindPod)]
+    for missing in asked:
+        run.no_pod(missing, NOW + seconds)
+    return [missing.name for missing in asked]
 
 
 def commit(run: RunState, seconds: float = 0.0) -> list[Effect]:

@@ -34,6 +34,7 @@ from tests.unit.core.scenes import (
     TEMPLATE,
     carried,
     commit,
+    find_no_pod,
     job,
     launch,
     observe,
@@ -164,9 +165,9 @@ def test_a_recorded_start_whose_job_vanished_is_an_interruption_and_its_number_i
     run.observe_job(vanished, deleted=True, now=NOW)
     assert run.next_wake(NOW) == NOW + POD_GRACE_SECONDS
     run.observe_job(vanished, deleted=True, now=NOW + 1)
-    run.decide(NOW + POD_GRACE_SECONDS)
+    assert find_no_pod(run, POD_GRACE_SECONDS) == ["demo-a-d1"]
     run.observe_job(vanished, deleted=True, now=NOW + 6)
-    run.decide(NOW + 1000)
+    assert find_no_pod(run, 1000) == []
 
     assert run.ledgers[Stage.MAP][0] == Item(ItemState.PENDING, interruptions=1, reason=Reason.DELETED)
     batch = run.begin_commit(CommitReason.ITEMS, NOW)

@@ -16,6 +16,7 @@ from mapreduce_operator.core.effects import (
     Announce,
     Commit,
     DeleteJob,
+    FindPod,
     Launch,
     PrepareReduce,
     RemovePod,
@@ -42,6 +43,7 @@ from tests.unit.core.scenes import (
     RUN,
     TEMPLATE,
     commit,
+    find_no_pod,
     job,
     launch,
     new_run,
@@ -613,9 +615,25 @@ def test_a_job_whose_pod_stays_silent_is_judged_by_itself(seen: JobSeen, deleted
     launch(run)
 
     run.observe_job(seen, deleted, NOW)
-    run.decide(NOW + POD_GRACE_SECONDS)
 
+    assert find_no_pod(run, POD_GRACE_SECONDS - 0.1) == []
+    assert find_no_pod(run, POD_GRACE_SECONDS) == ["demo-a-d1"]
     assert run.ledgers[Stage.MAP][0] == item
+
+
+def test_a_pod_whose_news_is_late_is_asked_for_once_and_tells_how_it_ended() -> None:
+    run = verified_run("a")
+    launch(run)
+    commit(run)
+    ended = job("demo-a-d1", complete=True)
+    run.observe_job(ended, deleted=False, now=NOW)
+
+    assert run.decide(NOW + 60) == [FindPod(ended)]
+    assert run.decide(NOW + 120) == []
+
+    observe(run, pod("demo-a-d1", DONE), seconds=130)
+    assert run.no_pod(ended, NOW + 131) == [], "an answer that comes later changes nothing"
+    assert run.ledgers[Stage.MAP][0] == Item(ItemState.SUCCEEDED, attempts=1)
 
 
 def test_an_agent_that_outlives_its_job_is_waited_for() -> None:
@@ -625,10 +643,9 @@ def test_an_agent_that_outlives_its_job_is_waited_for() -> None:
     observe(run, pod("demo-a-d1"))
     run.observe_job(job("demo-a-d1"), deleted=True, now=NOW)
 
-    run.decide(NOW + POD_GRACE_SECONDS)
-
+    assert find_no_pod(run, POD_GRACE_SECONDS) == []
     assert run.ledgers[Stage.MAP][0].state is ItemState.RUNNING
-    assert run.next_wake(NOW + POD_GRACE_SECONDS) == NOW + 2 * POD_GRACE_SECONDS
+    assert run.next_wake(NOW + POD_GRACE_SECONDS) is None
 
     observe(run, pod("demo-a-d1", gone=True), seconds=30)
     run.decide(NOW + 60)
@@ -663,7 +680,7 @@ def test_a_job_that_is_found_ended_is_judged_like_any_other() -> None:
     run = verified_run("a")
 
     run.observe_job(job("demo-a-d1", complete=True), deleted=False, now=NOW)
-    run.decide(NOW + POD_GRACE_SECONDS)
+    find_no_pod(run, POD_GRACE_SECONDS)
 
     assert run.ledgers[Stage.MAP][0] == Item(ItemState.PENDING, interruptions=1, reason=Reason.DELETED)
 

@@ -48,13 +48,13 @@ def test_a_job_that_ended_is_an_orphan_when_its_pod_has_been_silent_for_long_eno
     assert sightings.take_orphans(NOW + POD_GRACE_SECONDS) == [JOB]
 
 
-def test_a_job_with_a_pod_that_lives_is_asked_for_again_later() -> None:
+def test_a_job_with_a_pod_that_lives_is_no_orphan() -> None:
     sightings = carrying()
     sightings.lives(LIVES, NOW)
     sightings.ended(JOB, NOW, deleted=False)
 
     assert sightings.take_orphans(NOW + 7) == []
-    assert sightings.next_due() == NOW + 7 + POD_GRACE_SECONDS
+    assert sightings.next_due() is None
 
 
 def test_the_wait_for_a_pod_that_is_being_deleted_begins_when_that_is_first_seen() -> None:

@@ -169,6 +169,9 @@ class LittleCluster:
         self.put(JobSeen(namespace, metadata["name"], uid, metadata["ownerReferences"][0]["uid"], labelled))
         return JobCreated(uid)
 
+    async def find_pod(self, namespace: str, job_uid: str) -> PodSeen | None:
+        raise NotImplementedError
+
     async def get_job(self, namespace: str, name: str) -> tuple[str, str] | None:
         await asyncio.sleep(0.01)
         for job in self.there["jobs"].values():

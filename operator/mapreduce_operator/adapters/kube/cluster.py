@@ -41,6 +41,7 @@ from mapreduce_operator.adapters.kube.wire import (
 from mapreduce_operator.api import API_VERSION, KIND
 from mapreduce_operator.core.failures import NODE_LOST
 from mapreduce_operator.core.names import FINALIZER, LABEL_MANAGED_BY, LABEL_RUN, MANAGED_BY, RunRef
+from mapreduce_operator.core.workloads import PodSeen
 from mapreduce_operator.ports import (
     JSON,
     Bookmark,
@@ -123,6 +124,12 @@ class KubeCluster:
     async def delete_jobs(self, run: RunRef) -> None:
         selector = f"{_OURS},{LABEL_RUN}={run.uid}"
         await Collection(self._api, JOBS, run.namespace, selector, _job_pages).delete()
+
+    async def find_pod(self, namespace: str, job_uid: str) -> PodSeen | None:
+        # The Job controller puts this label on the pods that it makes.
+        selector = f"{_OURS},batch.kubernetes.io/controller-uid={job_uid}"
+        pods, _ = await Collection(self._api, PODS, namespace, selector, _pod_pages).read()
+        return next((seen for pod in pods if (seen := pod_seen(pod))), None)
 
     async def delete_pod(self, namespace: str, name: str, uid: str) -> None:
         """As in the port. The pod is marked as failed before.
