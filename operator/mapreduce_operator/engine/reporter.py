@@ -35,6 +35,7 @@ class Reporter:
         self._run: Final = run
         self._compose: Final = compose
         self._due: Final = asyncio.Event()
+        self._turn: Final = asyncio.Lock()
         self.written = written
         """As it was written last, by this process or an earlier one."""
         self._there = None if written is None else written.leader_epoch or 0
@@ -65,6 +66,11 @@ class Reporter:
 
     async def write(self) -> None:
         """Writes the status now if it differs from the last one written. Raises ClusterError, DeposedError."""
+        # One at a time: a request that is slow must not arrive after one that was composed later.
+        async with self._turn:
+            await self._write()
+
+    async def _write(self) -> None:
         status = self._compose()
         if status is None or (self.written and _of_epoch(self.written.leader_epoch, status) == self.written):
             return
