@@ -3,6 +3,11 @@
 Keeps the last view of each, skips what did not change, and tells each run of its own. Survives whatever ends a stream:
 it goes on from the last version it knows, and lists anew when that is too old. A listing also finds what was deleted
 while nobody watched.
+
+What this relies on: a list that names no version is as new as the latest write, whichever API server answers it, and
+all its pages are of one version; a watch tells every change after the version it starts from, in order and once, also
+where the API server itself has still to reach that version. So knowledge never goes back: nothing that was told as
+deleted comes again, and what a watch tells of an unknown object's end was told before.
 """
 
 import asyncio
@@ -18,6 +23,9 @@ log = logging.getLogger(__name__)
 
 _PAUSES: Final = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 """Seconds between tries after failures in a row."""
+_TRIES_OF_ONE_VERSION: Final = 4
+_TAKEN_AT_ONCE: Final = 500
+"""Of a listing; then whoever else has something to do comes first."""
 
 Listener = Callable[[Workload, bool], None]
 """Called with a workload and whether it was deleted."""
@@ -49,6 +57,10 @@ class Informer:
     def synced(self) -> bool:
         return all(event.is_set() for event in self._synced.values())
 
+    def runs(self) -> list[str]:
+        """Uids of all runs that have Jobs or pods."""
+        return list(self._runs)
+
     def known(self, run_uid: str) -> list[Workload]:
         """Jobs and pods of a run, in their last state."""
         return list(self._runs.get(run_uid, {}).values())
@@ -60,24 +72,23 @@ class Informer:
             try:
                 if version is None:
                     version = await self._list(kind)
-                    failures = 0
                 async with aclosing(self._cluster.watch_workloads(kind, version)) as changes:
                     async for change in changes:
                         version = change.resource_version
                         failures = 0
                         if not isinstance(change, Bookmark):
                             self._take(kind, change.workload, change.deleted)
+                failures = 0
                 # The server ends a stream every few minutes; one that ends them at once shall not be hammered.
                 await asyncio.sleep(_PAUSES[0])
             except ClusterError as error:
-                if error.reason is ClusterErrorReason.EXPIRED:
-                    version = None
-                else:
-                    log.warning("watching %s was interrupted: %s", kind, error)
                 pause = _PAUSES[min(failures, len(_PAUSES) - 1)]
                 failures += 1
+                expired = error.reason is ClusterErrorReason.EXPIRED
+                if not expired:
+                    log.warning("watching %s was interrupted: %s", kind, error)
                 # A stream that breaks again and again may do so because of the version it starts from.
-                if failures > 3:
+                if expired or failures % _TRIES_OF_ONE_VERSION == 0:
                     version = None
                 await asyncio.sleep(max(pause, error.retry_after or 0.0))
 
@@ -86,26 +97,33 @@ class Informer:
         present = {workload.uid for workload in listing.workloads}
         for gone in [workload for uid, workload in self._known[kind].items() if uid not in present]:
             self._take(kind, gone, deleted=True)
-        for workload in listing.workloads:
+        for number, workload in enumerate(listing.workloads, start=1):
             self._take(kind, workload, deleted=False)
+            if number % _TAKEN_AT_ONCE == 0:
+                await asyncio.sleep(0)
         self._synced[kind].set()
         return listing.resource_version
 
     def _take(self, kind: WorkloadKind, workload: Workload, deleted: bool) -> None:
         known = self._known[kind]
-        if not deleted and known.get(workload.uid) == workload:
-            return
-        run_uid = workload.carried.run_uid
+        before = known.get(workload.uid)
         if deleted:
-            known.pop(workload.uid, None)
-            mine = self._runs.get(run_uid, {})
-            mine.pop(workload.uid, None)
+            if before is None:
+                return
+            del known[workload.uid]
+            mine = self._runs[before.carried.run_uid]
+            del mine[workload.uid]
             if not mine:
-                self._runs.pop(run_uid, None)
+                del self._runs[before.carried.run_uid]
             if isinstance(workload, PodSeen) and not workload.gone:
                 workload = workload.as_gone()
         else:
+            if before == workload:
+                return
+            if before is not None and before.carried.run_uid != workload.carried.run_uid:
+                # Somebody edited the label: for the run that had it, it is gone.
+                self._take(kind, before, deleted=True)
             known[workload.uid] = workload
-            self._runs.setdefault(run_uid, {})[workload.uid] = workload
+            self._runs.setdefault(workload.carried.run_uid, {})[workload.uid] = workload
         if self._listener is not None:
             self._listener(workload, deleted)

@@ -41,7 +41,7 @@ def kind_of(workload: Workload) -> WorkloadKind:
 
 
 class Stream:
-    """A watch that is open. Waits at the gate before each event, as long as the test keeps it closed."""
+    """A watch that is open, until the test closes it."""
 
     def __init__(self) -> None:
         self.news = asyncio.Event()
@@ -67,8 +67,6 @@ class LittleCluster:
         self.list_seconds = 0.01
         self.list_faults: list[ClusterError] = []
         self.watch_faults: list[ClusterError] = []
-        self.old_listings: list[Listing] = []
-        """Answers to lists that come from a server which lags behind."""
         self.statuses: list[tuple[str, Mapping[str, Any]]] = []
         self.created: list[str] = []
         self.deleted: list[str] = []
@@ -114,7 +112,7 @@ class LittleCluster:
 
     async def list_workloads(self, kind: WorkloadKind) -> Listing:
         self.asked.append(("list", kind, ""))
-        listing = self.old_listings.pop(0) if self.old_listings else self.listing(kind)
+        listing = self.listing(kind)
         fault = self.list_faults.pop(0) if self.list_faults else None
         await asyncio.sleep(self.list_seconds)
         if fault is not None:
