@@ -6,6 +6,7 @@ import pytest
 
 from mapreduce_operator.adapters.storage.memory import MemoryStore
 from mapreduce_operator.api import ItemState, MapReduceJob, Phase, Reason
+from mapreduce_operator.core.effects import FindPod, VerifyTemplate
 from mapreduce_operator.core.items import Item
 from mapreduce_operator.core.journal import CommitReason, JournalError, Start
 from mapreduce_operator.core.names import RunRef, Stage, StorageKeys, item_key, job_name
@@ -215,7 +216,8 @@ async def test_a_recorded_start_whose_job_vanished_is_told_and_becomes_one_inter
     (vanished,) = loaded.vanished
     assert (vanished.name, vanished.uid, process.jobs.asked) == (NAME, "uid-1", [NAME])
     loaded.state.observe_job(vanished, deleted=True, now=NOW)
-    loaded.state.decide(NOW + POD_GRACE_SECONDS)
+    assert loaded.state.decide(NOW + POD_GRACE_SECONDS) == [FindPod(vanished), VerifyTemplate(Stage.MAP)]
+    loaded.state.no_pod(vanished, NOW + POD_GRACE_SECONDS)
     assert items_of(loaded.state) == [Item(ItemState.PENDING, interruptions=1, reason=Reason.DELETED), Item()]
     await process.journal.append(loaded.state.begin_commit(CommitReason.ITEMS, NOW))
 
