@@ -37,6 +37,7 @@ from mapreduce_operator.ports import Clock, DeposedError, Leadership, ObjectStor
 log = logging.getLogger(__name__)
 
 _CACHED_SHARDS: Final = 4
+_CLAIMS: Final = 10
 _READ_PAUSES: Final = (0.2, 0.5, 1.0, 2.0)
 _SNAPSHOT_AFTER: Final = 1 << 18
 """Bytes of segments that are read at a load rather than covered by a snapshot."""
@@ -74,19 +75,27 @@ class Journal:
 
         Raises JournalError when it is damaged, DeposedError when a later leader has it.
         """
-        stored = await self._store.get(self._keys.head)
-        if stored is None:
-            return None
-        head = codec.decode_head(stored.data, self._keys.head)
-        if head.run_uid != self._run.uid:
-            raise JournalError(f"{self._keys.head} belongs to the run {head.run_uid}, not to {self._run.uid}")
-        if head.epoch > self._leadership.epoch:
-            await self._leadership.surpass(head.epoch)
-        self._take(head, stored.etag)
-        if head.epoch != self._leadership.epoch:
-            head = msgspec.structs.replace(head, epoch=self._leadership.epoch)
-            self._take(head, await self._swap(head))
-        return head
+        for _ in range(_CLAIMS):
+            stored = await self._store.get(self._keys.head)
+            if stored is None:
+                return None
+            head = codec.decode_head(stored.data, self._keys.head)
+            if head.run_uid != self._run.uid:
+                raise JournalError(f"{self._keys.head} belongs to the run {head.run_uid}, not to {self._run.uid}")
+            if head.epoch > self._leadership.epoch:
+                await self._leadership.surpass(head.epoch)
+            if head.epoch == self._leadership.epoch:
+                self._take(head, stored.etag)
+                return head
+            ours = msgspec.structs.replace(head, epoch=self._leadership.epoch)
+            try:
+                etag = await self._store.put(self._keys.head, codec.encode_head(ours), if_match=stored.etag)
+            except StorageConflictError:
+                log.info("%s moved while it was claimed: the former leader was at work until now", self._keys.head)
+            else:
+                self._take(ours, etag)
+                return ours
+        raise DeposedError(f"{self._keys.head} could not be claimed: somebody else moves it again and again")
 
     async def create(self, planned: Planned) -> Head:
         """Makes a plan durable. Nothing may be dispatched before this returns."""
@@ -109,7 +118,14 @@ class Journal:
             committed_at=now,
             reason=codec.CommitReason.PHASE_CHANGE,
         )
-        self._take(head, await self._swap(head))
+        try:
+            self._take(head, await self._store.put(self._keys.head, codec.encode_head(head), if_absent=True))
+        except StorageConflictError:
+            # Our own write, whose answer was lost, or the plan of a former leader that came just before.
+            planned_before = await self.load()
+            if planned_before is None:
+                raise
+            return planned_before
         return head
 
     async def append(self, batch: Batch) -> Head:
@@ -151,8 +167,6 @@ class Journal:
         """Moves the head. A swap whose answer was lost looks like one that was lost to another: the content tells."""
         data = codec.encode_head(head)
         try:
-            if self._head is None:
-                return await self._store.put(self._keys.head, data, if_absent=True)
             return await self._store.put(self._keys.head, data, if_match=self._etag)
         except StorageConflictError as error:
             stored = await self._store.get(self._keys.head)

@@ -75,6 +75,8 @@ class Reporter:
         if status is None or (self.written and _of_epoch(self.written.leader_epoch, status) == self.written):
             return
         for attempt in range(1, _ATTEMPTS + 1):
+            if self._there is not None and self._there > self._leadership.epoch:
+                await self._leadership.surpass(self._there)
             status = _of_epoch(self._leadership.epoch, status)
             try:
                 await self._cluster.write_status(self._run, status.to_kubernetes(), replacing=self._there)
@@ -82,8 +84,6 @@ class Reporter:
                 if error.reason is not ClusterErrorReason.CONFLICT or attempt == _ATTEMPTS:
                     raise
                 self._there = await self._cluster.status_epoch(self._run)
-                if self._there is not None and self._there > self._leadership.epoch:
-                    await self._leadership.surpass(self._there)
             else:
                 self.written, self._there = status, status.leader_epoch
                 return

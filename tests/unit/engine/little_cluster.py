@@ -168,7 +168,11 @@ class LittleCluster:
         return JobCreated(uid)
 
     async def find_pod(self, namespace: str, job_uid: str) -> PodSeen | None:
-        raise NotImplementedError
+        await asyncio.sleep(0.01)
+        for pod in self.there["pods"].values():
+            if isinstance(pod, PodSeen) and (pod.namespace, pod.job_uid) == (namespace, job_uid):
+                return pod
+        return None
 
     async def get_job(self, namespace: str, name: str) -> tuple[str, str] | None:
         await asyncio.sleep(0.01)

@@ -12,7 +12,7 @@ import pytest
 from mapreduce_operator.adapters.storage.memory import MemoryStore
 from mapreduce_operator.api import ItemState, Phase, Reason
 from mapreduce_operator.core.items import Item
-from mapreduce_operator.core.journal import CommitReason, Head, JournalError, Record, Segment, Start, encode_head
+from mapreduce_operator.core.journal import CommitReason, JournalError, Record, Segment, Start, encode_head
 from mapreduce_operator.core.names import RunRef, Stage, StorageKeys
 from mapreduce_operator.core.outcomes import Outcome, Verdict
 from mapreduce_operator.core.phases import Turn
@@ -297,17 +297,18 @@ async def test_a_former_leader_that_tries_again_stays_deposed() -> None:
             await former.append(batch(failed("a", 1)))
 
 
-async def test_of_two_that_plan_one_is_deposed() -> None:
+async def test_of_two_plans_the_first_counts_and_the_later_leader_goes_on_with_it() -> None:
     store = MemoryStore()
     other = replace(PLANNED, items=[PlannedItem("c", b"3")])
+    first = await journal(store, Leader(1)).create(other)
 
-    ends = await asyncio.gather(
-        journal(store, Leader(1)).create(PLANNED), journal(store, Leader(2)).create(other), return_exceptions=True
-    )
+    later = await journal(store, Leader(2)).create(PLANNED)
 
-    assert sorted(type(end).__name__ for end in ends) == ["DeposedError", "Head"]
-    (made,) = [end for end in ends if isinstance(end, Head)]
-    assert await journal(store, Leader(made.epoch)).load() == made
+    assert (later.plan, later.epoch) == (first.plan, 2)
+    former = Leader(1)
+    former.held = False
+    with pytest.raises(DeposedError):
+        await journal(store, former).create(PLANNED)
 
 
 async def test_of_two_that_claim_at_the_same_time_the_later_leader_can_write_and_the_other_cannot() -> None:
