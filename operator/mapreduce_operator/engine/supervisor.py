@@ -14,9 +14,9 @@ from pydantic import ValidationError
 from mapreduce_operator.api import MapReduceJob
 from mapreduce_operator.core.workloads import Workload
 from mapreduce_operator.engine.informer import Informer
+from mapreduce_operator.engine.leadership import deposition
 from mapreduce_operator.engine.run import Run
 from mapreduce_operator.engine.world import World
-from mapreduce_operator.ports import DeposedError
 
 log = logging.getLogger(__name__)
 
@@ -69,7 +69,7 @@ class Supervisor:
                 for charge in list(self._charges.values()):
                     self._care(charge, tasks)
         except ExceptionGroup as errors:
-            if (deposed := _deposition(errors)) is not None:
+            if (deposed := deposition(errors)) is not None:
                 raise deposed from None
             raise
 
@@ -142,7 +142,7 @@ class Supervisor:
             try:
                 await run.serve()
             except Exception as error:
-                if (deposed := _deposition(error)) is not None:
+                if (deposed := deposition(error)) is not None:
                     raise deposed from None
                 if self._world.clock.now() - started > _HEALTHY_SECONDS:
                     failures = 0
@@ -159,13 +159,6 @@ class Supervisor:
                 await asyncio.sleep(pause)
             else:
                 return
-
-
-def _deposition(error: BaseException) -> DeposedError | None:
-    """The one in this error, through however many groups of tasks it came."""
-    if isinstance(error, BaseExceptionGroup):
-        return next((found for one in error.exceptions if (found := _deposition(one))), None)
-    return error if isinstance(error, DeposedError) else None
 
 
 def _is_planned(body: Mapping[str, Any]) -> bool:
