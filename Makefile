@@ -51,6 +51,10 @@ integration: $(VENV)/.complete cluster-up images ## Adapters and CRD against a r
 e2e: $(VENV)/.complete deploy ## The installed operator with real agents
 	@$(CLUSTER) $(BIN)/pytest tests/e2e
 
+.PHONY: chaos
+chaos: $(VENV)/.complete deploy ## Kill operators, a node, the bucket and the API server of the local cluster under running jobs (9 min)
+	@$(CLUSTER) $(BIN)/pytest --log-cli-level=INFO tests/chaos
+
 .PHONY: crds-check
 crds-check: $(VENV)/.complete
 	@$(BIN)/python -m mapreduce_operator.api.crd --check crds

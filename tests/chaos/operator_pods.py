@@ -79,6 +79,19 @@ class OperatorPods:
         self.keep_log(leader.pod)
         self._core.delete_namespaced_pod(leader.pod_name, NAMESPACE, grace_period_seconds=0)
 
+    def exit_code_of_next_end(self, leader: Leader, seconds: float = 60) -> int:
+        """Waits until the process has ended and another one is in its container; returns how it ended."""
+        restarts = leader.pod.status.container_statuses[0].restart_count
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            pod: Any = self._core.read_namespaced_pod(leader.pod_name, NAMESPACE)
+            status = pod.status.container_statuses[0]
+            if status.restart_count > restarts:
+                code: int = status.last_state.terminated.exit_code
+                return code
+            time.sleep(_POLL_SECONDS)
+        raise AssertionError(f"{leader.identity} did not end within {seconds:.0f} s")
+
     def keep_log(self, pod: Any, *, previous: bool = False) -> None:
         name = pod.metadata.name
         try:
