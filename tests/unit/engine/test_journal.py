@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import replace
 from typing import Final
 
@@ -324,6 +324,31 @@ async def test_of_two_that_claim_at_the_same_time_the_later_leader_can_write_and
     await journals[1].append(batch(failed("a", 1)))
     with pytest.raises((DeposedError, RuntimeError)):
         await journals[0].append(batch(failed("b", 1)))
+
+
+async def test_a_write_of_the_former_leader_that_lands_while_the_head_is_claimed_counts_and_deposes_only_him() -> None:
+    class LateWrite(MemoryStore):
+        late: Callable[[], Awaitable[object]] | None = None
+
+        async def get(self, key: str) -> StoredObject | None:
+            found = await super().get(key)
+            if key == KEYS.head and self.late is not None:
+                late, self.late = self.late, None
+                await late()
+            return found
+
+    store = LateWrite()
+    former = await planned(store, Leader(1))
+    successor = journal(store, Leader(2))
+    store.late = lambda: former.append(batch(failed("a", 1)))
+
+    head = await successor.load()
+
+    assert head is not None
+    assert (head.epoch, head.sequence) == (2, 1)
+    assert records_of((await successor.history())[1]) == [failed("a", 1)]
+    with pytest.raises(DeposedError):
+        await former.append(batch(failed("b", 1)))
 
 
 async def test_a_head_of_a_greater_epoch_deposes_who_does_not_lead_any_more() -> None:

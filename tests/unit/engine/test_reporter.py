@@ -157,6 +157,27 @@ async def test_the_status_of_a_later_leader_is_left_alone_by_who_does_not_lead(
     assert writer.written == known
 
 
+async def test_a_status_of_a_later_leader_that_was_read_with_the_object_is_left_alone() -> None:
+    later = status("Later", 4)
+    server, leader = StatusServer(later.to_kubernetes()), Leader(3)
+    leader.held = False
+
+    with pytest.raises(DeposedError):
+        await reporter(server, Composer("Stale"), leader, later).write()
+
+    assert server.there == later.to_kubernetes()
+
+
+async def test_who_does_lead_surpasses_the_epoch_of_a_status_that_was_read_with_the_object() -> None:
+    later = status("Later", 4)
+    server, leader = StatusServer(later.to_kubernetes()), Leader(1)
+
+    await reporter(server, Composer("New"), leader, later).write()
+
+    assert leader.epoch == 5
+    assert server.there == status("New", 5).to_kubernetes()
+
+
 async def test_who_does_lead_surpasses_an_epoch_that_a_deleted_lease_left_behind() -> None:
     server, leader = StatusServer({"reason": "Old", "leaderEpoch": 9}), Leader(1)
 
