@@ -30,6 +30,7 @@ class Job:
     """What its agent finds in context.json."""
     creator: int
     """The process that created it."""
+    created_at: float
     pod: "Pod | None" = None
     present: bool = True
     removed_by_hand: bool = False
@@ -120,7 +121,7 @@ class ApiServer:
         uid = f"job-{len(self.history) + 1}"
         owner = manifest["metadata"]["ownerReferences"][0]["uid"]
         context = msgspec.json.decode(manifest["spec"]["template"]["metadata"]["annotations"][ANNOTATION_CONTEXT])
-        job = Job(manifest, JobSeen(namespace, name, uid, owner, carried), context, process)
+        job = Job(manifest, JobSeen(namespace, name, uid, owner, carried), context, process, self.clock.now())
         for hook in self.on_create:
             hook(job)
         self.jobs[name] = job

@@ -43,12 +43,12 @@ class Audit:
         spec: dict[str, Any],
         *,
         unfenced: Callable[[int], bool] = lambda _: False,
-        knows: Callable[[Job], bool] = lambda _: True,
+        forgotten: Callable[[Job], bool] = lambda _: False,
     ) -> None:
         """Begins before the run does.
 
         `unfenced` tells of a process whether it may still act although another one leads, since nobody told it;
-        `knows` of a Job that a person deleted whether the operator that is at work was told that it existed.
+        `forgotten` of a Job whether the operator that knew of it died before it could make that durable.
         """
         self._cluster: Final = cluster
         self._store: Final = store
@@ -67,11 +67,12 @@ class Audit:
         """By checkpoint."""
         self._reported: Final[dict[int, int]] = {}
         """Last checkpoint that each process spoke of. A new one may start from a status that is not the last."""
+        self._reported_epoch = 0
         self._head = b""
         self._sequence, self._tail, self._epoch = 0, "", 0
         self._dispatches: Final[dict[str, list[Job]]] = {}
         self._unfenced: Final = unfenced
-        self._knows: Final = knows
+        self._forgotten: Final = forgotten
         cluster.on_create.append(self._on_create)
         cluster.on_delete.append(self._on_delete)
         cluster.on_status.append(self._on_status)
@@ -163,7 +164,7 @@ class Audit:
             self._wrong(f"{job.name} was created before the outcome of the dispatch before it was durable")
         if (dispatch in self.outcomes or dispatch.item_key in self.settled) and not unfenced:
             self._wrong(f"{job.name} was created although its outcome is durable")
-        if any(other.name == job.name and self._known(other, job) for other in earlier) and not unfenced:
+        if any(other.name == job.name and self._known(other) for other in earlier) and not unfenced:
             self._wrong(f"the Job name {job.name} is used twice")
         alive = [other.name for other in earlier if other.alive]
         if alive and not unfenced:
@@ -171,14 +172,12 @@ class Audit:
         earlier.append(job)
         self._check_limits(job, unfenced)
 
-    def _known(self, earlier: Job, now: Job) -> bool:
+    def _known(self, earlier: Job) -> bool:
         """M7: a name is used again only where nobody could know that it was used.
 
-        That is, where a person deleted the Job before its start was durable, and the operator at work was not told.
+        That is, where a person deleted the Job before its start was durable, and who had been told of it is dead.
         """
-        if earlier.dispatch in self.starts or not earlier.removed_by_hand:
-            return True
-        return earlier.creator == now.creator and self._knows(earlier)
+        return earlier.dispatch in self.starts or not earlier.removed_by_hand or not self._forgotten(earlier)
 
     def _check_limits(self, job: Job, unfenced: bool) -> None:
         """M8. What was decided before an edit may still come, for a while."""
@@ -200,7 +199,11 @@ class Audit:
             self._wrong(f"the Job {job.name} was deleted before its outcome was durable")
 
     def _on_status(self, status: dict[str, Any], process: int) -> None:
-        """M5, and: the status never claims what is not durable."""
+        """M5, C20, and: the status never claims what is not durable."""
+        epoch = status.get("leaderEpoch", 0)
+        if epoch < self._reported_epoch:
+            self._wrong(f"process {process} of epoch {epoch} wrote over a status of epoch {self._reported_epoch}")
+        self._reported_epoch = max(epoch, self._reported_epoch)
         if "items" not in status:
             return
         self.refresh()

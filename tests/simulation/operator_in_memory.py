@@ -111,6 +111,8 @@ class OperatorInMemory:
         while not self.engine.done():
             self.engine.cancel()
             await asyncio.wait([self.engine], timeout=0.001)
+        if not self.engine.cancelled():
+            self.engine.exception()  # looked at before, or of no interest any more
 
     def condition(self, kind: str) -> dict[str, Any]:
         found = [one for one in self.cluster.status.get("conditions", []) if one["type"] == kind]

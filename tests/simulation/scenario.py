@@ -83,7 +83,7 @@ def scenario(seed: int, items: int = ITEMS) -> Scenario:
         seed=seed,
         body=_job(chance, items),
         items=items,
-        lives=tuple(_life(chance) for _ in range(chance.choice([0, 1, 2, 3, 5, 8]))),
+        lives=tuple(_life(chance, items) for _ in range(chance.choice([0, 1, 2, 3, 5, 8]))),
         mishaps=Mishaps(0.05, chance.choice([0.0, 0.01, 0.03]), chance.choice([0.0, 0.01, 0.03])),
         api=Climate(chance.choice([0.0, 0.01, 0.05, 0.15]), chance.choice([0.0, 0.01, 0.1]), _outages(chance)),
         storage=Climate(chance.choice([0.0, 0.02, 0.1, 0.3]), chance.choice([0.0, 0.05, 0.3]), _outages(chance)),
@@ -94,6 +94,29 @@ def scenario(seed: int, items: int = ITEMS) -> Scenario:
         ),
         nodes=nodes,
         deleted_at_the_end=chance.random() < 0.2,
+    )
+
+
+def quiet(*lives: Life, items: int = 6) -> Scenario:
+    """Good weather and nobody else about: only what becomes of the operators differs."""
+    body = map_reduce_job(
+        [{"n": n} for n in range(items)],
+        map_={"maxParallel": 4, "retry": {"backoff": {"initialSeconds": 1, "jitter": 0}}, "timeoutSeconds": 20},
+        checkpoint={"everyItems": 2, "everySeconds": 1},
+        reduce=reduce_work(runWhen="Always"),
+    )
+    return Scenario(
+        seed=0,
+        body=body,
+        items=items,
+        lives=lives,
+        mishaps=Mishaps(),
+        api=Climate(),
+        storage=Climate(),
+        edits=(),
+        lost_nodes=(),
+        nodes=1,
+        deleted_at_the_end=True,
     )
 
 
@@ -142,11 +165,12 @@ def _job(chance: Random, items: int) -> dict[str, Any]:
     )
 
 
-def _life(chance: Random) -> Life:
+def _life(chance: Random, items: int) -> Life:
     pause = chance.choice([0.0, 0.3, 3.0, 20.0])
     by_hand = chance.choice([0, 0, 1, 3])
-    point = int(10 ** chance.uniform(0.5, 3.5))
-    match chance.choice(["killed", "killed", "stopped", "drained"]):
+    # About 20 points to an item: early deaths are as likely as late ones.
+    point = int(3 * (5 * items) ** chance.random())
+    match chance.choice(["killed", "killed", "killed", "stopped", "stopped", "drained"]):
         case "killed":
             return Life(dies_at=point, pause=pause, deleted_by_hand=by_hand)
         case "stopped":

@@ -1,0 +1,148 @@
+"""What the invariants are worth: engines that are broken on purpose are found out."""
+
+from collections.abc import AsyncIterator, Callable, Iterable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from mapreduce_operator.core.effects import DeleteJob, Effect
+from mapreduce_operator.core.journal import CommitReason, Head
+from mapreduce_operator.core.outcomes import Outcome
+from mapreduce_operator.core.run import Batch, RunState
+from mapreduce_operator.core.workloads import JobSeen
+from mapreduce_operator.engine import loading, run
+from mapreduce_operator.engine.journal import Journal
+from mapreduce_operator.ports import DeposedError, ObjectStore, StoredObject
+from tests.simulation.chaos import play
+from tests.simulation.scenario import scenario
+
+SEEDS = range(60)
+
+
+def found_by(**mutation: Any) -> str:
+    """The first violation in small runs of these seeds."""
+    for seed in SEEDS:
+        violations = play(scenario(seed, items=40), **mutation).violations
+        if violations:
+            return violations[0]
+    return "nothing"
+
+
+class DeletesTooEarly(RunState):
+    """The Job goes before its outcome is durable."""
+
+    def _settle(self, outcome: Outcome, now: float, **more: Any) -> list[Effect]:
+        before = len(self.uncommitted)
+        effects = super()._settle(outcome, now, **more)
+        return effects + [DeleteJob(outcome.job, outcome.job_uid)] * (len(self.uncommitted) - before)
+
+
+class DispatchesTooEarly(RunState):
+    """The item takes its turn again before its last outcome is durable."""
+
+    def _settle(self, outcome: Outcome, now: float, **more: Any) -> list[Effect]:
+        effects = super()._settle(outcome, now, **more)
+        ledger = self.ledgers[outcome.stage]
+        ledger.enqueue(ledger.position(outcome.dispatch.item_key) or 0)
+        return effects
+
+
+class RecordsNoStarts(RunState):
+    """A dispatch is known by its end alone."""
+
+    def begin_commit(self, reason: CommitReason, now: float, **more: Any) -> Batch:
+        self.starts.clear()
+        return replace(super().begin_commit(reason, now, **more), starts=())
+
+
+class AdoptsNothing(RunState):
+    """What an earlier operator started is none of our business."""
+
+    def observe_job(self, job: JobSeen, deleted: bool, now: float) -> list[Effect]:
+        known = self._sightings.is_carrying(job.uid) or self._sightings.is_settled(job.uid)
+        return super().observe_job(job, deleted, now) if known else []
+
+
+@pytest.mark.parametrize(
+    ("mutant", "violation"),
+    [
+        (DeletesTooEarly, "deleted before its outcome was durable"),
+        (DispatchesTooEarly, "created before the outcome of the dispatch before it was durable"),
+        (RecordsNoStarts, "is used twice"),
+        (AdoptsNothing, "left"),
+    ],
+)
+def test_a_broken_order_of_decisions(mutant: type[RunState], violation: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loading, "RunState", mutant)
+    assert violation in found_by()
+
+
+class SwallowsItsDeposition(Journal):
+    """Goes on as if the head had been moved."""
+
+    async def append(self, batch: Batch) -> Head:
+        try:
+            return await super().append(batch)
+        except DeposedError:
+            return self.head
+
+
+def test_a_leader_that_does_not_hear_that_it_is_deposed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run, "Journal", SwallowsItsDeposition)
+    assert "durable" in found_by()
+
+
+class Passing:
+    """Fulfils ObjectStore over another one."""
+
+    def __init__(self, inner: ObjectStore) -> None:
+        self.inner = inner
+
+    async def get(self, key: str) -> StoredObject | None:
+        return await self.inner.get(key)
+
+    async def put(self, key: str, data: bytes, *, if_absent: bool = False, if_match: str | None = None) -> str:
+        return await self.inner.put(key, data, if_absent=if_absent, if_match=if_match)
+
+    async def list(self, prefix: str) -> AsyncIterator[str]:
+        async for key in self.inner.list(prefix):
+            yield key
+
+    async def delete(self, keys: Iterable[str]) -> None:
+        await self.inner.delete(keys)
+
+
+class PlainPut(Passing):
+    """The head is written without a look at what is there."""
+
+    async def put(self, key: str, data: bytes, *, if_absent: bool = False, if_match: str | None = None) -> str:
+        conditional = not key.endswith("head.json")
+        return await super().put(
+            key, data, if_absent=if_absent and conditional, if_match=if_match if conditional else None
+        )
+
+
+class HeadFirst(Passing):
+    """A segment is written after the head that counts it."""
+
+    def __init__(self, inner: ObjectStore) -> None:
+        super().__init__(inner)
+        self.held: dict[str, bytes] = {}
+
+    async def put(self, key: str, data: bytes, *, if_absent: bool = False, if_match: str | None = None) -> str:
+        if "/segment-" in key:
+            self.held[key] = data
+            return ""
+        etag = await super().put(key, data, if_absent=if_absent, if_match=if_match)
+        for segment, content in self.held.items():
+            await super().put(segment, content)
+        self.held.clear()
+        return etag
+
+
+@pytest.mark.parametrize(
+    ("mutant", "violation"), [(PlainPut, "history was rewritten"), (HeadFirst, "which is not there")]
+)
+def test_a_broken_order_of_writes(mutant: Callable[[ObjectStore], ObjectStore], violation: str) -> None:
+    assert violation in found_by(store_of=mutant)
