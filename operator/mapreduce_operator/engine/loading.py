@@ -80,4 +80,5 @@ async def load(world: World, run: RunRef, journal: Journal, job: MapReduceJob, *
 
 async def _is_gone(world: World, job: JobSeen) -> bool:
     """Asks the API server: what the informer does not know may just not have been told yet."""
-    return await world.cluster.get_job(job.namespace, job.name) != (job.uid, job.owner_uid)
+    found = await world.cluster.get_job(job.namespace, job.name)
+    return found is None or found[0] != job.uid
