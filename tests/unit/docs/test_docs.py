@@ -32,6 +32,7 @@ SOURCES_OF_REASONS: Final = (
     "engine/journal.py",
     "engine/loading.py",
     "engine/run.py",
+    "engine/troubles.py",
     "engine/planner.py",
 )
 """Modules in which a reason is spelt as a text. All other reasons are members of an enumeration."""

@@ -1,0 +1,224 @@
+"""Does what a run decided: creates and deletes Jobs, tries templates, writes commits, prepares the reduce.
+
+Everything is done beside the run's loop and told back to its state. What may pass by itself is tried again here, for as
+long as it takes; what needs a decision is told.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Final, TypeVar, assert_never
+
+from mapreduce_operator.core.effects import (
+    Announce,
+    Commit,
+    DeleteJob,
+    Effect,
+    FindPod,
+    Launch,
+    PrepareReduce,
+    RemovePod,
+    VerifyTemplate,
+)
+from mapreduce_operator.core.jobs import Revision, manifest
+from mapreduce_operator.core.journal import CommitReason
+from mapreduce_operator.core.names import RunRef, Stage
+from mapreduce_operator.core.plan import PlannedItem
+from mapreduce_operator.core.results import ReduceInput, ResultsTooLargeError, reduce_input
+from mapreduce_operator.core.run import Batch, RunState
+from mapreduce_operator.core.workloads import Dispatch, JobSeen, PodSeen
+from mapreduce_operator.engine.dispatcher import Dispatcher, Launched, LaunchRefused, TemplateRejected
+from mapreduce_operator.engine.journal import Journal
+from mapreduce_operator.engine.troubles import Troubles
+from mapreduce_operator.engine.world import World
+from mapreduce_operator.ports import ClusterError, StorageError
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+STORAGE_PAUSES: Final = (0.5, 1.0, 2.0, 5.0, 10.0)
+
+
+class Effects:
+    """The hands of one run while it is at work."""
+
+    def __init__(
+        self,
+        world: World,
+        journal: Journal,
+        state: RunState,
+        ids: list[str],
+        *,
+        troubles: Troubles,
+        tasks: asyncio.TaskGroup,
+        wake: Callable[[], None],
+        tell: Callable[[PodSeen], None],
+    ) -> None:
+        """`wake` lets the run look at its state again; `tell` hands it a pod that was asked for."""
+        self._world: Final = world
+        self._run: Final = state.ref
+        self._journal: Final = journal
+        self._state: Final = state
+        self._ids: Final = ids
+        self._troubles: Final = troubles
+        self._tasks: Final = tasks
+        self._wake: Final = wake
+        self._tell: Final = tell
+        self._dispatcher: Final = Dispatcher(world.cluster, state.ref, world.pace)
+        self._reduce_input = ReduceInput.empty()
+        self._doing: Final[set[asyncio.Task[None]]] = set()
+        self._commit_task: asyncio.Task[None] | None = None
+        self._name: Final = f"{state.ref.namespace}/{state.ref.name}"
+
+    def start(self, effect: Effect) -> None:
+        match effect:
+            case Launch():
+                self._do(self._launch(effect))
+            case DeleteJob():
+                self._do(self._dispatcher.delete(effect))
+            case FindPod(job):
+                self._do(self._find_pod(job))
+            case RemovePod(name, uid):
+                self._do(self._dispatcher.remove_pod(name, uid))
+            case Commit():
+                self._commit_task = self._do(self._commit(self._batch(effect.reason)))
+            case VerifyTemplate():
+                self._do(self._verify(effect))
+            case PrepareReduce():
+                self._do(self._prepare_reduce())
+            case Announce():
+                self._do(announce(self._world, self._run, effect))
+            case _:
+                assert_never(effect)
+
+    def _do(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
+        """Does something beside the loop, supervised: an exception in it ends the run, which is then started anew."""
+        task = self._tasks.create_task(work)
+        self._doing.add(task)
+        task.add_done_callback(self._doing.discard)
+        return task
+
+    async def _launch(self, effect: Launch) -> None:
+        revision, work = self._state.templates.revision(effect.stage), self._state.work(effect.stage)
+        if revision is None or work is None:
+            self._state.refused(effect.stage, effect.position, effect.dispatch.number)
+            return
+        try:
+            item = await self._item(effect)
+        except StorageError as error:
+            self._state.refused(effect.stage, effect.position, effect.dispatch.number)
+            self._troubles.refused(LaunchRefused(error.reason, str(error)), self._world.clock.now())
+            self._wake()
+            return
+        body = manifest(revision, self._run, effect.dispatch, attempt=effect.attempt, item=item, work=work)
+        stage, position, number = effect.stage, effect.position, effect.dispatch.number
+        match await self._dispatcher.create(body, lambda: self._state.awaits_job(stage, position, number)):
+            case Launched(uid=uid):
+                self._state.started(stage, position, number, uid, self._world.clock.now())
+                self._troubles.launched()
+            case TemplateRejected(message):
+                self._state.refused(stage, position, number)
+                self._verified(stage, revision, message)
+            case LaunchRefused() as refusal:
+                self._state.refused(stage, position, number)
+                self._troubles.refused(refusal, self._world.clock.now())
+        self._wake()
+
+    async def _find_pod(self, job: JobSeen) -> None:
+        pod = await self._dispatcher.find_pod(job)
+        if pod is not None:
+            self._tell(pod)
+        else:
+            for effect in self._state.no_pod(job, self._world.clock.now()):
+                self.start(effect)
+        self._wake()
+
+    async def _item(self, effect: Launch) -> PlannedItem:
+        if effect.stage is Stage.REDUCE:
+            return self._reduce_input.as_item()
+        return await self._journal.planned_item(effect.position)
+
+    async def _verify(self, effect: VerifyTemplate) -> None:
+        revision, work = self._state.templates.revision(effect.stage), self._state.work(effect.stage)
+        if revision is None or work is None:
+            return
+        item = ReduceInput.empty().as_item()
+        if effect.stage is Stage.MAP and self._ids:
+            item = await self._patiently("the template is not tried yet", lambda: self._journal.planned_item(0))
+        body = manifest(revision, self._run, Dispatch("dry-run", 0), attempt=1, item=item, work=work)
+        self._verified(effect.stage, revision, await self._dispatcher.try_out(body))
+
+    def _verified(self, stage: Stage, revision: Revision, rejection: str | None) -> None:
+        for effect in self._state.templates.tried(stage, revision.hash, rejection, self._world.clock.now()):
+            self.start(effect)
+        self._wake()
+
+    async def _prepare_reduce(self) -> None:
+        try:
+            await self._patiently("the results are not ready for reduce yet", self._write_reduce_input)
+        except ResultsTooLargeError as error:
+            self._state.reduce_impossible(str(error))
+        else:
+            self._state.reduce_prepared()
+        self._wake()
+
+    async def _write_reduce_input(self) -> None:
+        ledger = self._state.ledgers[Stage.MAP]
+        records = await self._journal.last_records([ledger.key(position) for position in range(len(ledger))])
+        self._reduce_input = reduce_input(zip(self._ids, records, strict=True))
+        await self._world.cluster.write_config_map(self._run.namespace, self._reduce_input.config_map(self._run))
+
+    def _batch(self, reason: CommitReason) -> Batch:
+        return self._state.begin_commit(reason, self._world.clock.now(), with_snapshot=self._journal.snapshot_due)
+
+    async def _commit(self, batch: Batch) -> None:
+        """Makes a batch durable, however long storage takes; no outcome changes because of it."""
+        started = self._world.clock.now()
+        await self._patiently(f"{len(batch.records):,} outcomes wait for storage", lambda: self._journal.append(batch))
+        now = self._world.clock.now()
+        self._world.metrics.commit(batch.reason, now - started)
+        for record in batch.records:
+            self._world.metrics.outcome(record.outcome.verdict, record.outcome.reason or "")
+        for effect in self._state.committed(batch, now):
+            self.start(effect)
+        self._wake()
+
+    async def save(self) -> None:
+        """The last commit of this process: after the one in flight, everything that is not durable yet."""
+        if self._commit_task is not None:
+            await self._commit_task
+        if self._state.uncommitted or self._state.starts:
+            batch = self._batch(CommitReason.SHUTDOWN)
+            await self._journal.append(batch)
+            self._state.committed(batch, self._world.clock.now())
+
+    def abandon(self) -> None:
+        """Ends what is under way: somebody else, or a later process, will find it half done and go on."""
+        for task in self._doing:
+            task.cancel()
+
+    async def _patiently(self, what: str, work: Callable[[], Awaitable[T]]) -> T:
+        """Does something again until it is done, and lets the conditions say meanwhile what waits."""
+        failures = 0
+        while True:
+            try:
+                done = await work()
+            except (StorageError, ClusterError) as error:
+                log.warning("%s: %s: %s", self._name, what, error)
+                if isinstance(error, StorageError):
+                    self._troubles.storage = error.reason, f"{what}: {error}"
+                self._wake()
+                await asyncio.sleep(STORAGE_PAUSES[min(failures, len(STORAGE_PAUSES) - 1)])
+                failures += 1
+            else:
+                self._troubles.storage = None
+                return done
+
+
+async def announce(world: World, run: RunRef, event: Announce) -> None:
+    """Posts an Event. One that is lost changes nothing."""
+    try:
+        await world.cluster.post_event(run, kind=event.kind, reason=event.reason, message=event.message)
+    except ClusterError as error:
+        log.warning("%s/%s: the event %s was not posted: %s", run.namespace, run.name, event.reason, error)

@@ -1,0 +1,58 @@
+"""What keeps a run from going on at the moment, as its conditions tell it."""
+
+from typing import Final
+
+from mapreduce_operator.core.journal import JournalError, JournalTooNewError
+from mapreduce_operator.core.plan import InputError
+from mapreduce_operator.engine.dispatcher import LaunchRefused
+from mapreduce_operator.engine.loading import StateLostError
+from mapreduce_operator.ports import ClusterError, StorageError
+
+_PAUSES: Final = (1.0, 2.0, 5.0, 10.0, 30.0)
+
+LoadError = InputError | StorageError | JournalError | ClusterError
+"""Why a run could not be loaded or planned."""
+
+
+class Troubles:
+    """Each as (reason, message), or None. Obstacles wait for a person, the others pass by themselves."""
+
+    def __init__(self) -> None:
+        self.obstacle: tuple[str, str] | None = None
+        self.storage: tuple[str, str] | None = None
+        self.refusal: tuple[str, str] | None = None
+        """Why the last Job could not be created."""
+        self.no_launch_before = 0.0
+        """In seconds since the epoch."""
+        self._refusals = 0
+
+    @property
+    def any(self) -> bool:
+        return bool(self.obstacle or self.storage or self.refusal)
+
+    def clear(self) -> None:
+        self.obstacle = self.storage = self.refusal = None
+
+    def not_loaded(self, error: LoadError) -> None:
+        match error:
+            case InputError():
+                self.obstacle = error.reason, str(error)
+            case StateLostError():
+                self.obstacle = "StateLost", str(error)
+            case JournalTooNewError():
+                self.obstacle = "StateTooNew", str(error)
+            case JournalError():
+                self.obstacle = "StateDamaged", str(error)
+            case StorageError():
+                self.storage = error.reason, str(error)
+            case ClusterError():
+                self.refusal = "ClusterUnavailable", str(error)
+
+    def refused(self, refusal: LaunchRefused, now: float) -> None:
+        """Nothing is launched for a while, longer each time in a row."""
+        self.refusal = refusal.reason, refusal.message
+        self.no_launch_before = now + _PAUSES[min(self._refusals, len(_PAUSES) - 1)]
+        self._refusals += 1
+
+    def launched(self) -> None:
+        self.refusal, self._refusals = None, 0
