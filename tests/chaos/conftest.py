@@ -17,6 +17,8 @@ from tests.e2e.sandbox import Sandbox
 __all__ = ["cluster", "sandbox"]
 
 log = logging.getLogger(__name__)
+# It tells of each try while an API server is away.
+logging.getLogger("urllib3").setLevel(logging.ERROR)
 
 
 @pytest.fixture

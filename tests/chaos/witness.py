@@ -101,13 +101,12 @@ class Witness:
         twice = {name: list(uids) for name, uids in self.jobs.items() if len(uids) > 1}
         assert not twice, f"Jobs of these names were created more than once: {twice}"
         begun = Counter((said.item, said.dispatch) for said in self.said if said.word == "began")
-        assert set(begun.values()) == {1}, f"dispatches that ran more than once: {begun}"
+        again = {dispatch: times for dispatch, times in begun.items() if times > 1}
+        assert not again, f"dispatches (item, number) that ran more than once: {again}"
         expected = {item: attempts_of(item) for item in range(items)}
-        ends: dict[int, list[str]] = {item: [] for item in range(items)}
-        for said in sorted(self.ended, key=lambda said: said.attempt):
-            ends[said.item].append(said.word)
-        assert ends == expected
-        assert [said.attempt for said in self.ended if said.item == 0] == list(range(1, len(expected[0]) + 1))
+        assert sorted((said.item, said.attempt, said.word) for said in self.ended) == [
+            (item, attempt, word) for item, words in expected.items() for attempt, word in enumerate(words, 1)
+        ]
         status, good = self.status, sum("succeeded" in words for words in expected.values())
         states = {"total": items, "succeeded": good, "deadLettered": items - good}
         assert {state: number for state, number in status["items"].items() if number} == {
