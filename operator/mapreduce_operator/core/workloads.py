@@ -5,10 +5,18 @@ matters here has changed, which is how unchanged watch events are skipped.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final
 
-from mapreduce_operator.core.names import LABEL_DISPATCH, LABEL_ITEM, LABEL_REVISION, LABEL_RUN, LABEL_STAGE, Stage
+from mapreduce_operator.core.names import (
+    LABEL_DISPATCH,
+    LABEL_ITEM,
+    LABEL_JOB,
+    LABEL_REVISION,
+    LABEL_RUN,
+    LABEL_STAGE,
+    Stage,
+)
 
 AGENT_INDEX: Final = 0
 """The agent is the first container of the template."""
@@ -30,6 +38,8 @@ class Carried:
     stage: Stage
     dispatches: tuple[Dispatch, ...]
     revision: str
+    run_name: str = field(default="", compare=False)
+    """Name of the MapReduceJob; for messages and for asking after it, the uid is what counts."""
 
     @classmethod
     def from_labels(cls, labels: Mapping[str, str]) -> "Carried | None":
@@ -40,6 +50,7 @@ class Carried:
                 stage=Stage(labels[LABEL_STAGE]),
                 dispatches=(Dispatch(labels[LABEL_ITEM], int(labels[LABEL_DISPATCH])),),
                 revision=labels[LABEL_REVISION],
+                run_name=labels.get(LABEL_JOB, ""),
             )
         except (KeyError, ValueError):
             return None

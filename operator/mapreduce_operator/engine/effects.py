@@ -96,8 +96,18 @@ class Effects:
         """Does something beside the loop, supervised: an exception in it ends the run, which is then started anew."""
         task = self._tasks.create_task(work)
         self._doing.add(task)
-        task.add_done_callback(self._doing.discard)
+        task.add_done_callback(self._did)
         return task
+
+    def _did(self, task: asyncio.Task[None]) -> None:
+        self._doing.discard(task)
+        if not self._doing:
+            self._wake()
+
+    @property
+    def pending(self) -> bool:
+        """Something is being done still; when nothing is any more, the run is woken."""
+        return bool(self._doing)
 
     async def _launch(self, effect: Launch) -> None:
         revision, work = self._state.templates.revision(effect.stage), self._state.work(effect.stage)

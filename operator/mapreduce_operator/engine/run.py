@@ -52,7 +52,6 @@ class Run:
         self._stopping = False
         self._troubles: Final = Troubles()
         self._capped = False
-        self._generation = job.metadata.generation
         ended = job.status is not None and job.status.completion_time is not None
         self._ended = job.status if ended else None
         started = job.status.start_time if job.status is not None else None
@@ -152,15 +151,14 @@ class Run:
                 if self._troubles.obstacle is not None and self._troubles.obstacle != before:
                     await announce(self._world, self.ref, Announce("Warning", *self._troubles.obstacle))
             else:
-                await self._take_up(loaded, job)
+                await self._take_up(loaded)
                 return
             self._reporter.request()
             await self._sleep(self._world.clock.now() + pause)
 
-    async def _take_up(self, loaded: Loaded, job: MapReduceJob) -> None:
+    async def _take_up(self, loaded: Loaded) -> None:
         self._state, self._ids = loaded.state, loaded.ids
         self._start_time = self._journal.head.started_at
-        self._generation = job.metadata.generation
         self._troubles.clear()
         # Loading took a while: what was told meanwhile is as new as what the informer knows.
         for gone in loaded.vanished:
@@ -184,8 +182,9 @@ class Run:
                 wake=self._awake.set,
                 tell=self._found,
             )
-            # What an earlier operator left behind is in the inbox, also where the run itself has come to its end.
-            while not state.finished or state.active or self._inbox:
+            # What an earlier operator left behind is in the inbox, also where the run itself has come to its end. Jobs
+            # are deleted until they are gone, which may take as long as the API server is away.
+            while not state.finished or state.active or self._inbox or effects.pending:
                 self._awake.clear()
                 if self._deleting or self._stopping:
                     await self._save(state, effects)
@@ -215,8 +214,8 @@ class Run:
 
     async def _step(self, state: RunState, effects: Effects) -> None:
         """Takes in what happened, does what follows, and waits for more."""
-        if self._job.metadata.generation != self._generation:
-            self._generation = self._job.metadata.generation
+        # Also when it is the same but for the items, which need not stay in memory any more.
+        if self._job.spec is not state.spec:
             state.respec(self._job.spec)
         await self._absorb(state, effects)
         now = self._world.clock.now()
@@ -227,7 +226,7 @@ class Run:
         if stale := state.take_stale():
             self._world.metrics.stale_events(stale)
         self._reporter.request()
-        if not state.finished:
+        if not state.finished or effects.pending:
             await self._sleep(self._next_wake(state, now))
 
     def _grant(self, state: RunState, now: float) -> int:

@@ -5,6 +5,7 @@ cluster, so nothing is lost by it, and no other run notices. Only a run that fin
 """
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Mapping
 from typing import Any, Final
@@ -16,6 +17,7 @@ from mapreduce_operator.core.workloads import Workload
 from mapreduce_operator.engine.informer import Informer
 from mapreduce_operator.engine.leadership import deposition
 from mapreduce_operator.engine.run import Run
+from mapreduce_operator.engine.sweep import sweep
 from mapreduce_operator.engine.world import World
 
 log = logging.getLogger(__name__)
@@ -53,7 +55,7 @@ class Supervisor:
         self._informer: Final = informer
         self._charges: Final[dict[str, _Charge]] = {}
         self._tasks: asyncio.TaskGroup | None = None
-        self._stopping = False
+        self._stopping: Final = asyncio.Event()
 
     async def serve(self) -> None:
         """Watches Jobs and pods, and carries all runs. Returns only when cancelled.
@@ -66,6 +68,7 @@ class Supervisor:
                 self._tasks = tasks
                 tasks.create_task(self._informer.serve(self.notify))
                 await self._informer.wait_until_synced()
+                tasks.create_task(sweep(self._world, self._informer, self._charges.keys()))
                 for charge in list(self._charges.values()):
                     self._care(charge, tasks)
         except ExceptionGroup as errors:
@@ -97,7 +100,7 @@ class Supervisor:
         if charge is None:
             charge = self._charges[uid] = _Charge(job)
             # Before the first listing an existing Job could be taken for one that is gone.
-            if self._tasks is not None and self._informer.synced and not self._stopping:
+            if self._tasks is not None and self._informer.synced and not self._stopping.is_set():
                 self._care(charge, self._tasks)
             return
         charge.job = job
@@ -118,7 +121,7 @@ class Supervisor:
 
     async def drain(self, seconds: float) -> None:
         """Saves everything and stops all runs; agents keep running. Returns within the given time."""
-        self._stopping = True
+        self._stopping.set()
         tasks = [charge.task for charge in self._charges.values() if charge.task is not None]
         for charge in self._charges.values():
             if charge.run is not None:
@@ -136,7 +139,7 @@ class Supervisor:
 
     async def _keep_alive(self, charge: _Charge) -> None:
         failures = 0
-        while not self._stopping:
+        while not self._stopping.is_set():
             charge.run = run = Run(charge.job, self._world)
             started = self._world.clock.now()
             try:
@@ -156,7 +159,9 @@ class Supervisor:
                     run.ref.name,
                     pause,
                 )
-                await asyncio.sleep(pause)
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(pause):
+                        await self._stopping.wait()
             else:
                 return
 

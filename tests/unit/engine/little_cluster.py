@@ -25,7 +25,7 @@ BROKEN = ClusterError(ClusterErrorReason.UNAVAILABLE, "connection reset")
 
 
 def carried(run_uid: str = "run-1", key: str = "abcdefghij", dispatch: int = 1) -> Carried:
-    return Carried(run_uid, Stage.MAP, (Dispatch(key, dispatch),), "5f1c")
+    return Carried(run_uid, Stage.MAP, (Dispatch(key, dispatch),), "5f1c", run_name="words")
 
 
 def a_job(uid: str, name: str = "", run_uid: str = "run-1") -> JobSeen:
@@ -68,8 +68,12 @@ class LittleCluster:
         self.list_faults: list[ClusterError] = []
         self.watch_faults: list[ClusterError] = []
         self.statuses: list[tuple[str, Mapping[str, Any]]] = []
+        self.mapreduce_jobs: set[RunRef] = set()
+        """Objects that `status_epoch` finds."""
         self.created: list[str] = []
         self.deleted: list[str] = []
+        self.released: list[str] = []
+        """Uids of the objects whose finalizer was removed."""
         self.faults: dict[str, Exception] = {}
         """What the method of this name raises, once."""
 
@@ -198,14 +202,21 @@ class LittleCluster:
         await asyncio.sleep(0.01)
         self.statuses.append((run.uid, status))
 
+    async def status_epoch(self, run: RunRef) -> int | None:
+        await asyncio.sleep(0.01)
+        self._meet_a_fault("status_epoch")
+        if run not in self.mapreduce_jobs:
+            raise ClusterError(ClusterErrorReason.NOT_FOUND, f"{run.name} is gone")
+        return 1
+
     async def add_finalizer(self, run: RunRef) -> None:
         del run
         await asyncio.sleep(0.01)
         self._meet_a_fault("add_finalizer")
 
     async def remove_finalizer(self, run: RunRef) -> None:
-        del run
         await asyncio.sleep(0.01)
+        self.released.append(run.uid)
 
     async def delete_config_map(self, namespace: str, name: str) -> None:
         del namespace, name

@@ -2,87 +2,18 @@
 
 import asyncio
 import copy
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
-from mapreduce_operator.adapters.storage.memory import MemoryStore
 from mapreduce_operator.api import MapReduceJob
-from mapreduce_operator.core.plan import Limits
-from mapreduce_operator.engine.capacity import Capacity
-from mapreduce_operator.engine.informer import Informer
-from mapreduce_operator.engine.pacing import Pace
-from mapreduce_operator.engine.suitability import Suitability
-from mapreduce_operator.engine.supervisor import Supervisor
-from mapreduce_operator.engine.world import World
-from mapreduce_operator.ports import Cluster, DeposedError
+from mapreduce_operator.core.workloads import ContainerEnd, JobSeen, PodSeen
+from mapreduce_operator.ports import ClusterError, ClusterErrorReason, DeposedError
 from tests.simulation.jobs import map_reduce_job
-from tests.unit.engine.little_cluster import LittleCluster
-from tests.unit.engine.parts import NOW, Leader
+from tests.unit.engine.conftest import Operator
+from tests.unit.engine.parts import NOW
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.looptime]
-
-
-class LoopClock:
-    def now(self) -> float:
-        return NOW + asyncio.get_running_loop().time()
-
-
-class Counts:
-    """Fulfils the Metrics port; only crashes matter here."""
-
-    def __init__(self) -> None:
-        self.crashes = 0
-
-    def outcome(self, verdict: str, reason: str) -> None:
-        """Nothing ends here."""
-
-    def stale_events(self, number: int) -> None:
-        """Nothing is late here."""
-
-    def commit(self, reason: str, seconds: float) -> None:
-        """Not of interest."""
-
-    def run_crashed(self) -> None:
-        self.crashes += 1
-
-
-@dataclass
-class Operator:
-    cluster: LittleCluster
-    counts: Counts
-    supervisor: Supervisor
-    engine: asyncio.Task[None]
-
-    def jobs_of(self, run_uid: str) -> int:
-        return sum(job.carried.run_uid == run_uid for job in self.cluster.there["jobs"].values())
-
-
-@pytest.fixture
-async def operator() -> AsyncIterator[Operator]:
-    cluster, counts, store = LittleCluster(), Counts(), MemoryStore()
-    port = cast("Cluster", cluster)
-    informer = Informer(port)
-    world = World(
-        cluster=port,
-        store=store,
-        suitability=Suitability(store, "process-1"),
-        storage_url="memory://",
-        clock=LoopClock(),
-        metrics=counts,
-        capacity=Capacity(100),
-        pace=Pace(),
-        limits=Limits(),
-        leadership=Leader(),
-        known_workloads=informer.known,
-    )
-    supervisor = Supervisor(world, informer)
-    engine = asyncio.create_task(supervisor.serve())
-    yield Operator(cluster, counts, supervisor, engine)
-    engine.cancel()
-    await asyncio.gather(engine, return_exceptions=True)
 
 
 def body(uid: str = "run-1", items: list[Any] | None = None) -> dict[str, Any]:
@@ -216,3 +147,56 @@ async def test_a_planned_object_that_cannot_be_read_is_left_alone(
     operator.supervisor.observe(seen)
     assert "spec.input" in caplog.text
     assert operator.supervisor._charges == {}
+
+
+async def finish(operator: Operator) -> None:
+    """All agents of the run succeed, and its end becomes durable."""
+    await asyncio.sleep(10)
+    end = ContainerEnd(0, message='{"ok": true}', started_at=NOW, finished_at=NOW)
+    for job in list(operator.cluster.there["jobs"].values()):
+        assert isinstance(job, JobSeen)
+        pod = PodSeen(
+            job.namespace, f"{job.name}-x", f"pod-of-{job.uid}", job.name, job.uid, job.carried, "Succeeded", agent=end
+        )
+        operator.cluster.put(pod)
+    await asyncio.sleep(10)
+    assert operator.cluster.statuses[-1][1]["phase"] == "Succeeded"
+
+
+class Undeletable(dict[str, Exception]):
+    """The right to delete Jobs is missing."""
+
+    def pop(self, method: str, default: Any = None) -> Any:
+        return ClusterError(ClusterErrorReason.FORBIDDEN, "no") if method == "delete_job" else default
+
+
+async def test_jobs_that_cannot_be_deleted_keep_no_finished_run_from_being_deleted(operator: Operator) -> None:
+    operator.cluster.faults = Undeletable()
+    operator.supervisor.observe(body())
+    await finish(operator)
+    assert operator.jobs_of("run-1") == 3
+    deleted = body()
+    deleted["metadata"]["deletionTimestamp"] = "2027-01-15T08:00:00Z"
+    operator.supervisor.observe(deleted)
+    await asyncio.sleep(5)
+    assert operator.cluster.released == ["run-1"]
+
+
+async def test_jobs_that_cannot_be_deleted_do_not_hold_the_shutdown_up(operator: Operator) -> None:
+    operator.cluster.faults = Undeletable()
+    operator.supervisor.observe(body())
+    await finish(operator)
+    before = asyncio.get_running_loop().time()
+    await operator.supervisor.drain(10)
+    assert asyncio.get_running_loop().time() < before + 2
+
+
+async def test_no_part_of_a_run_keeps_its_items_once_they_are_planned(operator: Operator) -> None:
+    operator.supervisor.observe(body())
+    await asyncio.sleep(10)
+    operator.supervisor.observe(planned(body()))
+    await asyncio.sleep(10)
+    run = operator.supervisor._charges["run-1"].run
+    assert run is not None
+    assert run._state is not None
+    assert items_of(run._job) == run._state.spec.input.items == ()

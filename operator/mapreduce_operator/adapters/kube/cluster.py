@@ -128,8 +128,8 @@ class KubeCluster:
     async def find_pod(self, namespace: str, job_uid: str) -> PodSeen | None:
         # The Job controller puts this label on the pods that it makes.
         selector = f"{_OURS},batch.kubernetes.io/controller-uid={job_uid}"
-        pods, _ = await Collection(self._api, PODS, namespace, selector, _pod_pages).read()
-        return next((seen for pod in pods if (seen := pod_seen(pod))), None)
+        pods, _ = await Collection(self._api, PODS, namespace, selector, _pod_pages).read(pod_seen)
+        return next(iter(pods), None)
 
     async def delete_pod(self, namespace: str, name: str, uid: str) -> None:
         """As in the port. The pod is marked as failed before.
@@ -165,10 +165,10 @@ class KubeCluster:
 
     async def list_workloads(self, kind: WorkloadKind) -> Listing:
         if kind == "jobs":
-            jobs, version = await Collection(self._api, JOBS, self._namespace, _OURS, _job_pages).read()
-            return Listing([view for job in jobs if (view := job_seen(job))], version)
-        pods, version = await Collection(self._api, PODS, self._namespace, _OURS, _pod_pages).read()
-        return Listing([seen for pod in pods if (seen := pod_seen(pod))], version)
+            jobs, version = await Collection(self._api, JOBS, self._namespace, _OURS, _job_pages).read(job_seen)
+            return Listing([*jobs], version)
+        pods, version = await Collection(self._api, PODS, self._namespace, _OURS, _pod_pages).read(pod_seen)
+        return Listing([*pods], version)
 
     async def watch_workloads(
         self, kind: WorkloadKind, resource_version: str

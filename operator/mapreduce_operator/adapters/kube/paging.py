@@ -5,7 +5,7 @@ after many changes, and answers 410 to the next page; then all is begun anew, a 
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
 
@@ -22,6 +22,7 @@ _BEGINNINGS: Final = 3
 _ALL_PAGES_SECONDS: Final = 300.0
 
 ItemT = TypeVar("ItemT")
+ViewT = TypeVar("ViewT")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,29 +35,35 @@ class Collection(Generic[ItemT]):
     selector: str
     decoder: msgspec.json.Decoder[Page[ItemT]]
 
-    async def read(self) -> tuple[list[ItemT], str]:
-        """All objects, and the version as of which they are complete."""
-        return await self._through_all_pages("GET", None)
+    async def read(self, view: Callable[[ItemT], ViewT | None]) -> tuple[list[ViewT], str]:
+        """The views of all objects that have one, and the version as of which they are complete.
+
+        Each page is made into views before the next one is asked for: neither the objects themselves nor the work
+        pile up, however many there are.
+        """
+        return await self._through_all_pages("GET", None, view)
 
     async def delete(self) -> None:
         """Deletes them all, with what they own, in the background. What comes into being meanwhile may stay."""
-        await self._through_all_pages("DELETE", {"propagationPolicy": "Background"})
+        await self._through_all_pages("DELETE", {"propagationPolicy": "Background"}, lambda _: None)
 
-    async def _through_all_pages(self, verb: str, body: Mapping[str, JSON] | None) -> tuple[list[ItemT], str]:
+    async def _through_all_pages(
+        self, verb: str, body: Mapping[str, JSON] | None, view: Callable[[ItemT], ViewT | None]
+    ) -> tuple[list[ViewT], str]:
         with translated(f"{verb} {self.resource.about(self.namespace)}"):
             async with asyncio.timeout(_ALL_PAGES_SECONDS):
                 for _ in range(_BEGINNINGS - 1):
                     try:
-                        return await self._through_pages_of_one_version(verb, body)
+                        return await self._through_pages_of_one_version(verb, body, view)
                     except ClusterError as error:
                         if error.reason is not ClusterErrorReason.EXPIRED:
                             raise
-                return await self._through_pages_of_one_version(verb, body)
+                return await self._through_pages_of_one_version(verb, body, view)
 
     async def _through_pages_of_one_version(
-        self, verb: str, body: Mapping[str, JSON] | None
-    ) -> tuple[list[ItemT], str]:
-        items: list[ItemT] = []
+        self, verb: str, body: Mapping[str, JSON] | None, view: Callable[[ItemT], ViewT | None]
+    ) -> tuple[list[ViewT], str]:
+        views: list[ViewT] = []
         query = {"labelSelector": self.selector, "limit": str(_PAGE_SIZE)}
         while True:
             answer = await self.api.request(
@@ -67,7 +74,7 @@ class Collection(Generic[ItemT]):
                 body=body,
             )
             page = self.decoder.decode(answer)
-            items += page.items or ()
+            views += [seen for item in page.items or () if (seen := view(item)) is not None]
             if not page.metadata.continue_:
-                return items, page.metadata.resource_version
+                return views, page.metadata.resource_version
             query["continue"] = page.metadata.continue_
