@@ -43,6 +43,11 @@ unit: $(VENV)/.complete tools ## Unit and property tests
 simulation: $(VENV)/.complete ## Whole runs on a simulated cluster and a fake clock
 	@$(BIN)/pytest tests/simulation
 
+.PHONY: soak
+soak: $(VENV)/.complete ## 1,000 simulated runs with every kind of fault; deaths at every point of a small one
+	@$(BIN)/python -m tests.simulation.chaos --seeds 0-999
+	@$(BIN)/pytest tests/simulation/soak.py
+
 .PHONY: integration
 integration: $(VENV)/.complete cluster-up images ## Adapters and CRD against a real API server
 	@$(CLUSTER) $(BIN)/pytest tests/integration

@@ -42,6 +42,7 @@ class Audit:
         run: RunRef,
         spec: dict[str, Any],
         *,
+        capacity: int = 500,
         unfenced: Callable[[int], bool] = lambda _: False,
         forgotten: Callable[[Job], bool] = lambda _: False,
     ) -> None:
@@ -71,6 +72,7 @@ class Audit:
         self._head = b""
         self._sequence, self._tail, self._epoch = 0, "", 0
         self._dispatches: Final[dict[str, list[Job]]] = {}
+        self._capacity: Final = capacity
         self._unfenced: Final = unfenced
         self._forgotten: Final = forgotten
         cluster.on_create.append(self._on_create)
@@ -184,7 +186,7 @@ class Audit:
         now = self._cluster.clock.now()
         if unfenced or job.seen.carried.stage == "reduce":
             return
-        allowed = max(recent(self._max_parallel, now))
+        allowed = min(self._capacity, max(recent(self._max_parallel, now)))
         alive = 1 + sum(other.alive and not self._unfenced(other.creator) for other in self._cluster.live)
         if alive > allowed:
             self._wrong(f"{alive} Jobs are alive with {job.name}, maxParallel is {allowed}")

@@ -158,6 +158,8 @@ class Connection:
                     after = int(change.resource_version)
                     await self._process.point()
                     yield change
+            if stream.breaks is None:
+                yield Bookmark(str(after))
         finally:
             if alarm is not None:
                 alarm.cancel()

@@ -9,8 +9,6 @@ from tests.simulation.jobs import map_reduce_job, reduce_work
 from tests.simulation.weather import Climate, Outages
 
 ITEMS: Final = 200
-_CALM_SECONDS: Final = 400.0
-"""After that there are no more outages, lost nodes or edits: the end can be reached."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +47,7 @@ class Edit:
     at: float
     max_parallel: int | None = None
     suspend: bool | None = None
+    image: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,13 +71,17 @@ class Scenario:
     edits: tuple[Edit, ...]
     lost_nodes: tuple[LostNode, ...]
     nodes: int
+    capacity: int
+    """The operator's own cap."""
+    padding: int
+    """Characters by which results are longer: with some, the journal gets snapshots."""
     deleted_at_the_end: bool
 
 
 def scenario(seed: int, items: int = ITEMS) -> Scenario:
     """The scenario of a seed. Each kind of trouble is absent in some, so that none hides another."""
     chance = Random(f"{seed}/scenario")
-    nodes = chance.choice([1, 3, 5])
+    nodes = chance.choice([1, 2, 3, 5])
     return Scenario(
         seed=seed,
         body=_job(chance, items),
@@ -89,10 +92,12 @@ def scenario(seed: int, items: int = ITEMS) -> Scenario:
         storage=Climate(chance.choice([0.0, 0.02, 0.1, 0.3]), chance.choice([0.0, 0.05, 0.3]), _outages(chance)),
         edits=_edits(chance),
         lost_nodes=tuple(
-            LostNode(f"node-{chance.randint(1, nodes)}", chance.uniform(1, 60), chance.choice([2.0, 15.0, 100.0]))
-            for _ in range(chance.choice([0, 0, 1, 2]) if nodes > 1 else 0)
+            LostNode(f"node-{chance.randint(1, nodes)}", chance.uniform(1, 40), chance.choice([2.0, 15.0, 90.0, 300.0]))
+            for _ in range(chance.choice([0, 0, 1, 2, 3]) if nodes > 1 else 0)
         ),
         nodes=nodes,
+        capacity=chance.choice([500, 500, 6]),
+        padding=chance.choice([0, 0, 2000]),
         deleted_at_the_end=chance.random() < 0.2,
     )
 
@@ -116,18 +121,21 @@ def quiet(*lives: Life, items: int = 6) -> Scenario:
         edits=(),
         lost_nodes=(),
         nodes=1,
+        capacity=500,
+        padding=0,
         deleted_at_the_end=True,
     )
 
 
-def agents(chance: Random) -> Agent:
+def agents(chance: Random, padding: int = 0) -> Agent:
     """Agents of which 20 % fail, each in its own way."""
+    more = "x" * padding
 
     def agent(seen: Seen) -> Ends:
         seconds = chance.uniform(0.5, 8.0)
         traps = chance.uniform(0.2, 5.0) if chance.random() < 0.3 else None
-        trap_message = '{"partial": true}' if chance.random() < 0.5 else ""
-        result = f'{{"item": "{seen.context["itemId"]}", "dispatch": {seen.dispatch}}}'
+        result = f'{{"item": "{seen.context["itemId"]}", "dispatch": {seen.dispatch}, "more": "{more}"}}'
+        trap_message = result.replace("{", '{"partial": true, ') if chance.random() < 0.5 else ""
         if chance.random() >= 0.2:
             return Ends(seconds, 0, result, traps=traps, trap_message=trap_message)
         match chance.randrange(10):
@@ -149,6 +157,7 @@ def _job(chance: Random, items: int) -> dict[str, Any]:
     initial = chance.choice([0, 0, 1, 5])
     retry = {
         "maxAttempts": chance.choice([1, 2, 3, 5]),
+        "maxInterruptions": chance.choice([10, 10, 1]),
         "backoff": {
             "type": chance.choice(["Fixed", "Linear", "Exponential", "Fibonacci"]),
             "initialSeconds": initial,
@@ -156,9 +165,15 @@ def _job(chance: Random, items: int) -> dict[str, Any]:
         },
     }
     more: dict[str, Any] = {"reduce": reduce_work(runWhen="Always")} if chance.random() < 0.5 else {}
+    result = {"rule": "result.dispatch > 0 && item.n >= 0"} if chance.random() < 0.3 else {}
     return map_reduce_job(
         [{"n": n} for n in range(items)],
-        map_={"maxParallel": chance.choice([5, 10, 20, 50]), "retry": retry, "timeoutSeconds": 60},
+        map_={
+            "maxParallel": chance.choice([5, 10, 20, 50]),
+            "retry": retry,
+            "timeoutSeconds": 60,
+            "result": result,
+        },
         checkpoint={"everyItems": chance.choice([1, 5, 100, 1000]), "everySeconds": chance.choice([1, 1, 4])},
         suspendPolicy=chance.choice(["Drain", "Interrupt"]),
         **more,
@@ -190,6 +205,8 @@ def _edits(chance: Random) -> tuple[Edit, ...]:
     edits = [
         Edit(chance.uniform(0, 80), max_parallel=chance.choice([1, 4, 30])) for _ in range(chance.choice([0, 0, 1, 2]))
     ]
+    if chance.random() < 0.2:
+        edits.append(Edit(chance.uniform(0, 60), image="agent:2"))
     if chance.random() < 0.25:
         start = chance.uniform(0, 60)
         edits += [Edit(start, suspend=True), Edit(start + chance.uniform(1, 40), suspend=False)]

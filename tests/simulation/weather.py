@@ -43,7 +43,8 @@ class Weather:
 
     def _seconds(self) -> float:
         if self._climate.slow and self._draw() < self._climate.slow:
-            return 3.0 * self._draw()
+            # Mostly below a second, at times long enough to outlive what the engine waits for.
+            return float(0.1 * 120 ** self._draw())
         return 0.001 + 0.02 * self._draw()
 
     def chance(self) -> float:
@@ -57,11 +58,6 @@ class Weather:
         return self._climate.faults > 0.0 and self._draw() < self._climate.faults * weight
 
 
-_PASSING: Final = (
-    (ClusterErrorReason.UNAVAILABLE, "the server is currently unable to handle the request"),
-    (ClusterErrorReason.UNAVAILABLE, "connection reset by peer"),
-    (ClusterErrorReason.THROTTLED, "too many requests, please try again later"),
-)
 _OF_CREATION: Final = (
     (ClusterErrorReason.CONFLICT, "operation cannot be fulfilled on resourcequotas"),
     (ClusterErrorReason.QUOTA, "exceeded quota: agents"),
@@ -76,10 +72,14 @@ class ApiWeather(Weather):
             return ClusterError(ClusterErrorReason.UNAVAILABLE, "connection refused")
         if not self._strikes():
             return None
-        choices = _PASSING + _OF_CREATION if call == "create job" else _PASSING
-        reason, message = choices[int(self._draw() * len(choices))]
-        wait = 1.0 + int(3 * self._draw()) if reason is ClusterErrorReason.THROTTLED and self._draw() < 0.7 else None
-        return ClusterError(reason, message, retry_after=wait)
+        draw = self._draw()
+        # Seldom: a server that throttles is asked for less from then on, and the run only takes longer.
+        if draw < 0.05:
+            asked = float(int(5 * self._draw())) or None
+            return ClusterError(ClusterErrorReason.THROTTLED, "too many requests", retry_after=asked)
+        if draw < 0.3 and call == "create job":
+            return ClusterError(*_OF_CREATION[int(self._draw() * len(_OF_CREATION))])
+        return ClusterError(ClusterErrorReason.UNAVAILABLE, "the server is currently unable to handle the request")
 
     def lost(self, call: str) -> ClusterError | None:
         del call
@@ -96,7 +96,7 @@ class ApiWeather(Weather):
             # An API server that goes away takes its watches with it.
             if 0 < start - asyncio.get_running_loop().time() < seconds:
                 return Stream(start - asyncio.get_running_loop().time(), ClusterErrorReason.UNAVAILABLE, repeats=0.1)
-        ends = (None, ClusterErrorReason.UNAVAILABLE, ClusterErrorReason.EXPIRED)
+        ends = (None, None, ClusterErrorReason.UNAVAILABLE, ClusterErrorReason.EXPIRED)
         return Stream(seconds, ends[int(self._draw() * len(ends))], repeats=0.1)
 
 

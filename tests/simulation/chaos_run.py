@@ -1,0 +1,363 @@
+"""One run of a scenario: operators that come and go, people and nodes that interfere, and the audit that watches."""
+
+import asyncio
+import contextlib
+import logging
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from random import Random
+from typing import Any, Final
+
+from mapreduce_operator.adapters.storage.memory import MemoryStore
+from mapreduce_operator.core.names import RunRef, StorageKeys
+from mapreduce_operator.ports import DeposedError, ObjectStore
+from tests.simulation.api_server import Job, Pod
+from tests.simulation.audit import Audit
+from tests.simulation.connection import ApiFaults
+from tests.simulation.operator_in_memory import OperatorInMemory
+from tests.simulation.process import Leads, Lease, Process
+from tests.simulation.scenario import Edit, Life, LostNode, Scenario, agents
+from tests.simulation.simulated_cluster import SimulatedCluster
+from tests.simulation.storage import RemoteStore
+from tests.simulation.timeline import JumpingLoop
+from tests.simulation.weather import ApiWeather, Climate, StorageWeather
+
+LIMIT_SECONDS: Final = 3 * 3600.0
+"""A run that has not ended by then never will."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What came of one seed."""
+
+    seed: int
+    violations: list[str]
+    points: int
+    """At how many the operators could have died."""
+    struck: int
+    """Of the scenario's lives: how many came to the point where they were to die or to be stopped."""
+    jobs: int
+    """That were created."""
+    seconds: float
+    """Of simulated time."""
+
+
+class ChaosRun:
+    """One run of a scenario."""
+
+    def __init__(
+        self,
+        given: Scenario,
+        *,
+        trace: Callable[[str], None] | None = None,
+        store_of: Callable[[ObjectStore], ObjectStore] = lambda store: store,
+    ) -> None:
+        """`store_of` may put something between the operators and storage: the mutations of tests."""
+        self.scenario: Final = given
+        chance = {name: Random(f"{given.seed}/{name}") for name in ("cluster", "agents", "people", "api", "storage")}
+        self._people: Final = chance["people"]
+        self.cluster: Final = SimulatedCluster(
+            agents(chance["agents"], given.padding), nodes=given.nodes, lag=0.05, chance=chance["cluster"]
+        )
+        self.cluster.trace = trace
+        self._trace: Final = trace
+        self.store: Final = MemoryStore()
+        self._store_of: Final = store_of
+        self._body: Final = given.body
+        metadata = self._body["metadata"]
+        self._run: Final = RunRef(metadata["namespace"], metadata["name"], metadata["uid"])
+        self.audit: Final = Audit(
+            self.cluster,
+            self.store,
+            self._run,
+            self._body["spec"],
+            capacity=given.capacity,
+            unfenced=lambda process: process in self._unfenced,
+            forgotten=self._is_forgotten,
+        )
+        self._weather: Final = ApiWeather(given.api, chance["api"])
+        self._storage_weather: Final = StorageWeather(given.storage, chance["storage"])
+        self._lease: Final = Lease()
+        self._finished: Final = asyncio.Event()
+        self.struck = 0
+        self._operators: Final[list[OperatorInMemory]] = []
+        self._unfenced: Final[set[int]] = set()
+        self._ended: Final[dict[int, float]] = {}
+        """When each process came to its end, or to its stop."""
+        self._asides: Final[set[asyncio.Task[None]]] = set()
+        self.cluster.on_status.append(self._look_for_the_end)
+        self.cluster.on_start.append(self._mishap)
+        self.cluster.on_create.append(self._mishap_of_job)
+
+    @property
+    def points(self) -> int:
+        return sum(operator.process.points for operator in self._operators)
+
+    async def run(self) -> None:
+        """From the user's `kubectl apply` to the end; raises nothing: what is wrong stands in `cluster.violations`."""
+        for edit in self.scenario.edits:
+            self._at(edit.at, self._edit, edit)
+        for lost in self.scenario.lost_nodes:
+            self._at(lost.at, self._lose, lost)
+        operator: OperatorInMemory | None = None
+        try:
+            async with asyncio.timeout(LIMIT_SECONDS):
+                for life in self.scenario.lives:
+                    await self._live(life)
+                    if self._finished.is_set():
+                        break
+                operator = self._start(Process(len(self._operators) + 1), self._weather)
+                await self._until_finished(operator)
+                await asyncio.sleep(60)
+                await self._stop(operator)
+                operator = await self._clear_up()
+        except TimeoutError:
+            self._say("VIOLATION: time is up")
+        self.audit.close(self.scenario.items)
+        if operator is not None and self.scenario.deleted_at_the_end and not self.cluster.violations:
+            await self._delete(operator)
+        for each in self._operators:
+            await each.kill()
+
+    # ------------------------------------------------------------------------------------------------- operators
+
+    async def _live(self, life: Life) -> None:
+        """One operator, to its end or to its stop."""
+        process = Process(len(self._operators) + 1, dies_at=life.dies_at, stops_at=life.stops_at)
+        operator = self._start(process, self._weather)
+        await self._until_finished(operator, process.changed, life.drains_after)
+        self.struck += process.stopped or process.dead
+        if process.stopped:
+            self._say(f"{process.number}: STOPPED")
+            task = asyncio.create_task(self._resume(operator, life))
+            self._asides.add(task)
+            task.add_done_callback(self._asides.discard)
+        elif process.dead:
+            self._say(f"{process.number}: KILLED")
+            await operator.kill()
+        else:
+            self._say(f"{process.number}: SIGTERM")
+            await self._stop(operator)
+        self._ended[process.number] = self.cluster.clock.now()
+        for number in range(life.deleted_by_hand):
+            self._at(life.pause * self._people.random() * number, self._delete_any)
+            self._at(life.pause * self._people.random() * number, self._delete_any_pod)
+        await asyncio.sleep(life.pause)
+
+    async def _resume(self, operator: OperatorInMemory, life: Life) -> None:
+        """A process that was stopped goes on, and learns sooner or later that another one leads."""
+        await asyncio.sleep(life.stopped_for)
+        if self._lease.holder != operator.process.number:
+            if life.unaware_for:
+                self._unfenced.add(operator.process.number)
+            else:
+                operator.leadership.held = False
+        self._say(f"{operator.process.number}: RESUMED")
+        operator.process.resume()
+        await asyncio.sleep(life.unaware_for)
+        operator.leadership.held = False
+        await asyncio.wait([operator.engine], timeout=2.0)
+        await operator.kill()
+
+    def _start(self, process: Process, faults: ApiFaults | None) -> OperatorInMemory:
+        self._say(f"{process.number}: STARTED")
+        store: ObjectStore = self.store
+        if faults is not None:
+            store = RemoteStore(store, process, self._storage_weather, self._trace)
+        operator = OperatorInMemory(
+            self.cluster,
+            self._body,
+            self._store_of(store),
+            capacity=self.scenario.capacity,
+            process=process,
+            faults=faults,
+            leadership=Leads(self._lease, process.number),
+        )
+        self._operators.append(operator)
+        return operator
+
+    async def _until_finished(
+        self, operator: OperatorInMemory, changed: asyncio.Event | None = None, seconds: float | None = None
+    ) -> None:
+        """Returns when the run is over, when the process came to its point, or when its time is up."""
+        events = [self._finished, *([changed] if changed is not None else [])]
+        waiting = [asyncio.ensure_future(event.wait()) for event in events]
+        await asyncio.wait([*waiting, operator.engine], timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        for one in waiting:
+            one.cancel()
+        self._check_engine(operator)
+
+    def _is_forgotten(self, job: Job) -> bool:
+        """Whoever created the Job ended before it had time to record that; with faults about, any time is too short."""
+        ended = self._ended.get(job.creator)
+        time = self._body["spec"]["checkpoint"]["everySeconds"] + 3.0
+        calm = self.scenario.storage == Climate() and self.scenario.api == Climate()
+        return ended is not None and (not calm or ended < job.created_at + time)
+
+    def _check_engine(self, operator: OperatorInMemory) -> None:
+        """An engine never ends by itself, unless its process does not lead any more."""
+        if operator.process.dead or not operator.engine.done() or operator.engine.cancelled():
+            return
+        error = operator.engine.exception()
+        if operator.process.number == self._lease.holder or not is_deposed(error):
+            self._wrong(f"the engine of process {operator.process.number} ended: {error!r}")
+
+    async def _stop(self, operator: OperatorInMemory) -> None:
+        self._check_engine(operator)
+        await operator.drain()
+
+    async def _clear_up(self) -> OperatorInMemory:
+        """Quiet times: another operator puts in order what is left."""
+        await asyncio.gather(*self._asides)
+        for node in list(self.cluster.lost_nodes):
+            self.cluster.bring_back(node)
+        operator = self._start(Process(len(self._operators) + 1), None)
+        with contextlib.suppress(TimeoutError):
+            await operator.until(lambda: not self.cluster.jobs and not self.cluster.pods, 300.0)
+        await asyncio.sleep(5.0)
+        self._check_engine(operator)
+        return operator
+
+    async def _delete(self, operator: OperatorInMemory) -> None:
+        operator.delete()
+        with contextlib.suppress(TimeoutError):
+            await operator.until(lambda: not self.cluster.finalizers, 300.0)
+        if self.cluster.finalizers:
+            self._wrong("the object is not let go")
+        left = [key for key in self.store.objects if key.startswith(StorageKeys(self._run).prefix)]
+        if left:
+            self._wrong(f"{len(left)} objects are left in storage: {left[0]} …")
+
+    def _look_for_the_end(self, status: dict[str, Any], process: int) -> None:
+        del process
+        if "completionTime" in status:
+            self._finished.set()
+
+    # ------------------------------------------------------------------------------------------------- everybody else
+
+    def _mishap(self, pod: Pod) -> None:
+        """What somebody else does to an agent, decided when it starts."""
+        ends = pod.ends
+        assert ends is not None
+        draw, at = self._people.random(), self._people.random() * 1.2 * min(ends.seconds, 10.0)
+        mishaps, cluster = self.scenario.mishaps, self.cluster
+        if draw < mishaps.evicted:
+            ways: list[Callable[[Pod], None]]
+            ways = [cluster.evict, cluster.preempt, cluster.evict_for_memory, cluster.shut_down_under]
+            self._at(at, self._people.choice(ways), pod)
+        elif draw < mishaps.evicted + mishaps.pod_deleted:
+            ways = [cluster.delete_pod_gently, cluster.delete_pod_by_force]
+            self._at(at, self._people.choice(ways), pod)
+
+    def _mishap_of_job(self, job: Job) -> None:
+        if self._people.random() < self.scenario.mishaps.job_deleted:
+            self._at(self._people.random() * 10.0, self._delete_by_hand, job)
+
+    def _delete_any(self) -> None:
+        jobs = list(self.cluster.jobs.values())
+        if jobs:
+            self._delete_by_hand(self._people.choice(jobs))
+
+    def _delete_any_pod(self) -> None:
+        pods = list(self.cluster.pods.values())
+        if pods:
+            pod = self._people.choice(pods)
+            self._say(f"BY HAND: {pod.seen.name} is deleted")
+            self.cluster.delete_pod_gently(pod)
+
+    def _delete_by_hand(self, job: Job) -> None:
+        if job.present:
+            self._say(f"BY HAND: {job.name} is deleted")
+            self.cluster.delete_job_by_hand(job)
+
+    def _lose(self, lost: LostNode) -> None:
+        self._say(f"LOST: {lost.node}")
+        self.cluster.lose(lost.node)
+        self._at(lost.seconds, self.cluster.bring_back, lost.node)
+
+    def _edit(self, edit: Edit) -> None:
+        if self._finished.is_set():
+            return
+        self._say(f"EDIT: {edit}")
+        spec = self._body["spec"]
+        if edit.max_parallel is not None:
+            spec["map"]["maxParallel"] = edit.max_parallel
+        if edit.suspend is not None:
+            spec["suspend"] = edit.suspend
+        if edit.image is not None:
+            spec["map"]["template"]["spec"]["containers"][0]["image"] = edit.image
+        self._body["metadata"]["generation"] += 1
+        self.audit.edited(spec)
+        for operator in self._operators:
+            if not operator.process.dead:
+                self._at(self._people.random(), operator.observe)
+
+    def _at(self, seconds: float, act: Callable[..., None], *about: Any) -> None:
+        asyncio.get_running_loop().call_later(seconds, act, *about)
+
+    def _say(self, text: str) -> None:
+        if self._trace is not None:
+            self._trace(text)
+
+    def _wrong(self, text: str) -> None:
+        self.cluster.violations.append(text)
+        self._say(f"VIOLATION: {text}")
+
+
+def is_deposed(error: BaseException | None) -> bool:
+    """The error, or all of a group, says that another process leads."""
+    if isinstance(error, BaseExceptionGroup):
+        return all(map(is_deposed, error.exceptions))
+    return isinstance(error, DeposedError)
+
+
+class _Crashes(logging.Handler):
+    """What the engine did not expect is a violation, also where it recovers."""
+
+    def __init__(self, violations: list[str]) -> None:
+        super().__init__(logging.ERROR)
+        self._violations: Final = violations
+
+    def emit(self, record: logging.LogRecord) -> None:
+        error = record.exc_info[1] if record.exc_info else None
+        if not is_deposed(error):
+            where = "".join(traceback.format_exception(error)) if error else ""
+            self._violations.append(f"{record.getMessage()}\n{where}".strip())
+
+
+@contextlib.contextmanager
+def listening(violations: list[str], level: int) -> Iterator[None]:
+    """Collects what the engine logs as an error; what is less is not even formatted, unless somebody reads it."""
+    logger = logging.getLogger("mapreduce_operator")
+    before, handler = logger.level, _Crashes(violations)
+    logger.setLevel(level)
+    logger.addHandler(handler)
+    propagates, logger.propagate = logger.propagate, False
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(before)
+        logger.propagate = propagates
+
+
+def play(given: Scenario, trace: Callable[[str], None] | None = None, **more: Any) -> Verdict:
+    """Runs a scenario on a loop of its own."""
+
+    async def whole() -> Verdict:
+        loop = asyncio.get_running_loop()
+
+        def stamped(text: str) -> None:
+            assert trace is not None
+            trace(f"{loop.time():10.3f}  {text}")
+
+        run = ChaosRun(given, trace=stamped if trace is not None else None, **more)
+        with listening(run.cluster.violations, logging.ERROR):
+            await run.run()
+        return Verdict(
+            given.seed, run.cluster.violations, run.points, run.struck, len(run.cluster.history), loop.time()
+        )
+
+    with asyncio.Runner(loop_factory=JumpingLoop) as runner:
+        return runner.run(whole())
