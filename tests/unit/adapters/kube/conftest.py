@@ -26,7 +26,7 @@ async def api() -> AsyncIterator[FakeApi]:
 @pytest.fixture
 async def session(api: FakeApi) -> AsyncIterator[ApiSession]:
     """Impatient, so that what takes a minute and a half in the world takes half a second here."""
-    async with ApiSession(Anonymous(api.url), request_seconds=0.5, silence_seconds=0.5) as session:
+    async with ApiSession(Anonymous(api.url), request_seconds=2.0, silence_seconds=2.0) as session:
         yield session
 
 

@@ -180,7 +180,7 @@ async def test_a_stream_that_falls_silent_is_an_error(api: FakeApi, cluster: Kub
     _, error = await told_until_error(cluster)
 
     assert error.reason is ClusterErrorReason.UNAVAILABLE
-    assert 0.4 < time.monotonic() - started < 3
+    assert 1.9 < time.monotonic() - started < 10
 
 
 async def test_a_slow_stream_is_no_silent_one(api: FakeApi, cluster: KubeCluster) -> None:
@@ -195,7 +195,7 @@ async def test_a_slow_reader_is_no_silent_stream(api: FakeApi, cluster: KubeClus
 
     count = 0
     async for _ in cluster.watch_workloads("pods", "1"):
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(0.35)
         count += 1
 
     assert count == 8
@@ -207,7 +207,7 @@ async def test_a_watch_that_is_left_ends_its_connection(api: FakeApi, cluster: K
     async with aclosing(cluster.watch_workloads("pods", "1")) as news:
         await anext(news)
 
-    async with asyncio.timeout(0.4):
+    async with asyncio.timeout(1.5):
         await api.left.wait()
 
 
