@@ -32,6 +32,8 @@ log = logging.getLogger(__name__)
 
 SAVE_SECONDS: Final = 8.0
 """For the last commit when the operator shuts down; Kubernetes gives it 30 s in all."""
+_GATHER_SECONDS: Final = 0.02
+"""A step costs the same for one event as for many, and they come in swarms."""
 _REPLAN_SECONDS: Final = 5.0
 """How often an input that could not be planned is looked at again: a ConfigMap may come later."""
 
@@ -116,10 +118,11 @@ class Run:
         return self._ended is not None and not self._world.known_workloads(self.ref.uid)
 
     async def _sleep(self, until: float | None) -> None:
-        """Waits for news, at most until a moment in seconds since the epoch."""
+        """Waits for news, at most until a moment in seconds since the epoch. What comes shortly after comes along."""
         try:
             async with asyncio.timeout(None if until is None else max(0.0, until - self._world.clock.now())):
                 await self._awake.wait()
+                await asyncio.sleep(_GATHER_SECONDS)
         except TimeoutError:
             return
 

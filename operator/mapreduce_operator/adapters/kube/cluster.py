@@ -25,7 +25,7 @@ from mapreduce_operator.adapters.kube.resources import (
     PODS,
     Resource,
 )
-from mapreduce_operator.adapters.kube.session import JSON_PATCH, MERGE_PATCH, ApiSession
+from mapreduce_operator.adapters.kube.session import JSON_BODY, JSON_PATCH, MERGE_PATCH, METADATA, ApiSession
 from mapreduce_operator.adapters.kube.watching import Lines, event_in
 from mapreduce_operator.adapters.kube.wire import (
     AnyObject,
@@ -154,6 +154,7 @@ class KubeCluster:
                 query=_MANAGER,
                 body=lost,
                 content_type=MERGE_PATCH,
+                accept=METADATA,
             )
         except ClusterError as error:
             # INVALID: the name belongs to another pod by now, which the precondition of the deletion saves.
@@ -210,7 +211,12 @@ class KubeCluster:
         for verb, target in attempts:
             try:
                 await self._api.request(
-                    verb, CONFIG_MAPS.path(namespace, target), about=about, query=_MANAGER, body=manifest
+                    verb,
+                    CONFIG_MAPS.path(namespace, target),
+                    about=about,
+                    query=_MANAGER,
+                    body=manifest,
+                    accept=METADATA,
                 )
             except ClusterError as error:
                 if error.reason is not expected[verb]:
@@ -321,6 +327,7 @@ class KubeCluster:
             query=_MANAGER,
             body=patch,
             content_type=content_type,
+            accept=METADATA,
         )
 
     # ------------------------------------------------------------------------------------------------------ all kinds
@@ -335,7 +342,8 @@ class KubeCluster:
         query: Mapping[str, str] | None = None,
         body: Mapping[str, JSON] | None = None,
     ) -> T:
-        answer = await self._api.request(verb, path, about=about, query=query, body=body)
+        accept = METADATA if kind is AnyObject else JSON_BODY
+        answer = await self._api.request(verb, path, about=about, query=query, body=body, accept=accept)
         with translated(f"{verb} {about}"):
             return msgspec.json.decode(answer, type=kind)
 

@@ -9,15 +9,13 @@ from typing import Final
 import msgspec
 
 from mapreduce_operator.adapters.kube.errors import Status, error_in_stream, translated
-from mapreduce_operator.adapters.kube.wire import AnyObject, Job, Metadata, Pod, WatchEvent, job_seen, pod_seen
+from mapreduce_operator.adapters.kube.wire import Job, Pod, WatchEvent, job_seen, pod_seen
 from mapreduce_operator.core.workloads import Workload
 from mapreduce_operator.ports import Bookmark, Change, WorkloadKind
 
-_events: Final = msgspec.json.Decoder(WatchEvent)
-_statuses: Final = msgspec.json.Decoder(Status)
-_objects: Final = msgspec.json.Decoder(AnyObject)
-_jobs: Final = msgspec.json.Decoder(Job)
-_pods: Final = msgspec.json.Decoder(Pod)
+_jobs: Final = msgspec.json.Decoder(WatchEvent[Job])
+_pods: Final = msgspec.json.Decoder(WatchEvent[Pod])
+_errors: Final = msgspec.json.Decoder(WatchEvent[Status])
 
 
 class Lines:
@@ -46,20 +44,17 @@ def event_in(line: bytes, kind: WorkloadKind, *, request: str) -> Change | Bookm
     A change of an object that is not ours becomes a bookmark: it tells nothing but how far the stream has come.
     """
     with translated(request):
-        event = _events.decode(line)
+        event = _jobs.decode(line) if kind == "jobs" else _pods.decode(line)
         if event.type == "ERROR":
-            raise error_in_stream(_statuses.decode(event.object), request=request)
-        if event.type == "BOOKMARK":
-            return Bookmark(_objects.decode(event.object).metadata.resource_version)
-        deleted = event.type == "DELETED"
-        if kind == "jobs":
-            job = _jobs.decode(event.object)
-            return _told(job_seen(job), job.metadata, deleted=deleted)
-        pod = _pods.decode(event.object)
-        return _told(pod_seen(pod, gone=deleted), pod.metadata, deleted=deleted)
+            raise error_in_stream(_errors.decode(line).object, request=request)
+        version = event.object.metadata.resource_version
+        if not version:
+            raise msgspec.ValidationError(f"an event of type {event.type!r} without a resourceVersion")
+        seen = None if event.type == "BOOKMARK" else _seen(event)
+        return Bookmark(version) if seen is None else Change(seen, event.type == "DELETED", version)
 
 
-def _told(workload: Workload | None, metadata: Metadata, *, deleted: bool) -> Change | Bookmark:
-    if workload is None:
-        return Bookmark(metadata.resource_version)
-    return Change(workload, deleted, metadata.resource_version)
+def _seen(event: WatchEvent[Job] | WatchEvent[Pod]) -> Workload | None:
+    if isinstance(event.object, Job):
+        return job_seen(event.object)
+    return pod_seen(event.object, gone=event.type == "DELETED")

@@ -62,7 +62,7 @@ class JobStatus(Narrow):
 
 
 class Job(Narrow):
-    metadata: Metadata
+    metadata: Metadata = msgspec.field(default_factory=Metadata)
     status: JobStatus = msgspec.field(default_factory=JobStatus)
 
 
@@ -112,7 +112,7 @@ class PodStatus(Narrow):
 
 
 class Pod(Narrow):
-    metadata: Metadata
+    metadata: Metadata = msgspec.field(default_factory=Metadata)
     spec: PodSpec = msgspec.field(default_factory=PodSpec)
     status: PodStatus = msgspec.field(default_factory=PodStatus)
 
@@ -136,11 +136,11 @@ class Page(Narrow, Generic[ItemT]):
     items: list[ItemT] | None = None
 
 
-class WatchEvent(Narrow):
-    """One line of a watch. The object is decoded once its type is known."""
+class WatchEvent(Narrow, Generic[ItemT]):
+    """One line of a watch. Bookmarks hold an object of the kind that is watched, with hardly more than its version."""
 
     type: str
-    object: msgspec.Raw
+    object: ItemT
 
 
 def job_seen(job: Job) -> JobSeen | None:
