@@ -22,7 +22,7 @@ give_up_volume_of_a_worker() {
   kubectl delete pvc "$RELEASE" --namespace "$NAMESPACE" --timeout 60s
 }
 
-image=${OPERATOR_IMAGE:-$(cat "$CACHE/images/loaded" 2>/dev/null)} || fail "no image of the operator is loaded" "run: make images"
+image=${OPERATOR_IMAGE:-$(cat "$CACHE/images/loaded-$CLUSTER" 2>/dev/null)} || fail "no image of the operator is loaded" "run: make images"
 
 # host:port/name@sha256:digest, host:port/name:tag or host:port/name
 case $image in

@@ -76,7 +76,7 @@ load() {
     done
   done
   # For deploy.sh: the tree may have changed by then, and with it the name.
-  echo "$image" >"$CACHE/images/loaded"
+  echo "$image" >"$CACHE/images/loaded-$CLUSTER"
   [ ${#missing[@]} -gt 0 ] || return 0
   long_step "cluster $cluster: loading ${missing[*]} (about 15 s)" kind-load \
     timeout 300 kind load docker-image --name "$cluster" "${missing[@]}"
