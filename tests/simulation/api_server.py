@@ -92,6 +92,10 @@ class ApiServer:
         self.statuses: list[dict[str, Any]] = []
         self.events: list[tuple[str, str]] = []
         self.finalizers: set[str] = set()
+        self.deleted: set[str] = set()
+        """Uids of objects that their user deleted: each is gone when its finalizer is."""
+        self.on_gone: list[Callable[[str], None]] = []
+        """Called with the uid of an object that is gone."""
         self.on_create: list[Callable[[Job], None]] = []
         self.on_delete: list[Callable[[Job], None]] = []
         """Called when an operator deletes a Job, before it is gone."""
@@ -147,7 +151,8 @@ class ApiServer:
             return
         for hook in self.on_delete:
             hook(job)
-        self._remove(job)
+        if job.present:
+            self._remove(job)
 
     def delete_jobs(self, run: RunRef) -> None:
         for job in [job for job in self.jobs.values() if job.seen.carried.run_uid == run.uid]:
@@ -232,6 +237,7 @@ class ApiServer:
         self.config_maps.pop((namespace, name), None)
 
     def write_status(self, run: RunRef, status: Mapping[str, Any], *, replacing: int | None, process: int = 0) -> None:
+        self._check_presence(run)
         there = self.status_epoch(run)
         if there != replacing:
             raise ClusterError(ClusterErrorReason.CONFLICT, f"the status is of leader epoch {there}, not {replacing}")
@@ -243,14 +249,28 @@ class ApiServer:
         self.statuses.append({"run": run.uid, **stored})
 
     def status_epoch(self, run: RunRef) -> int | None:
+        self._check_presence(run)
         status = self.status_of.get(run.uid)
         return None if status is None else status.get("leaderEpoch", 0)
 
     def add_finalizer(self, run: RunRef) -> None:
+        self._check_presence(run)
+        if run.uid in self.deleted:
+            raise ClusterError(
+                ClusterErrorReason.INVALID, "no new finalizers can be added if the object is being deleted"
+            )
         self.finalizers.add(run.uid)
 
     def remove_finalizer(self, run: RunRef) -> None:
-        self.finalizers.discard(run.uid)
+        if run.uid in self.finalizers:
+            self.finalizers.discard(run.uid)
+            if run.uid in self.deleted:
+                for hook in self.on_gone:
+                    hook(run.uid)
+
+    def _check_presence(self, run: RunRef) -> None:
+        if run.uid in self.deleted and run.uid not in self.finalizers:
+            raise ClusterError(ClusterErrorReason.NOT_FOUND, f"mapreducejobs {run.name!r} not found")
 
     def post_event(self, run: RunRef, *, kind: str, reason: str, message: str) -> None:
         del run, kind

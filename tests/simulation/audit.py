@@ -197,6 +197,8 @@ class Audit:
         if job.seen.carried.run_uid != self._run.uid:
             return
         self.refresh()
+        if self._run.uid in self._cluster.deleted:
+            return
         if job.dispatch not in self.outcomes and not any(recent(self._interrupts, self._cluster.clock.now())):
             self._wrong(f"the Job {job.name} was deleted before its outcome was durable")
 

@@ -17,10 +17,10 @@ from tests.simulation.audit import Audit
 from tests.simulation.connection import ApiFaults
 from tests.simulation.operator_in_memory import OperatorInMemory
 from tests.simulation.process import Leads, Lease, Process
-from tests.simulation.scenario import Edit, Life, LostNode, Scenario, agents
+from tests.simulation.scenario import Edit, Life, Scenario, agents
 from tests.simulation.simulated_cluster import SimulatedCluster
 from tests.simulation.storage import RemoteStore
-from tests.simulation.timeline import JumpingLoop
+from tests.simulation.timeline import JumpingLoop, LoopClock
 from tests.simulation.weather import ApiWeather, Climate, StorageWeather
 
 LIMIT_SECONDS: Final = 3 * 3600.0
@@ -81,13 +81,15 @@ class ChaosRun:
         self._lease: Final = Lease()
         self._finished: Final = asyncio.Event()
         self.struck = 0
+        self._started = 0
         self._operators: Final[list[OperatorInMemory]] = []
         self._unfenced: Final[set[int]] = set()
         self._ended: Final[dict[int, float]] = {}
         """When each process came to its end, or to its stop."""
         self._asides: Final[set[asyncio.Task[None]]] = set()
         self.cluster.on_status.append(self._look_for_the_end)
-        self.cluster.on_start.append(self._mishap)
+        self.cluster.on_gone.append(self._let_go)
+        self.cluster.on_start.extend([self._mishap, self._lose_nodes])
         self.cluster.on_create.append(self._mishap_of_job)
 
     @property
@@ -98,34 +100,48 @@ class ChaosRun:
         """From the user's `kubectl apply` to the end; raises nothing: what is wrong stands in `cluster.violations`."""
         for edit in self.scenario.edits:
             self._at(edit.at, self._edit, edit)
-        for lost in self.scenario.lost_nodes:
-            self._at(lost.at, self._lose, lost)
-        operator: OperatorInMemory | None = None
+        if self.scenario.deleted_at is not None:
+            self._at(self.scenario.deleted_at, self._delete)
         try:
             async with asyncio.timeout(LIMIT_SECONDS):
-                for life in self.scenario.lives:
-                    await self._live(life)
-                    if self._finished.is_set():
-                        break
-                operator = self._start(Process(len(self._operators) + 1), self._weather)
-                await self._until_finished(operator)
-                await asyncio.sleep(60)
-                await self._stop(operator)
-                operator = await self._clear_up()
+                await self._until_the_end()
         except TimeoutError:
-            self._say("VIOLATION: time is up")
-        self.audit.close(self.scenario.items)
-        if operator is not None and self.scenario.deleted_at_the_end and not self.cluster.violations:
-            await self._delete(operator)
-        for each in self._operators:
-            await each.kill()
+            self._say("time is up")
+        if self.cluster.deleted:
+            self._check_deleted()
+        else:
+            self.audit.close(self.scenario.items)
+        for operator in self._operators:
+            await operator.kill()
+
+    async def _until_the_end(self) -> None:
+        """One operator after another, and quiet times at last."""
+        for life in self.scenario.lives:
+            await self._live(life)
+            if self._finished.is_set():
+                break
+        else:
+            last = self._start(Process(len(self._operators) + 1), self._weather)
+            await self._until_finished(last)
+            await asyncio.sleep(60)
+            await self._stop(last)
+        if not self.cluster.deleted:
+            operator = await self._clear_up()
+            if self.scenario.deleted_at_the_end and not self.cluster.violations:
+                self.audit.close(self.scenario.items)
+                self._delete()
+                with contextlib.suppress(TimeoutError):
+                    await operator.until(lambda: not self.cluster.finalizers, 300.0)
 
     # ------------------------------------------------------------------------------------------------- operators
 
     async def _live(self, life: Life) -> None:
         """One operator, to its end or to its stop."""
         process = Process(len(self._operators) + 1, dies_at=life.dies_at, stops_at=life.stops_at)
-        operator = self._start(process, self._weather)
+        if life.loses_lease:
+            self._say("the Lease is deleted")
+            self._lease.lose()
+        operator = self._start(process, self._weather, life.ahead)
         await self._until_finished(operator, process.changed, life.drains_after)
         self.struck += process.stopped or process.dead
         if process.stopped:
@@ -160,7 +176,7 @@ class ChaosRun:
         await asyncio.wait([operator.engine], timeout=2.0)
         await operator.kill()
 
-    def _start(self, process: Process, faults: ApiFaults | None) -> OperatorInMemory:
+    def _start(self, process: Process, faults: ApiFaults | None, ahead: float = 0.0) -> OperatorInMemory:
         self._say(f"{process.number}: STARTED")
         store: ObjectStore = self.store
         if faults is not None:
@@ -173,6 +189,7 @@ class ChaosRun:
             process=process,
             faults=faults,
             leadership=Leads(self._lease, process.number),
+            clock=LoopClock(ahead),
         )
         self._operators.append(operator)
         return operator
@@ -219,14 +236,29 @@ class ChaosRun:
         self._check_engine(operator)
         return operator
 
-    async def _delete(self, operator: OperatorInMemory) -> None:
-        operator.delete()
-        with contextlib.suppress(TimeoutError):
-            await operator.until(lambda: not self.cluster.finalizers, 300.0)
+    def _delete(self) -> None:
+        """The user deletes the object."""
+        if self.cluster.deleted or not self.cluster.finalizers:
+            return
+        self._say("DELETED")
+        for operator in self._operators:
+            if not operator.process.dead:
+                operator.delete()
+
+    def _let_go(self, uid: str) -> None:
+        """The object is gone; the garbage collector removes the Jobs that it owned."""
+        self._finished.set()
+        for operator in self._operators:
+            operator.supervisor.forget(uid)
+        for job in list(self.cluster.jobs.values()):
+            self.cluster.delete_job_by_hand(job)
+
+    def _check_deleted(self) -> None:
+        """A10: an object that is deleted is let go. What is in storage goes with it, unless storage is away."""
         if self.cluster.finalizers:
             self._wrong("the object is not let go")
         left = [key for key in self.store.objects if key.startswith(StorageKeys(self._run).prefix)]
-        if left:
+        if left and self.scenario.storage == Climate():
             self._wrong(f"{len(left)} objects are left in storage: {left[0]} …")
 
     def _look_for_the_end(self, status: dict[str, Any], process: int) -> None:
@@ -268,13 +300,21 @@ class ChaosRun:
 
     def _delete_by_hand(self, job: Job) -> None:
         if job.present:
+            ways = (
+                self.cluster.delete_job_by_hand,
+                self.cluster.delete_job_by_hand,
+                self.cluster.delete_job_in_foreground,
+            )
             self._say(f"BY HAND: {job.name} is deleted")
-            self.cluster.delete_job_by_hand(job)
+            self._people.choice(ways)(job)
 
-    def _lose(self, lost: LostNode) -> None:
-        self._say(f"LOST: {lost.node}")
-        self.cluster.lose(lost.node)
-        self._at(lost.seconds, self.cluster.bring_back, lost.node)
+    def _lose_nodes(self, pod: Pod) -> None:
+        self._started += 1
+        for lost in self.scenario.lost_nodes:
+            if lost.after == self._started:
+                self._say(f"LOST: {pod.seen.node}")
+                self.cluster.lose(pod.seen.node)
+                self._at(lost.seconds, self.cluster.bring_back, pod.seen.node)
 
     def _edit(self, edit: Edit) -> None:
         if self._finished.is_set():

@@ -18,8 +18,8 @@ from mapreduce_operator.ports import (
     Listing,
     WorkloadKind,
 )
-from tests.simulation.api_server import ApiServer
 from tests.simulation.process import Process
+from tests.simulation.simulated_cluster import SimulatedCluster
 
 T = TypeVar("T")
 
@@ -95,7 +95,7 @@ class Connection:
 
     def __init__(
         self,
-        server: ApiServer,
+        server: SimulatedCluster,
         process: Process | None = None,
         faults: ApiFaults | None = None,
         leadership: Leadership | None = None,

@@ -15,7 +15,7 @@ from mapreduce_operator.engine.pacing import Pace
 from mapreduce_operator.engine.suitability import Suitability
 from mapreduce_operator.engine.supervisor import Supervisor
 from mapreduce_operator.engine.world import World
-from mapreduce_operator.ports import ObjectStore
+from mapreduce_operator.ports import Clock, ObjectStore
 from tests.simulation.connection import ApiFaults, Connection
 from tests.simulation.process import Leads, Process
 from tests.simulation.simulated_cluster import SimulatedCluster
@@ -58,6 +58,7 @@ class OperatorInMemory:
         faults: ApiFaults | None = None,
         leadership: Leads | None = None,
         chance: Random | None = None,
+        clock: Clock | None = None,
     ) -> None:
         """Starts at once, on the running loop. `chance` is the operator's own; without one it is always the same."""
         self.cluster: Final = cluster
@@ -72,7 +73,7 @@ class OperatorInMemory:
             store=store,
             suitability=Suitability(store, f"process-{self.process.number}"),
             storage_url="memory://",
-            clock=cluster.clock,
+            clock=clock if clock is not None else cluster.clock,
             metrics=self.metrics,
             capacity=Capacity(capacity),
             pace=Pace(chance if chance is not None else Random(0)),
@@ -97,6 +98,7 @@ class OperatorInMemory:
 
     def delete(self) -> None:
         """The user deletes the object."""
+        self.cluster.deleted.add(self.body["metadata"]["uid"])
         self.body["metadata"]["deletionTimestamp"] = "2027-01-15T08:00:00Z"
         self.observe()
 

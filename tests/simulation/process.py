@@ -14,6 +14,10 @@ class Lease:
         """Number of the process that holds it."""
         self.transitions = 0
 
+    def lose(self) -> None:
+        """Somebody deletes the Lease: epochs begin anew."""
+        self.transitions = 0
+
     def pass_to(self, process: int) -> int:
         """Makes a process the leader; returns its epoch."""
         self.holder = process

@@ -27,6 +27,10 @@ class Life:
     """Seconds from there until it is resumed, if it was stopped."""
     unaware_for: float = 0.0
     """Seconds from there during which it believes that it still leads."""
+    ahead: float = 0.0
+    """Seconds by which the clock of its node is ahead."""
+    loses_lease: bool = False
+    """The Lease is deleted before this process gets it."""
     deleted_by_hand: int = 0
     """Jobs that a person deletes while no operator is at work."""
 
@@ -52,9 +56,12 @@ class Edit:
 
 @dataclass(frozen=True, slots=True)
 class LostNode:
-    node: str
-    at: float
+    """A node that stops to answer when an agent starts on it."""
+
+    after: int
+    """How many agents have started by then, with that one."""
     seconds: float
+    """Until it answers again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +82,8 @@ class Scenario:
     """The operator's own cap."""
     padding: int
     """Characters by which results are longer: with some, the journal gets snapshots."""
+    deleted_at: float | None
+    """When the user deletes the object while it runs."""
     deleted_at_the_end: bool
 
 
@@ -92,12 +101,13 @@ def scenario(seed: int, items: int = ITEMS) -> Scenario:
         storage=Climate(chance.choice([0.0, 0.02, 0.1, 0.3]), chance.choice([0.0, 0.05, 0.3]), _outages(chance)),
         edits=_edits(chance),
         lost_nodes=tuple(
-            LostNode(f"node-{chance.randint(1, nodes)}", chance.uniform(1, 40), chance.choice([2.0, 15.0, 90.0, 300.0]))
+            LostNode(chance.randint(1, items), chance.choice([2.0, 15.0, 90.0, 300.0]))
             for _ in range(chance.choice([0, 0, 1, 2, 3]) if nodes > 1 else 0)
         ),
         nodes=nodes,
         capacity=chance.choice([500, 500, 6]),
         padding=chance.choice([0, 0, 2000]),
+        deleted_at=chance.uniform(0, 60) if chance.random() < 0.05 else None,
         deleted_at_the_end=chance.random() < 0.2,
     )
 
@@ -123,6 +133,7 @@ def quiet(*lives: Life, items: int = 6) -> Scenario:
         nodes=1,
         capacity=500,
         padding=0,
+        deleted_at=None,
         deleted_at_the_end=True,
     )
 
@@ -185,15 +196,16 @@ def _life(chance: Random, items: int) -> Life:
     by_hand = chance.choice([0, 0, 1, 3])
     # About 20 points to an item: early deaths are as likely as late ones.
     point = int(3 * (5 * items) ** chance.random())
+    ahead, loses_lease = chance.choice([0.0, 0.0, -600.0, 3600.0]), chance.random() < 0.1
     match chance.choice(["killed", "killed", "killed", "stopped", "stopped", "drained"]):
         case "killed":
-            return Life(dies_at=point, pause=pause, deleted_by_hand=by_hand)
+            return Life(dies_at=point, pause=pause, deleted_by_hand=by_hand, ahead=ahead, loses_lease=loses_lease)
         case "stopped":
             unaware = chance.choice([0.0, 0.0, 0.5, 5.0])
             stopped_for = chance.choice([0.1, 2.0, 20.0])
-            return Life(stops_at=point, pause=pause, stopped_for=stopped_for, unaware_for=unaware)
+            return Life(stops_at=point, pause=pause, stopped_for=stopped_for, unaware_for=unaware, ahead=ahead)
         case _:
-            return Life(drains_after=10 ** chance.uniform(-1, 1.7), pause=pause, deleted_by_hand=by_hand)
+            return Life(drains_after=10 ** chance.uniform(-1, 1.7), pause=pause, deleted_by_hand=by_hand, ahead=ahead)
 
 
 def _outages(chance: Random) -> Outages:

@@ -68,16 +68,33 @@ class SimulatedCluster(ApiServer):
         self._later(self.pod_start / 2, self._create_pod, job)
 
     def job_deleted(self, job: Job) -> None:
-        self._later(self.lag, self._collect, job)
+        # The garbage collector is quick as a rule, and may be far behind.
+        slow = 1.0 if self._chance is None else float(200 ** self._chance.random())
+        self._later(self.lag * slow, self._collect, job)
 
     def _collect(self, job: Job) -> None:
         """The garbage collector deletes what a deleted Job owned."""
         if job.pod is not None and job.pod.present:
             self.delete_pod_gently(job.pod)
 
+    def delete_job_in_foreground(self, job: Job) -> None:
+        """A person deletes a Job and waits for its pod: the Job stays until that is gone."""
+        if not job.present or job.seen.deleting:
+            return
+        job.removed_by_hand = job.touched = True
+        job.seen = replace(job.seen, deleting=True)
+        self.tell(job.seen)
+        if job.pod is not None and job.pod.present:
+            self.delete_pod_gently(job.pod)
+        else:
+            self._remove(job)
+
     def _create_pod(self, job: Job) -> None:
         if not job.present:
-            return
+            # Seldom the Job controller has not heard of it yet, and the garbage collector cleans up behind it.
+            if self._chance is None or self._chance.random() < 0.8:
+                return
+            self._later(self.lag, self._collect, job)
         node = self._pick([node for node in self.nodes if node not in self.lost_nodes] or self.nodes)
         pod = job.pod = Pod(
             job,
@@ -159,7 +176,10 @@ class SimulatedCluster(ApiServer):
             pod.timer.cancel()
         del self.pods[pod.seen.uid]
         self.tell(replace(pod.seen, deleting=True, gone=True), deleted=True)
-        self._later(self.lag, self._finish_job, pod.job)
+        if pod.job.present and pod.job.seen.deleting:
+            self._remove(pod.job)
+        else:
+            self._later(self.lag, self._finish_job, pod.job)
 
     # ------------------------------------------------------------------------------------------ what others do
 

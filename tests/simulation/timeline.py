@@ -44,5 +44,9 @@ class JumpingLoop(asyncio.SelectorEventLoop):
 class LoopClock:
     """Fulfils the Clock port: wall-clock time that follows the event loop's, fake or not."""
 
+    def __init__(self, ahead: float = 0.0) -> None:
+        """`ahead` of the true time by so many seconds: clocks of different nodes differ."""
+        self._start: Final = EPOCH + ahead
+
     def now(self) -> float:
-        return EPOCH + asyncio.get_running_loop().time()
+        return self._start + asyncio.get_running_loop().time()
