@@ -35,6 +35,11 @@ class FindPod:
 
 
 @dataclass(frozen=True, slots=True)
+class FindVanished:
+    """Ask for the Jobs of running dispatches of which nothing is known: they may have come and gone untold."""
+
+
+@dataclass(frozen=True, slots=True)
 class RemovePod:
     """Remove a pod whose kubelet does not answer any more: what it may still report then counts no longer."""
 
@@ -70,4 +75,4 @@ class Announce:
     message: str
 
 
-Effect = Launch | DeleteJob | FindPod | RemovePod | Commit | VerifyTemplate | PrepareReduce | Announce
+Effect = Launch | DeleteJob | FindPod | FindVanished | RemovePod | Commit | VerifyTemplate | PrepareReduce | Announce

@@ -90,6 +90,10 @@ class Ledger:
         self._put(position, item)
         self.enqueue(position)
 
+    def is_settled(self, position: int) -> bool:
+        """No outcome of the item waits to become durable."""
+        return bool(self._queued[position])
+
     def changed(self) -> Iterator[tuple[int, Item]]:
         """Positions and items, but for those that are as they were planned."""
         return ((position, item) for position, item in enumerate(self._items) if item != _NEW)

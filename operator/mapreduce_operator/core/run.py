@@ -27,6 +27,7 @@ from mapreduce_operator.core.effects import (
     DeleteJob,
     Effect,
     FindPod,
+    FindVanished,
     Launch,
     PrepareReduce,
     RemovePod,
@@ -44,6 +45,8 @@ from mapreduce_operator.core.tally import Tally
 from mapreduce_operator.core.templates import Templates
 from mapreduce_operator.core.workloads import Carried, Dispatch, JobSeen, PodSeen
 
+VANISHED_SECONDS: Final = 60.0
+"""How often Jobs of which nothing is known are asked for."""
 MAX_UNCOMMITTED: Final = 500
 """Outcomes that may wait for storage before dispatching pauses; their Jobs stay, so nothing is lost meanwhile."""
 
@@ -87,6 +90,7 @@ class RunState:
         self._preparing_reduce = False
         self._announced: set[Reason] = set()
         self._sightings: Final = Sightings()
+        self._vanished_due: float | None = None
 
     # ------------------------------------------------------------------------------------------------ what is so
 
@@ -133,6 +137,8 @@ class RunState:
     def next_wake(self, now: float) -> float | None:
         """When `decide` has something to do even if nothing happens, in seconds since the epoch."""
         moments = [] if (due := self._sightings.next_due()) is None else [due]
+        if self.active and self._vanished_due is not None:
+            moments.append(self._vanished_due)
         if (trial := self.templates.next_trial()) is not None:
             moments.append(trial)
         if not self._spec.suspend:
@@ -172,9 +178,13 @@ class RunState:
         return True
 
     def awaits_job(self, stage: Stage, position: int, dispatch: int) -> bool:
-        """The dispatch is being launched, and nothing has been seen of its Job."""
-        item = self.ledgers[stage][position]
-        return item.state is ItemState.RUNNING and item.dispatch == dispatch and not item.job_uid
+        """The dispatch is being launched, nothing has been seen of its Job, and the spec still lets it start."""
+        ledger = self.ledgers[stage]
+        item = ledger[position]
+        if item.state is not ItemState.RUNNING or item.dispatch != dispatch or item.job_uid:
+            return False
+        fits = stage is Stage.REDUCE or ledger.running <= self._spec.map.max_parallel
+        return fits and self._may_dispatch()
 
     def refused(self, stage: Stage, position: int, dispatch: int) -> None:
         """The Job of a dispatch does not exist and will not; its number is used again."""
@@ -278,26 +288,41 @@ class RunState:
 
     def resume(self, now: float) -> list[JobSeen]:
         """The past is told. Returns the Jobs that carried running dispatches when it ended: some may be gone by now."""
-        jobs: list[JobSeen] = []
         for stage, ledger in self.ledgers.items():
             # Written by a clock that was ahead, a wait could last for ever.
             latest = now + self._retry(stage).backoff.max_seconds
             for position in ledger.in_state(ItemState.RETRY_WAIT):
                 if ledger[position].not_before > latest:
                     ledger.restore(position, replace(ledger[position], not_before=latest))
-            for position in ledger.in_state(ItemState.RUNNING):
-                item, key = ledger[position], ledger.key(position)
-                name = job_name(self.ref, key, item.dispatch)
-                self._sightings.carries(item.job_uid, name)
-                carried = Carried(self.ref.uid, stage, (Dispatch(key, item.dispatch),), revision="")
-                jobs.append(JobSeen(self.ref.namespace, name, item.job_uid, self.ref.uid, carried))
+        self._vanished_due = now + VANISHED_SECONDS
+        jobs = self.carrying()
+        for job in jobs:
+            self._sightings.carries(job.uid, job.name)
         return jobs
+
+    def carrying(self) -> list[JobSeen]:
+        """The Jobs that carry running dispatches, as far as they are known without having been seen."""
+        return [
+            JobSeen(
+                self.ref.namespace,
+                job_name(self.ref, ledger.key(position), ledger[position].dispatch),
+                ledger[position].job_uid,
+                self.ref.uid,
+                Carried(self.ref.uid, stage, (Dispatch(ledger.key(position), ledger[position].dispatch),), revision=""),
+            )
+            for stage, ledger in self.ledgers.items()
+            for position in ledger.in_state(ItemState.RUNNING)
+            if ledger[position].job_uid
+        ]
 
     # ------------------------------------------------------------------------------------------------ what to do
 
     def decide(self, now: float) -> list[Effect]:
         """What follows from the state, but for new Jobs: ask `launch` for these next, and `commit_if_due` at last."""
         effects: list[Effect] = [FindPod(job) for job in self._sightings.take_orphans(now)]
+        if self._vanished_due is not None and now >= self._vanished_due:
+            self._vanished_due = now + VANISHED_SECONDS
+            effects += [FindVanished()] if self.active else []
         effects += [RemovePod(pod.name, pod.uid) for pod in self._sightings.take_lost(now)]
         if self.phase not in FINAL_PHASES:
             effects += self.templates.try_out(now)
@@ -337,7 +362,7 @@ class RunState:
             return [Commit(CommitReason.ITEMS)]
         if now >= self.uncommitted_since + self._spec.checkpoint.every_seconds:
             return [Commit(CommitReason.TIME)]
-        return [Commit(CommitReason.IDLE)] if self.active == 0 else []
+        return [Commit(CommitReason.IDLE)] if self.active == 0 or self._spec.suspend else []
 
     def _may_dispatch(self) -> bool:
         if self._spec.suspend or self.phase is not self.committed_turn.phase or self.phase in FINAL_PHASES:
@@ -346,10 +371,12 @@ class RunState:
 
     def _interrupt(self) -> list[Effect]:
         effects: list[Effect] = []
+        # One that is not known to have been started, by whoever comes next, must not vanish.
+        unrecorded = {start.job_uid for start in self.starts}
         for ledger in self.ledgers.values():
             for position in ledger.in_state(ItemState.RUNNING):
                 uid = ledger[position].job_uid
-                if uid and (name := self._sightings.interrupt(uid)) is not None:
+                if uid and uid not in unrecorded and (name := self._sightings.interrupt(uid)) is not None:
                     effects.append(DeleteJob(name, uid))
         return effects
 
@@ -439,7 +466,9 @@ class RunState:
         """
         ledger, dispatch = self.ledgers[job.carried.stage], job.carried.dispatches[0]
         position = ledger.position(dispatch.item_key)
-        return position is not None and dispatch.number < ledger[position].dispatch
+        if position is None or not ledger.is_settled(position):
+            return False
+        return dispatch.number < ledger[position].dispatch
 
 
 def _durable(ledger: Ledger) -> Iterator[tuple[int, Item]]:

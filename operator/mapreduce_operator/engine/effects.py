@@ -15,6 +15,7 @@ from mapreduce_operator.core.effects import (
     DeleteJob,
     Effect,
     FindPod,
+    FindVanished,
     Launch,
     PrepareReduce,
     RemovePod,
@@ -26,9 +27,10 @@ from mapreduce_operator.core.names import RunRef, Stage
 from mapreduce_operator.core.plan import PlannedItem
 from mapreduce_operator.core.results import ReduceInput, ResultsTooLargeError, reduce_input
 from mapreduce_operator.core.run import Batch, RunState
-from mapreduce_operator.core.workloads import Dispatch, JobSeen, PodSeen
+from mapreduce_operator.core.workloads import Dispatch, JobSeen, Workload
 from mapreduce_operator.engine.dispatcher import Dispatcher, Launched, LaunchRefused, TemplateRejected
 from mapreduce_operator.engine.journal import Journal
+from mapreduce_operator.engine.loading import vanished
 from mapreduce_operator.engine.troubles import Troubles
 from mapreduce_operator.engine.world import World
 from mapreduce_operator.ports import ClusterError, StorageError
@@ -53,9 +55,9 @@ class Effects:
         troubles: Troubles,
         tasks: asyncio.TaskGroup,
         wake: Callable[[], None],
-        tell: Callable[[PodSeen], None],
+        tell: Callable[[Workload, bool], None],
     ) -> None:
-        """`wake` lets the run look at its state again; `tell` hands it a pod that was asked for."""
+        """`wake` lets the run look at its state again; `tell` hands it a Job or pod that was asked for."""
         self._world: Final = world
         self._run: Final = state.ref
         self._journal: Final = journal
@@ -79,6 +81,8 @@ class Effects:
                 self._do(self._dispatcher.delete(effect))
             case FindPod(job):
                 self._do(self._find_pod(job))
+            case FindVanished():
+                self._do(self._find_vanished())
             case RemovePod(name, uid):
                 self._do(self._dispatcher.remove_pod(name, uid))
             case Commit():
@@ -130,6 +134,8 @@ class Effects:
             case TemplateRejected(message):
                 self._state.refused(stage, position, number)
                 self._verified(stage, revision, message)
+            case None:
+                self._state.refused(stage, position, number)
             case LaunchRefused() as refusal:
                 self._state.refused(stage, position, number)
                 self._troubles.refused(refusal, self._world.clock.now())
@@ -138,10 +144,18 @@ class Effects:
     async def _find_pod(self, job: JobSeen) -> None:
         pod = await self._dispatcher.find_pod(job)
         if pod is not None:
-            self._tell(pod)
+            self._tell(pod, False)
         else:
             for effect in self._state.no_pod(job, self._world.clock.now()):
                 self.start(effect)
+        self._wake()
+
+    async def _find_vanished(self) -> None:
+        for job in await self._patiently(
+            "Jobs of which nothing is known cannot be asked for",
+            lambda: vanished(self._world, self._run, self._state.carrying()),
+        ):
+            self._tell(job, True)
         self._wake()
 
     async def _item(self, effect: Launch) -> PlannedItem:

@@ -64,21 +64,29 @@ async def load(world: World, run: RunRef, journal: Journal, job: MapReduceJob, *
     for segment in segments:
         state.replay(segment)
     carrying = state.resume(world.clock.now())
-    known = {workload.uid for workload in world.known_workloads(run.uid)}
-    vanished = [job for job in carrying if job.uid not in known and await _is_gone(world, job)]
+    gone = await vanished(world, run, carrying)
     if head.sequence:
         log.info(
             "%s/%s: resumed at checkpoint %d: %d Jobs and pods are there, %d Jobs vanished",
             run.namespace,
             run.name,
             head.sequence,
-            len(known),
-            len(vanished),
+            len(world.known_workloads(run.uid)),
+            len(gone),
         )
-    return Loaded(state, ids, events, vanished)
+    return Loaded(state, ids, events, gone)
 
 
-async def _is_gone(world: World, job: JobSeen) -> bool:
-    """Asks the API server: what the informer does not know may just not have been told yet."""
-    found = await world.cluster.get_job(job.namespace, job.name)
-    return found is None or found[0] != job.uid
+async def vanished(world: World, run: RunRef, carrying: list[JobSeen]) -> list[JobSeen]:
+    """Those of these Jobs that are gone. Raises ClusterError.
+
+    Of those that the informer does not know the API server is asked: it may just not have told of them yet.
+    """
+    known = {workload.uid for workload in world.known_workloads(run.uid)}
+    gone: list[JobSeen] = []
+    for job in carrying:
+        if job.uid not in known:
+            found = await world.cluster.get_job(job.namespace, job.name)
+            if found is None or found[0] != job.uid:
+                gone.append(job)
+    return gone

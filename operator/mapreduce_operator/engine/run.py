@@ -211,9 +211,9 @@ class Run:
                 str(error) or "time ran out",
             )
 
-    def _found(self, pod: PodSeen) -> None:
-        """A pod whose news is late. What the informer has told of it meanwhile is newer."""
-        self._inbox.setdefault(pod.uid, (pod, False))
+    def _found(self, workload: Workload, deleted: bool) -> None:
+        """A Job or pod whose news is late. What the informer has told of it meanwhile is newer."""
+        self._inbox.setdefault(workload.uid, (workload, deleted))
 
     async def _step(self, state: RunState, effects: Effects) -> None:
         """Takes in what happened, does what follows, and waits for more."""

@@ -17,6 +17,7 @@ from mapreduce_operator.core.effects import (
     Commit,
     DeleteJob,
     FindPod,
+    FindVanished,
     Launch,
     PrepareReduce,
     RemovePod,
@@ -28,7 +29,7 @@ from mapreduce_operator.core.journal import CommitReason, Record, Start
 from mapreduce_operator.core.names import Stage
 from mapreduce_operator.core.outcomes import Outcome, Verdict
 from mapreduce_operator.core.phases import Turn
-from mapreduce_operator.core.run import MAX_UNCOMMITTED, RunState
+from mapreduce_operator.core.run import MAX_UNCOMMITTED, VANISHED_SECONDS, RunState
 from mapreduce_operator.core.sightings import LOST_SECONDS, POD_GRACE_SECONDS
 from mapreduce_operator.core.tally import FailureCount
 from mapreduce_operator.core.templates import REVERIFY_SECONDS
@@ -1132,11 +1133,65 @@ def test_a_suspended_run_still_saves_what_ended() -> None:
 def test_suspending_may_interrupt_agents_once_each() -> None:
     run = verified_run("ab")
     launch(run)
+    commit(run)
 
     run.respec(spec(suspend=True, suspendPolicy="Interrupt"))
 
     assert run.decide(NOW) == [DeleteJob("demo-a-d1", "uid-demo-a-d1"), DeleteJob("demo-b-d1", "uid-demo-b-d1")]
     assert run.decide(NOW) == []
+
+
+def test_an_agent_is_not_interrupted_before_its_start_is_durable_and_that_is_made_at_once() -> None:
+    run = verified_run("a")
+    launch(run)
+    run.respec(spec(suspend=True, suspendPolicy="Interrupt"))
+
+    assert run.decide(NOW) == []
+    assert run.commit_if_due(NOW) == [Commit(CommitReason.IDLE)]
+    commit(run)
+
+    assert run.decide(NOW) == [DeleteJob("demo-a-d1", "uid-demo-a-d1")]
+
+
+def test_what_is_being_launched_waits_when_the_spec_does_not_let_it_start_any_more() -> None:
+    run = verified_run("abc", spec({"maxParallel": 3}))
+    run.launch(3, NOW)
+    assert all(run.awaits_job(Stage.MAP, position, 1) for position in range(3))
+
+    run.respec(spec({"maxParallel": 1}))
+    assert not run.awaits_job(Stage.MAP, 0, 1)
+    run.refused(Stage.MAP, 0, 1)
+    run.refused(Stage.MAP, 1, 1)
+    assert run.awaits_job(Stage.MAP, 2, 1), "this one is the one that may"
+
+    run.respec(spec({"maxParallel": 1}, suspend=True))
+    assert not run.awaits_job(Stage.MAP, 2, 1)
+
+
+def test_jobs_that_came_and_went_untold_are_asked_for_once_a_minute_while_agents_run() -> None:
+    run = verified_run("a")
+    run.resume(NOW)
+    assert run.decide(NOW + VANISHED_SECONDS) == [], "nothing runs"
+    launch(run, seconds=61)
+    commit(run, seconds=62)
+
+    assert run.next_wake(NOW + 62) == NOW + 2 * VANISHED_SECONDS
+    assert run.decide(NOW + 2 * VANISHED_SECONDS) == [FindVanished()]
+    assert run.decide(NOW + 2 * VANISHED_SECONDS) == []
+    assert [job.name for job in run.carrying()] == ["demo-a-d1"]
+
+
+def test_a_job_whose_outcome_is_settled_and_not_durable_is_nobodys_to_delete() -> None:
+    run = verified_run("a")
+    launch(run)
+    observe(run, pod("demo-a-d1", gone=True))
+    of_another_leader = replace(job("demo-a-d1"), uid="uid-of-another-leader")
+
+    assert run.observe_job(of_another_leader, deleted=False, now=NOW) == []
+    commit(run)
+    assert run.observe_job(of_another_leader, deleted=False, now=NOW) == [
+        DeleteJob("demo-a-d1", "uid-of-another-leader")
+    ]
 
 
 def test_an_agent_whose_job_is_still_being_created_is_interrupted_when_the_job_is_known() -> None:
@@ -1146,6 +1201,7 @@ def test_an_agent_whose_job_is_still_being_created_is_interrupted_when_the_job_i
     assert run.decide(NOW) == []
 
     run.started(Stage.MAP, 0, 1, "uid-demo-a-d1", NOW)
+    commit(run)
 
     assert run.decide(NOW) == [DeleteJob("demo-a-d1", "uid-demo-a-d1")]
 
@@ -1153,6 +1209,7 @@ def test_an_agent_whose_job_is_still_being_created_is_interrupted_when_the_job_i
 def test_an_agent_that_was_interrupted_by_suspending_burnt_no_attempt_and_says_why() -> None:
     run = verified_run("a")
     launch(run)
+    commit(run)
     run.respec(spec(suspend=True, suspendPolicy="Interrupt"))
     run.decide(NOW)
 
