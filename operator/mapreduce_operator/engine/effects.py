@@ -23,7 +23,7 @@ from mapreduce_operator.core.effects import (
 )
 from mapreduce_operator.core.jobs import Revision, manifest
 from mapreduce_operator.core.journal import CommitReason
-from mapreduce_operator.core.names import RunRef, Stage
+from mapreduce_operator.core.names import RunRef, Stage, job_name
 from mapreduce_operator.core.plan import PlannedItem
 from mapreduce_operator.core.results import ReduceInput, ResultsTooLargeError, reduce_input
 from mapreduce_operator.core.run import Batch, RunState
@@ -70,15 +70,19 @@ class Effects:
         self._dispatcher: Final = Dispatcher(world.cluster, state.ref, world.pace)
         self._reduce_input = ReduceInput.empty()
         self._doing: Final[set[asyncio.Task[None]]] = set()
+        self._launching: Final[dict[str, asyncio.Task[None]]] = {}
+        """Launches under way, by the name of the Job."""
         self._commit_task: asyncio.Task[None] | None = None
         self._name: Final = f"{state.ref.namespace}/{state.ref.name}"
 
     def start(self, effect: Effect) -> None:
         match effect:
             case Launch():
-                self._do(self._launch(effect))
+                name = job_name(self._run, effect.dispatch.item_key, effect.dispatch.number)
+                launch = self._launching[name] = self._do(self._launch(effect))
+                launch.add_done_callback(lambda _: self._launching.pop(name, None))
             case DeleteJob():
-                self._do(self._dispatcher.delete(effect))
+                self._do(self._delete(effect))
             case FindPod(job):
                 self._do(self._find_pod(job))
             case FindVanished():
@@ -140,6 +144,13 @@ class Effects:
                 self._state.refused(stage, position, number)
                 self._troubles.refused(refusal, self._world.clock.now())
         self._wake()
+
+    async def _delete(self, effect: DeleteJob) -> None:
+        # A request to create it that is still under way, since the answer to one before was lost, must meet the Job:
+        # a name that is free again would let the agent run once more.
+        if (launch := self._launching.get(effect.name)) is not None:
+            await asyncio.wait({launch})
+        await self._dispatcher.delete(effect)
 
     async def _find_pod(self, job: JobSeen) -> None:
         pod = await self._dispatcher.find_pod(job)
