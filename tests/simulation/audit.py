@@ -44,12 +44,12 @@ class Audit:
         *,
         capacity: int = 500,
         unfenced: Callable[[int], bool] = lambda _: False,
-        forgotten: Callable[[Job], bool] = lambda _: False,
+        known: Callable[[Job, int], bool] = lambda _job, _process: True,
     ) -> None:
         """Begins before the run does.
 
         `unfenced` tells of a process whether it may still act although another one leads, since nobody told it;
-        `forgotten` of a Job whether the operator that knew of it died before it could make that durable.
+        `known` of a Job whose start is not durable whether a process must know of it all the same.
         """
         self._cluster: Final = cluster
         self._store: Final = store
@@ -74,7 +74,7 @@ class Audit:
         self._dispatches: Final[dict[str, list[Job]]] = {}
         self._capacity: Final = capacity
         self._unfenced: Final = unfenced
-        self._forgotten: Final = forgotten
+        self._known: Final = known
         cluster.on_create.append(self._on_create)
         cluster.on_delete.append(self._on_delete)
         cluster.on_status.append(self._on_status)
@@ -166,7 +166,7 @@ class Audit:
             self._wrong(f"{job.name} was created before the outcome of the dispatch before it was durable")
         if (dispatch in self.outcomes or dispatch.item_key in self.settled) and not unfenced:
             self._wrong(f"{job.name} was created although its outcome is durable")
-        if any(other.name == job.name and self._known(other) for other in earlier) and not unfenced:
+        if any(other.name == job.name and self._is_known(other, job.creator) for other in earlier) and not unfenced:
             self._wrong(f"the Job name {job.name} is used twice")
         alive = [other.name for other in earlier if other.alive]
         if alive and not unfenced:
@@ -174,12 +174,9 @@ class Audit:
         earlier.append(job)
         self._check_limits(job, unfenced)
 
-    def _known(self, earlier: Job) -> bool:
-        """M7: a name is used again only where nobody could know that it was used.
-
-        That is, where a person deleted the Job before its start was durable, and who had been told of it is dead.
-        """
-        return earlier.dispatch in self.starts or not earlier.removed_by_hand or not self._forgotten(earlier)
+    def _is_known(self, earlier: Job, process: int) -> bool:
+        """M7: a name is used again only where nobody could know that it was used, since a person deleted the Job."""
+        return earlier.dispatch in self.starts or not earlier.removed_by_hand or self._known(earlier, process)
 
     def _check_limits(self, job: Job, unfenced: bool) -> None:
         """M8. What was decided before an edit may still come, for a while."""

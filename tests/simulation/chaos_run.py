@@ -21,7 +21,7 @@ from tests.simulation.scenario import Edit, Life, Scenario, agents
 from tests.simulation.simulated_cluster import SimulatedCluster
 from tests.simulation.storage import RemoteStore
 from tests.simulation.timeline import JumpingLoop, LoopClock
-from tests.simulation.weather import ApiWeather, Climate, StorageWeather
+from tests.simulation.weather import LONGEST_TRIP_SECONDS, ApiWeather, Climate, StorageWeather
 
 LIMIT_SECONDS: Final = 3 * 3600.0
 """A run that has not ended by then never will."""
@@ -74,7 +74,7 @@ class ChaosRun:
             self._body["spec"],
             capacity=given.capacity,
             unfenced=lambda process: process in self._unfenced,
-            forgotten=self._is_forgotten,
+            known=self._is_known,
         )
         self._weather: Final = ApiWeather(given.api, chance["api"])
         self._storage_weather: Final = StorageWeather(given.storage, chance["storage"])
@@ -155,7 +155,7 @@ class ChaosRun:
         else:
             self._say(f"{process.number}: SIGTERM")
             await self._stop(operator)
-        self._ended[process.number] = self.cluster.clock.now()
+        self._ended[process.number] = asyncio.get_running_loop().time()
         for number in range(life.deleted_by_hand):
             self._at(life.pause * self._people.random() * number, self._delete_any)
             self._at(life.pause * self._people.random() * number, self._delete_any_pod)
@@ -205,12 +205,23 @@ class ChaosRun:
             one.cancel()
         self._check_engine(operator)
 
-    def _is_forgotten(self, job: Job) -> bool:
-        """Whoever created the Job ended before it had time to record that; with faults about, any time is too short."""
-        ended = self._ended.get(job.creator)
-        time = self._body["spec"]["checkpoint"]["everySeconds"] + 3.0
+    def _is_known(self, job: Job, process: int) -> bool:
+        """A process knows of a Job that it was told of, and of one that an earlier one had time to record."""
+        now = asyncio.get_running_loop().time()
+        time_to_record = self._body["spec"]["checkpoint"]["everySeconds"] + 3.0
         calm = self.scenario.storage == Climate() and self.scenario.api == Climate()
-        return ended is not None and (not calm or ended < job.created_at + time)
+        for operator in self._operators:
+            number, connection = operator.process.number, operator.connection
+            if job.uid not in connection.told:
+                continue
+            first, last = connection.told[job.uid]
+            # What came and went before there was a run to be told of it, nobody knew.
+            at_work = last >= max(connection.listed.values(), default=now)
+            if number == process and at_work and now - first > LONGEST_TRIP_SECONDS:
+                return True
+            if calm and self._ended.get(number, first) - first > time_to_record:
+                return True
+        return False
 
     def _check_engine(self, operator: OperatorInMemory) -> None:
         """An engine never ends by itself, unless its process does not lead any more."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal, NamedTuple, Protocol, TypeVar
 
 from mapreduce_operator.core.names import RunRef
-from mapreduce_operator.core.workloads import PodSeen
+from mapreduce_operator.core.workloads import JobSeen, PodSeen, Workload
 from mapreduce_operator.ports import (
     Bookmark,
     Change,
@@ -106,16 +106,22 @@ class Connection:
         self._leadership: Final = leadership
         self.calls: Final[dict[str, int]] = {}
         """Requests by verb and kind."""
+        self.told: Final[dict[str, tuple[float, float]]] = {}
+        """When this process was told of each Job or its pod, first and last, by the Job's uid."""
+        self.listed: Final[dict[WorkloadKind, float]] = {}
+        """When each kind was listed first."""
 
     async def create_job(self, namespace: str, manifest: Mapping[str, Any], *, dry_run: bool = False) -> JobCreated:
         if dry_run:
             return await self._call("try job", lambda: self._server.create_job(namespace, manifest, dry_run=True))
         number = self._process.number
-        return await self._call(
+        created = await self._call(
             "create job",
             lambda: self._server.create_job(namespace, manifest, process=number),
             manifest["metadata"]["name"],
         )
+        self._tell(created.uid)
+        return created
 
     async def get_job(self, namespace: str, name: str) -> tuple[str, str] | None:
         return await self._call("get job", lambda: self._server.get_job(namespace, name), name)
@@ -133,7 +139,11 @@ class Connection:
         await self._call("delete pod", lambda: self._server.delete_pod(namespace, name, uid), name)
 
     async def list_workloads(self, kind: WorkloadKind) -> Listing:
-        return await self._call(f"list {kind}", lambda: self._server.listing(kind))
+        listing = await self._call(f"list {kind}", lambda: self._server.listing(kind))
+        self.listed.setdefault(kind, asyncio.get_running_loop().time())
+        for workload in listing.workloads:
+            self._tell(job_uid_of(workload))
+        return listing
 
     async def watch_workloads(
         self, kind: WorkloadKind, resource_version: str
@@ -157,6 +167,7 @@ class Connection:
                 for change in self._told(kind, after, stream):
                     after = int(change.resource_version)
                     await self._process.point()
+                    self._tell(job_uid_of(change.workload))
                     yield change
             if stream.breaks is None:
                 yield Bookmark(str(after))
@@ -250,9 +261,18 @@ class Connection:
 
         asyncio.get_running_loop().call_later(seconds, arrive)
 
+    def _tell(self, job_uid: str) -> None:
+        now = asyncio.get_running_loop().time()
+        first, _ = self.told.get(job_uid, (now, now))
+        self.told[job_uid] = first, now
+
     def _count(self, call: str) -> None:
         self.calls[call] = self.calls.get(call, 0) + 1
 
     def _trace(self, text: str) -> None:
         if self._server.trace is not None:
             self._server.trace(f"{self._process.number}: {text}")
+
+
+def job_uid_of(workload: Workload) -> str:
+    return workload.uid if isinstance(workload, JobSeen) else workload.job_uid

@@ -98,7 +98,7 @@ def scenario(seed: int, items: int = ITEMS) -> Scenario:
         lives=tuple(_life(chance, items) for _ in range(chance.choice([0, 1, 2, 3, 5, 8]))),
         mishaps=Mishaps(0.05, chance.choice([0.0, 0.01, 0.03]), chance.choice([0.0, 0.01, 0.03])),
         api=Climate(chance.choice([0.0, 0.01, 0.05, 0.15]), chance.choice([0.0, 0.01, 0.1]), _outages(chance)),
-        storage=Climate(chance.choice([0.0, 0.02, 0.1, 0.3]), chance.choice([0.0, 0.05, 0.3]), _outages(chance)),
+        storage=Climate(chance.choice([0.0, 0.02, 0.05, 0.15]), chance.choice([0.0, 0.05, 0.3]), _outages(chance)),
         edits=_edits(chance),
         lost_nodes=tuple(
             LostNode(chance.randint(1, items), chance.choice([2.0, 15.0, 90.0, 300.0]))

@@ -15,6 +15,9 @@ from mapreduce_operator.ports import (
 )
 from tests.simulation.connection import Stream, Trip
 
+LONGEST_TRIP_SECONDS: Final = 12.0
+"""Of a request or its answer."""
+
 Outages = tuple[tuple[float, float], ...]
 """From when to when something is away, in seconds of the loop's time."""
 
@@ -44,7 +47,7 @@ class Weather:
     def _seconds(self) -> float:
         if self._climate.slow and self._draw() < self._climate.slow:
             # Mostly below a second, at times long enough to outlive what the engine waits for.
-            return float(0.1 * 120 ** self._draw())
+            return float(0.1 * (10 * LONGEST_TRIP_SECONDS) ** self._draw())
         return 0.001 + 0.02 * self._draw()
 
     def chance(self) -> float:
