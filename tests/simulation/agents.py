@@ -31,6 +31,8 @@ class Ends:
     seconds: float = 1.0
     exit_code: int = 0
     message: str = '{"ok": true}'
+    valid: bool = True
+    """Whether what it has written keeps the contract of its job."""
     oom: bool = False
     traps: float | None = None
     """On SIGTERM it goes on for so many seconds and ends with exit code 0; None if it just dies of it."""

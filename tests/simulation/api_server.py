@@ -99,8 +99,10 @@ class ApiServer:
         self.on_create: list[Callable[[Job], None]] = []
         self.on_delete: list[Callable[[Job], None]] = []
         """Called when an operator deletes a Job, before it is gone."""
-        self.on_status: list[Callable[[dict[str, Any], int], None]] = []
-        """Called with each status and the process that wrote it."""
+        self.on_status: list[Callable[[str, dict[str, Any], int], None]] = []
+        """Called with the uid of the object, its new status and the process that wrote it."""
+        self.on_edit: list[Callable[[dict[str, Any]], None]] = []
+        """Called with the spec that a user changed."""
         self.trace: Callable[[str], None] | None = None
         self._version = 0
         self._log: dict[WorkloadKind, list[Change]] = {"jobs": [], "pods": []}
@@ -244,7 +246,7 @@ class ApiServer:
         # As the API server would store it.
         stored: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(status))
         for hook in self.on_status:
-            hook(stored, process)
+            hook(run.uid, stored, process)
         self.status_of[run.uid] = stored
         self.statuses.append({"run": run.uid, **stored})
 

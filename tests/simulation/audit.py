@@ -5,13 +5,12 @@ shares no code with what it judges but the names of keys: the journal is read as
 """
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
 
-from mapreduce_operator.adapters.storage.memory import MemoryStore
 from mapreduce_operator.core.names import RunRef, StorageKeys
 from mapreduce_operator.core.workloads import Dispatch
 from tests.simulation.api_server import Job
@@ -38,7 +37,7 @@ class Audit:
     def __init__(
         self,
         cluster: SimulatedCluster,
-        store: MemoryStore,
+        objects: Mapping[str, bytes],
         run: RunRef,
         spec: dict[str, Any],
         *,
@@ -46,13 +45,13 @@ class Audit:
         unfenced: Callable[[int], bool] = lambda _: False,
         known: Callable[[Job, int], bool] = lambda _job, _process: True,
     ) -> None:
-        """Begins before the run does.
+        """Begins before the run does. `objects` are those in storage.
 
         `unfenced` tells of a process whether it may still act although another one leads, since nobody told it;
         `known` of a Job whose start is not durable whether a process must know of it all the same.
         """
         self._cluster: Final = cluster
-        self._store: Final = store
+        self._objects: Final = objects
         self._run: Final = run
         self._keys: Final = StorageKeys(run)
         self._max_parallel: Final = [(0.0, int(spec["map"].get("maxParallel", 10)))]
@@ -78,8 +77,9 @@ class Audit:
         cluster.on_create.append(self._on_create)
         cluster.on_delete.append(self._on_delete)
         cluster.on_status.append(self._on_status)
+        cluster.on_edit.append(self._on_edit)
 
-    def edited(self, spec: dict[str, Any]) -> None:
+    def _on_edit(self, spec: dict[str, Any]) -> None:
         """The user changed the spec."""
         now = self._cluster.clock.now()
         self._max_parallel.append((now, int(spec["map"].get("maxParallel", 10))))
@@ -90,7 +90,7 @@ class Audit:
 
     def refresh(self) -> None:
         """Takes in what was committed since the last time."""
-        data = self._store.objects.get(self._keys.head, b"")
+        data = self._objects.get(self._keys.head, b"")
         if data is self._head or not data:
             return
         self._head = data
@@ -101,7 +101,7 @@ class Audit:
         chain = []
         number, sha256 = sequence, tail
         while number > self._sequence:
-            segment = self._store.objects.get(self._keys.segment(number, sha256))
+            segment = self._objects.get(self._keys.segment(number, sha256))
             if segment is None:
                 self._wrong(f"the head counts segment {number}, which is not there")
                 return
@@ -151,7 +151,7 @@ class Audit:
             )
         elif line["verdict"] not in (allowed := verdicts(mine[0])):
             self._wrong(f"{name} is recorded as {line['verdict']}, and was {' or '.join(allowed)}")
-        elif line["verdict"] == "Succeeded" and line.get("result") != msgspec.json.decode(mine[0].shown.message):  # type: ignore[union-attr]
+        elif line["verdict"] == "Succeeded" and line.get("result") != written(mine[0]):
             self._wrong(f"{name} has a result that its agent did not write")
 
     # ------------------------------------------------------------------------------------------- at every write
@@ -183,10 +183,14 @@ class Audit:
         now = self._cluster.clock.now()
         if unfenced or job.seen.carried.stage == "reduce":
             return
-        allowed = min(self._capacity, max(recent(self._max_parallel, now)))
-        alive = 1 + sum(other.alive and not self._unfenced(other.creator) for other in self._cluster.live)
-        if alive > allowed:
-            self._wrong(f"{alive} Jobs are alive with {job.name}, maxParallel is {allowed}")
+        alive = [job, *(other for other in self._cluster.live if other.alive and not self._unfenced(other.creator))]
+        mine = sum(other.seen.owner_uid == self._run.uid for other in alive)
+        allowed = max(recent(self._max_parallel, now))
+        if mine > allowed or len(alive) > self._capacity:
+            self._wrong(
+                f"{mine} Jobs of the run and {len(alive)} in all are alive with {job.name}; "
+                f"maxParallel is {allowed}, the operator's cap {self._capacity}"
+            )
         if all(recent(self._suspended, now)):
             self._wrong(f"{job.name} was created while the job is suspended")
 
@@ -199,8 +203,10 @@ class Audit:
         if job.dispatch not in self.outcomes and not any(recent(self._interrupts, self._cluster.clock.now())):
             self._wrong(f"the Job {job.name} was deleted before its outcome was durable")
 
-    def _on_status(self, status: dict[str, Any], process: int) -> None:
+    def _on_status(self, uid: str, status: dict[str, Any], process: int) -> None:
         """M5, C20, and: the status never claims what is not durable."""
+        if uid != self._run.uid:
+            return
         epoch = status.get("leaderEpoch", 0)
         if epoch < self._reported_epoch:
             self._wrong(f"process {process} of epoch {epoch} wrote over a status of epoch {self._reported_epoch}")
@@ -267,8 +273,13 @@ def verdicts(job: Job) -> tuple[str, ...]:
     """
     if job.shown is None:
         return ("Interrupted",)
-    own = "Succeeded" if job.shown.exit_code == 0 and job.shown.message else "Failed"
+    own = "Succeeded" if job.shown.exit_code == 0 and job.shown.valid else "Failed"
     return (own, "Interrupted") if job.touched else (own,)
+
+
+def written(job: Job) -> Any:
+    """The result that the agent wrote."""
+    return msgspec.json.decode(job.shown.message) if job.shown is not None and job.shown.message else None
 
 
 def interrupts(spec: dict[str, Any]) -> bool:

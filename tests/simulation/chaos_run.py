@@ -12,10 +12,11 @@ from typing import Any, Final
 from mapreduce_operator.adapters.storage.memory import MemoryStore
 from mapreduce_operator.core.names import RunRef, StorageKeys
 from mapreduce_operator.ports import DeposedError, ObjectStore
-from tests.simulation.api_server import Job, Pod
+from tests.simulation.api_server import Job
 from tests.simulation.audit import Audit
 from tests.simulation.connection import ApiFaults
 from tests.simulation.operator_in_memory import OperatorInMemory
+from tests.simulation.people import People
 from tests.simulation.process import Leads, Lease, Process
 from tests.simulation.scenario import Edit, Life, Scenario, agents
 from tests.simulation.simulated_cluster import SimulatedCluster
@@ -55,8 +56,9 @@ class ChaosRun:
     ) -> None:
         """`store_of` may put something between the operators and storage: the mutations of tests."""
         self.scenario: Final = given
-        chance = {name: Random(f"{given.seed}/{name}") for name in ("cluster", "agents", "people", "api", "storage")}
-        self._people: Final = chance["people"]
+        chance = {
+            name: Random(f"{given.seed}/{name}") for name in ("cluster", "agents", "people", "user", "api", "storage")
+        }
         self.cluster: Final = SimulatedCluster(
             agents(chance["agents"], given.padding), nodes=given.nodes, lag=0.05, chance=chance["cluster"]
         )
@@ -69,7 +71,7 @@ class ChaosRun:
         self._run: Final = RunRef(metadata["namespace"], metadata["name"], metadata["uid"])
         self.audit: Final = Audit(
             self.cluster,
-            self.store,
+            self.store.objects,
             self._run,
             self._body["spec"],
             capacity=given.capacity,
@@ -81,7 +83,6 @@ class ChaosRun:
         self._lease: Final = Lease()
         self._finished: Final = asyncio.Event()
         self.struck = 0
-        self._started = 0
         self._operators: Final[list[OperatorInMemory]] = []
         self._unfenced: Final[set[int]] = set()
         self._ended: Final[dict[int, float]] = {}
@@ -89,8 +90,8 @@ class ChaosRun:
         self._asides: Final[set[asyncio.Task[None]]] = set()
         self.cluster.on_status.append(self._look_for_the_end)
         self.cluster.on_gone.append(self._let_go)
-        self.cluster.on_start.extend([self._mishap, self._lose_nodes])
-        self.cluster.on_create.append(self._mishap_of_job)
+        self._chance: Final = chance["user"]
+        self._people: Final = People(self.cluster, given, chance["people"])
 
     @property
     def points(self) -> int:
@@ -156,9 +157,7 @@ class ChaosRun:
             self._say(f"{process.number}: SIGTERM")
             await self._stop(operator)
         self._ended[process.number] = asyncio.get_running_loop().time()
-        for number in range(life.deleted_by_hand):
-            self._at(life.pause * self._people.random() * number, self._delete_any)
-            self._at(life.pause * self._people.random() * number, self._delete_any_pod)
+        self._people.delete_some(life.deleted_by_hand, life.pause)
         await asyncio.sleep(life.pause)
 
     async def _resume(self, operator: OperatorInMemory, life: Life) -> None:
@@ -272,60 +271,12 @@ class ChaosRun:
         if left and self.scenario.storage == Climate():
             self._wrong(f"{len(left)} objects are left in storage: {left[0]} …")
 
-    def _look_for_the_end(self, status: dict[str, Any], process: int) -> None:
-        del process
+    def _look_for_the_end(self, uid: str, status: dict[str, Any], process: int) -> None:
+        del uid, process
         if "completionTime" in status:
             self._finished.set()
 
-    # ------------------------------------------------------------------------------------------------- everybody else
-
-    def _mishap(self, pod: Pod) -> None:
-        """What somebody else does to an agent, decided when it starts."""
-        ends = pod.ends
-        assert ends is not None
-        draw, at = self._people.random(), self._people.random() * 1.2 * min(ends.seconds, 10.0)
-        mishaps, cluster = self.scenario.mishaps, self.cluster
-        if draw < mishaps.evicted:
-            ways: list[Callable[[Pod], None]]
-            ways = [cluster.evict, cluster.preempt, cluster.evict_for_memory, cluster.shut_down_under]
-            self._at(at, self._people.choice(ways), pod)
-        elif draw < mishaps.evicted + mishaps.pod_deleted:
-            ways = [cluster.delete_pod_gently, cluster.delete_pod_by_force]
-            self._at(at, self._people.choice(ways), pod)
-
-    def _mishap_of_job(self, job: Job) -> None:
-        if self._people.random() < self.scenario.mishaps.job_deleted:
-            self._at(self._people.random() * 10.0, self._delete_by_hand, job)
-
-    def _delete_any(self) -> None:
-        jobs = list(self.cluster.jobs.values())
-        if jobs:
-            self._delete_by_hand(self._people.choice(jobs))
-
-    def _delete_any_pod(self) -> None:
-        pods = list(self.cluster.pods.values())
-        if pods:
-            pod = self._people.choice(pods)
-            self._say(f"BY HAND: {pod.seen.name} is deleted")
-            self.cluster.delete_pod_gently(pod)
-
-    def _delete_by_hand(self, job: Job) -> None:
-        if job.present:
-            ways = (
-                self.cluster.delete_job_by_hand,
-                self.cluster.delete_job_by_hand,
-                self.cluster.delete_job_in_foreground,
-            )
-            self._say(f"BY HAND: {job.name} is deleted")
-            self._people.choice(ways)(job)
-
-    def _lose_nodes(self, pod: Pod) -> None:
-        self._started += 1
-        for lost in self.scenario.lost_nodes:
-            if lost.after == self._started:
-                self._say(f"LOST: {pod.seen.node}")
-                self.cluster.lose(pod.seen.node)
-                self._at(lost.seconds, self.cluster.bring_back, pod.seen.node)
+    # ------------------------------------------------------------------------------------------------- the user
 
     def _edit(self, edit: Edit) -> None:
         if self._finished.is_set():
@@ -339,10 +290,11 @@ class ChaosRun:
         if edit.image is not None:
             spec["map"]["template"]["spec"]["containers"][0]["image"] = edit.image
         self._body["metadata"]["generation"] += 1
-        self.audit.edited(spec)
+        for hook in self.cluster.on_edit:
+            hook(spec)
         for operator in self._operators:
             if not operator.process.dead:
-                self._at(self._people.random(), operator.observe)
+                self._at(self._chance.random(), operator.observe)
 
     def _at(self, seconds: float, act: Callable[..., None], *about: Any) -> None:
         asyncio.get_running_loop().call_later(seconds, act, *about)
@@ -363,33 +315,37 @@ def is_deposed(error: BaseException | None) -> bool:
     return isinstance(error, DeposedError)
 
 
-class _Crashes(logging.Handler):
-    """What the engine did not expect is a violation, also where it recovers."""
+class _Log(logging.Handler):
+    """What the engine logs is told, and what it did not expect is a violation, also where it recovers."""
 
-    def __init__(self, violations: list[str]) -> None:
-        super().__init__(logging.ERROR)
+    def __init__(self, violations: list[str], trace: Callable[[str], None] | None) -> None:
+        super().__init__(logging.ERROR if trace is None else logging.INFO)
         self._violations: Final = violations
+        self._trace: Final = trace
 
     def emit(self, record: logging.LogRecord) -> None:
+        if self._trace is not None:
+            self._trace(f"   {record.levelname.lower()}: {record.getMessage()}")
         error = record.exc_info[1] if record.exc_info else None
-        if not is_deposed(error):
+        if record.levelno >= logging.ERROR and not is_deposed(error):
             where = "".join(traceback.format_exception(error)) if error else ""
             self._violations.append(f"{record.getMessage()}\n{where}".strip())
 
 
 @contextlib.contextmanager
-def listening(violations: list[str], level: int) -> Iterator[None]:
-    """Collects what the engine logs as an error; what is less is not even formatted, unless somebody reads it."""
+def listening(violations: list[str], trace: Callable[[str], None] | None) -> Iterator[None]:
+    """Hears the engine's log. What nobody reads is not even formatted."""
     logger = logging.getLogger("mapreduce_operator")
-    before, handler = logger.level, _Crashes(violations)
-    logger.setLevel(level)
+    handler = _Log(violations, trace)
+    level, propagates = logger.level, logger.propagate
+    logger.setLevel(handler.level)
+    logger.propagate = False
     logger.addHandler(handler)
-    propagates, logger.propagate = logger.propagate, False
     try:
         yield
     finally:
         logger.removeHandler(handler)
-        logger.setLevel(before)
+        logger.setLevel(level)
         logger.propagate = propagates
 
 
@@ -398,13 +354,9 @@ def play(given: Scenario, trace: Callable[[str], None] | None = None, **more: An
 
     async def whole() -> Verdict:
         loop = asyncio.get_running_loop()
-
-        def stamped(text: str) -> None:
-            assert trace is not None
-            trace(f"{loop.time():10.3f}  {text}")
-
-        run = ChaosRun(given, trace=stamped if trace is not None else None, **more)
-        with listening(run.cluster.violations, logging.ERROR):
+        tell = None if trace is None else lambda text: trace(f"{loop.time():10.3f}  {text}")
+        run = ChaosRun(given, trace=tell, **more)
+        with listening(run.cluster.violations, tell):
             await run.run()
         return Verdict(
             given.seed, run.cluster.violations, run.points, run.struck, len(run.cluster.history), loop.time()

@@ -8,6 +8,7 @@ from random import Random
 from typing import Any, Final
 
 from mapreduce_operator.adapters.storage.memory import MemoryStore
+from mapreduce_operator.core.names import RunRef
 from mapreduce_operator.core.plan import Limits
 from mapreduce_operator.engine.capacity import Capacity
 from mapreduce_operator.engine.informer import Informer
@@ -16,6 +17,7 @@ from mapreduce_operator.engine.suitability import Suitability
 from mapreduce_operator.engine.supervisor import Supervisor
 from mapreduce_operator.engine.world import World
 from mapreduce_operator.ports import Clock, ObjectStore
+from tests.simulation.audit import Audit
 from tests.simulation.connection import ApiFaults, Connection
 from tests.simulation.process import Leads, Process
 from tests.simulation.simulated_cluster import SimulatedCluster
@@ -94,6 +96,8 @@ class OperatorInMemory:
         """The user edits the spec."""
         change(self.body["spec"])
         self.body["metadata"]["generation"] += 1
+        for hook in self.cluster.on_edit:
+            hook(self.body["spec"])
         self.observe()
 
     def delete(self) -> None:
@@ -143,11 +147,19 @@ async def operating(
     faults: ApiFaults | None = None,
     leadership: Leads | None = None,
 ) -> AsyncIterator[OperatorInMemory]:
-    """An operator at work on one object. At the end it is shut down in order, or killed."""
+    """An operator at work on one object. At the end it is shut down in order, or killed.
+
+    The first one on a cluster brings the audit with it; whatever a test is about, the invariants hold.
+    """
+    store = store if store is not None else MemoryStore()
+    if isinstance(store, MemoryStore) and not cluster.on_edit:
+        metadata = body["metadata"]
+        run = RunRef(metadata["namespace"], metadata["name"], metadata["uid"])
+        Audit(cluster, store.objects, run, body["spec"], capacity=capacity)
     operator = OperatorInMemory(
         cluster,
         body,
-        store if store is not None else MemoryStore(),
+        store,
         capacity=capacity,
         faults=faults,
         leadership=leadership,
@@ -159,3 +171,4 @@ async def operating(
             await operator.supervisor.drain(10.0)
     finally:
         await operator.kill()
+    assert cluster.violations == []

@@ -153,7 +153,7 @@ def agents(chance: Random, padding: int = 0) -> Agent:
             case 0:
                 return Ends(seconds, oom=True)
             case 1:
-                return Ends(seconds, message="")
+                return Ends(seconds, message="", valid=False)
             case 2:
                 return Ends(seconds=10_000.0)
             case 3:

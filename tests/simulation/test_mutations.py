@@ -6,10 +6,12 @@ from typing import Any
 
 import pytest
 
+from mapreduce_operator.api import MapReduceJobStatus
 from mapreduce_operator.core.effects import DeleteJob, Effect
 from mapreduce_operator.core.journal import CommitReason, Head
 from mapreduce_operator.core.outcomes import Outcome
 from mapreduce_operator.core.run import Batch, RunState
+from mapreduce_operator.core.status import status_of
 from mapreduce_operator.core.workloads import JobSeen
 from mapreduce_operator.engine import loading, run
 from mapreduce_operator.engine.journal import Journal
@@ -94,6 +96,18 @@ def test_a_broken_order_of_decisions(
 ) -> None:
     monkeypatch.setattr(loading, "RunState", mutant)
     assert violation in found_in(scenarios)
+
+
+def test_a_status_that_claims_what_is_not_durable(monkeypatch: pytest.MonkeyPatch) -> None:
+    def tells_too_early(state: RunState, *more: Any) -> MapReduceJobStatus:
+        waiting, state.uncommitted = state.uncommitted, []
+        try:
+            return status_of(state, *more)
+        finally:
+            state.uncommitted = waiting
+
+    monkeypatch.setattr(run, "status_of", tells_too_early)
+    assert "the status says" in found_in(everything)
 
 
 class SwallowsItsDeposition(Journal):

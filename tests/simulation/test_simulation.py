@@ -134,7 +134,7 @@ async def test_a_job_deleted_in_the_foreground_stays_until_its_pod_is_gone() -> 
         (None, False, ("Interrupted",)),
         (Ends(), False, ("Succeeded",)),
         (Ends(exit_code=1), False, ("Failed",)),
-        (Ends(message=""), False, ("Failed",)),
+        (Ends(valid=False), False, ("Failed",)),
         (Ends(exit_code=1), True, ("Failed", "Interrupted")),
     ],
 )
