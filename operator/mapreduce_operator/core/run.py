@@ -286,19 +286,17 @@ class RunState:
             if record.outcome.reason is not None:
                 self._announced.add(record.outcome.reason)
 
-    def resume(self, now: float) -> list[JobSeen]:
-        """The past is told. Returns the Jobs that carried running dispatches when it ended: some may be gone by now."""
+    def resume(self, now: float) -> None:
+        """The past is told. Some of the Jobs that carried running dispatches when it ended may be gone by now."""
         for stage, ledger in self.ledgers.items():
             # Written by a clock that was ahead, a wait could last for ever.
             latest = now + self._retry(stage).backoff.max_seconds
             for position in ledger.in_state(ItemState.RETRY_WAIT):
                 if ledger[position].not_before > latest:
                     ledger.restore(position, replace(ledger[position], not_before=latest))
-        self._vanished_due = now + VANISHED_SECONDS
-        jobs = self.carrying()
-        for job in jobs:
+        for job in self.carrying():
             self._sightings.carries(job.uid, job.name)
-        return jobs
+        self._vanished_due = now
 
     def carrying(self) -> list[JobSeen]:
         """The Jobs that carry running dispatches, as far as they are known without having been seen."""

@@ -7,6 +7,7 @@ long as it takes; what needs a decision is told.
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
+from functools import partial
 from typing import Final, TypeVar, assert_never
 
 from mapreduce_operator.core.effects import (
@@ -30,7 +31,6 @@ from mapreduce_operator.core.run import Batch, RunState
 from mapreduce_operator.core.workloads import Dispatch, JobSeen, Workload
 from mapreduce_operator.engine.dispatcher import Dispatcher, Launched, LaunchRefused, TemplateRejected
 from mapreduce_operator.engine.journal import Journal
-from mapreduce_operator.engine.loading import vanished
 from mapreduce_operator.engine.troubles import Troubles
 from mapreduce_operator.engine.world import World
 from mapreduce_operator.ports import ClusterError, StorageError
@@ -162,12 +162,16 @@ class Effects:
         self._wake()
 
     async def _find_vanished(self) -> None:
-        for job in await self._patiently(
-            "Jobs of which nothing is known cannot be asked for",
-            lambda: vanished(self._world, self._run, self._state.carrying()),
-        ):
-            self._tell(job, True)
+        known = {workload.uid for workload in self._world.known_workloads(self._run.uid)}
+        for job in self._state.carrying():
+            # What the informer does not know may just not have been told yet.
+            if job.uid not in known and await self._patiently("a Job is not found", partial(self._is_gone, job)):
+                self._tell(job, True)
         self._wake()
+
+    async def _is_gone(self, job: JobSeen) -> bool:
+        found = await self._world.cluster.get_job(job.namespace, job.name)
+        return found is None or found[0] != job.uid
 
     async def _item(self, effect: Launch) -> PlannedItem:
         if effect.stage is Stage.REDUCE:

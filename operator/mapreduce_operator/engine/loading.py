@@ -10,7 +10,6 @@ from mapreduce_operator.core.names import RunRef, StorageKeys
 from mapreduce_operator.core.phases import Turn
 from mapreduce_operator.core.plan import keys_of
 from mapreduce_operator.core.run import RunState
-from mapreduce_operator.core.workloads import JobSeen
 from mapreduce_operator.engine.journal import Journal
 from mapreduce_operator.engine.planner import plan_input
 from mapreduce_operator.engine.world import World
@@ -30,8 +29,6 @@ class Loaded:
     ids: list[str]
     """Of all items, in the order of the plan."""
     events: list[Announce]
-    vanished: list[JobSeen]
-    """Jobs that carried running dispatches when the run was left, and are gone."""
 
 
 async def load(world: World, run: RunRef, journal: Journal, job: MapReduceJob, *, planned_before: bool) -> Loaded:
@@ -63,30 +60,13 @@ async def load(world: World, run: RunRef, journal: Journal, job: MapReduceJob, *
         state.restore(snapshot)
     for segment in segments:
         state.replay(segment)
-    carrying = state.resume(world.clock.now())
-    gone = await vanished(world, run, carrying)
+    state.resume(world.clock.now())
     if head.sequence:
         log.info(
-            "%s/%s: resumed at checkpoint %d: %d Jobs and pods are there, %d Jobs vanished",
+            "%s/%s: resumed at checkpoint %d with %d Jobs and pods",
             run.namespace,
             run.name,
             head.sequence,
             len(world.known_workloads(run.uid)),
-            len(gone),
         )
-    return Loaded(state, ids, events, gone)
-
-
-async def vanished(world: World, run: RunRef, carrying: list[JobSeen]) -> list[JobSeen]:
-    """Those of these Jobs that are gone. Raises ClusterError.
-
-    Of those that the informer does not know the API server is asked: it may just not have told of them yet.
-    """
-    known = {workload.uid for workload in world.known_workloads(run.uid)}
-    gone: list[JobSeen] = []
-    for job in carrying:
-        if job.uid not in known:
-            found = await world.cluster.get_job(job.namespace, job.name)
-            if found is None or found[0] != job.uid:
-                gone.append(job)
-    return gone
+    return Loaded(state, ids, events)

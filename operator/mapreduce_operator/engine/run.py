@@ -164,8 +164,6 @@ class Run:
         self._start_time = self._journal.head.started_at
         self._troubles.clear()
         # Loading took a while: what was told meanwhile is as new as what the informer knows.
-        for gone in loaded.vanished:
-            self._inbox.setdefault(gone.uid, (gone, True))
         for workload in self._world.known_workloads(self.ref.uid):
             self._inbox.setdefault(workload.uid, (workload, False))
         for event in loaded.events:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from mapreduce_operator.api import ItemState, MapReduceJobSpec, Phase, Reason
-from mapreduce_operator.core.effects import Announce, Commit, DeleteJob, Launch
+from mapreduce_operator.core.effects import Announce, Commit, DeleteJob, FindVanished, Launch
 from mapreduce_operator.core.items import Item
 from mapreduce_operator.core.journal import (
     CommitReason,
@@ -145,7 +145,8 @@ def test_a_recorded_start_is_of_a_job_that_is_asked_for() -> None:
     run = verified_run("ab")
     run.replay(segment(starts=(STARTED,)))
 
-    (asked,) = run.resume(NOW)
+    run.resume(NOW)
+    (asked,) = run.carrying()
 
     assert (asked.name, asked.uid, asked.namespace, asked.owner_uid) == (
         "demo-a-d1",
@@ -160,7 +161,10 @@ def test_a_recorded_start_is_of_a_job_that_is_asked_for() -> None:
 def test_a_recorded_start_whose_job_vanished_is_an_interruption_and_its_number_is_used_up() -> None:
     run = verified_run("a")
     run.replay(segment(starts=(STARTED,)))
-    (vanished,) = run.resume(NOW)
+    run.resume(NOW)
+    (vanished,) = run.carrying()
+
+    assert FindVanished() in run.decide(NOW)
 
     run.observe_job(vanished, deleted=True, now=NOW)
     assert run.next_wake(NOW) == NOW + POD_GRACE_SECONDS
@@ -181,7 +185,8 @@ def test_a_recorded_start_whose_job_vanished_is_an_interruption_and_its_number_i
 def test_a_vanished_job_whose_pod_is_still_there_waits_for_it() -> None:
     run = verified_run("a")
     run.replay(segment(starts=(STARTED,)))
-    (vanished,) = run.resume(NOW)
+    run.resume(NOW)
+    (vanished,) = run.carrying()
     run.observe_job(vanished, deleted=True, now=NOW)
     observe(run, pod("demo-a-d1", deleting=True, grace_seconds=30.0))
 
@@ -221,7 +226,8 @@ def test_the_end_of_a_start_that_was_recorded_is_no_running_item_any_more() -> N
 
     run.replay(segment(ended, starts=(STARTED,)))
 
-    assert run.resume(NOW) == []
+    run.resume(NOW)
+    assert run.carrying() == []
     assert run.ledgers[Stage.MAP][0] == Item(interruptions=1, reason=Reason.EVICTED)
     assert run.observe_job(job("demo-a-d1", complete=True), deleted=False, now=NOW) == [
         DeleteJob("demo-a-d1", "uid-demo-a-d1")
@@ -232,7 +238,8 @@ def test_a_running_reduce_is_asked_for_as_well() -> None:
     run = verified_run("", spec(reduce={"template": TEMPLATE}))
     run.replay(segment(starts=(Start(Stage.REDUCE, REDUCE_KEY, 1, "uid-r"),)))
 
-    (asked,) = run.resume(NOW)
+    run.resume(NOW)
+    (asked,) = run.carrying()
 
     assert (asked.name, asked.uid, asked.carried.stage) == (f"demo-{REDUCE_KEY}-d1", "uid-r", Stage.REDUCE)
 

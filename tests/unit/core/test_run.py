@@ -985,7 +985,8 @@ def test_a_lost_pod_is_an_interruption_by_its_node_and_no_attempt(gone: bool, di
 def test_a_lost_pod_is_removed_by_an_operator_that_was_started_meanwhile_after_the_whole_wait() -> None:
     run = verified_run("a")
     run.replay(segment(starts=(Start(Stage.MAP, "a", 1, "uid-demo-a-d1"),)))
-    (vanished,) = run.resume(NOW)
+    run.resume(NOW)
+    (vanished,) = run.carrying()
     run.observe_job(vanished, deleted=True, now=NOW)
 
     observe(run, LEAVING)

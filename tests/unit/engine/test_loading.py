@@ -5,16 +5,14 @@ from typing import Any, Final, cast
 import pytest
 
 from mapreduce_operator.adapters.storage.memory import MemoryStore
-from mapreduce_operator.api import ItemState, MapReduceJob, Phase, Reason
-from mapreduce_operator.core.effects import FindPod, VerifyTemplate
+from mapreduce_operator.api import MapReduceJob, Phase
 from mapreduce_operator.core.items import Item
 from mapreduce_operator.core.journal import CommitReason, JournalError, Start
 from mapreduce_operator.core.names import RunRef, Stage, StorageKeys, item_key, job_name
 from mapreduce_operator.core.phases import Turn
 from mapreduce_operator.core.plan import InputError, Limits
 from mapreduce_operator.core.run import Batch, RunState
-from mapreduce_operator.core.sightings import POD_GRACE_SECONDS
-from mapreduce_operator.core.workloads import Carried, Dispatch, JobSeen, PodSeen, Workload
+from mapreduce_operator.core.workloads import Carried, Dispatch, Workload
 from mapreduce_operator.engine.capacity import Capacity
 from mapreduce_operator.engine.journal import Journal
 from mapreduce_operator.engine.loading import Loaded, StateLostError, load
@@ -24,7 +22,6 @@ from mapreduce_operator.engine.world import World
 from mapreduce_operator.ports import (
     Cluster,
     ClusterError,
-    ClusterErrorReason,
     DeposedError,
     Metrics,
     StorageError,
@@ -82,6 +79,7 @@ class Process:
         self.store = store
         self.jobs = jobs or Jobs()
         self.known: list[Workload] = []
+        self.state: RunState
         self.clock = HandClock()
         leadership = leader or Leader()
         self.world = World(
@@ -127,7 +125,6 @@ async def test_a_run_that_is_new_is_planned_and_durable_before_it_is_given_out()
     assert process.jobs.finalizers == [RUN]
     assert loaded.ids == ["a", "b"]
     assert items_of(loaded.state) == [Item(), Item()]
-    assert loaded.vanished == []
     assert [(event.reason, event.message) for event in loaded.events] == [("Planned", "planned 2 items")]
 
 
@@ -206,84 +203,6 @@ async def test_nothing_is_planned_on_a_store_that_is_not_suitable() -> None:
 # ---------------------------------------------------------------------------------------------------------- coming back
 
 
-async def test_a_recorded_start_whose_job_vanished_is_told_and_becomes_one_interruption() -> None:
-    store = MemoryStore()
-    await left_running(store)
-    process = Process(store)
-
-    loaded = await process.load(planned_before=True)
-
-    (vanished,) = loaded.vanished
-    assert (vanished.name, vanished.uid, process.jobs.asked) == (NAME, "uid-1", [NAME])
-    loaded.state.observe_job(vanished, deleted=True, now=NOW)
-    assert loaded.state.decide(NOW + POD_GRACE_SECONDS) == [FindPod(vanished), VerifyTemplate(Stage.MAP)]
-    loaded.state.no_pod(vanished, NOW + POD_GRACE_SECONDS)
-    assert items_of(loaded.state) == [Item(ItemState.PENDING, interruptions=1, reason=Reason.DELETED), Item()]
-    await process.journal.append(loaded.state.begin_commit(CommitReason.ITEMS, NOW))
-
-    again = await Process(store).load(planned_before=True)
-    assert again.vanished == []
-    assert items_of(again.state) == items_of(loaded.state)
-
-
-@pytest.mark.parametrize(
-    ("there", "vanished"),
-    [
-        (("uid-1", RUN.uid), False),
-        (("uid-2", RUN.uid), True),
-        (("uid-2", "uid-of-a-stranger"), True),
-        (None, True),
-    ],
-    ids=["alive", "created anew", "a stranger's", "gone"],
-)
-async def test_what_the_informer_does_not_know_is_asked_for_by_name_and_uid(
-    there: tuple[str, str] | None, vanished: bool
-) -> None:
-    store = MemoryStore()
-    await left_running(store)
-    process = Process(store)
-    if there is not None:
-        process.jobs.jobs[NAME] = there
-
-    loaded = await process.load(planned_before=True)
-
-    assert [job.uid for job in loaded.vanished] == ["uid-1"] * vanished
-    assert items_of(loaded.state)[0] == Item(ItemState.RUNNING, job_uid="uid-1")
-
-
-async def test_what_the_informer_knows_is_not_asked_for() -> None:
-    store = MemoryStore()
-    await left_running(store)
-    process = Process(store)
-    process.known = [JobSeen("default", NAME, "uid-1", RUN.uid, CARRIED)]
-
-    loaded = await process.load(planned_before=True)
-
-    assert loaded.vanished == []
-    assert process.jobs.asked == []
-
-
-async def test_a_job_that_vanished_while_its_pod_is_still_known_has_vanished() -> None:
-    store = MemoryStore()
-    await left_running(store)
-    process = Process(store)
-    process.known = [PodSeen("default", f"{NAME}-x", "pod-1", NAME, "uid-1", CARRIED, phase="Running")]
-
-    assert [job.uid for job in (await process.load(planned_before=True)).vanished] == ["uid-1"]
-
-
-async def test_an_api_server_that_does_not_answer_is_no_sign_that_a_job_vanished() -> None:
-    store = MemoryStore()
-    await left_running(store)
-    process = Process(store)
-    process.jobs.error = ClusterError(ClusterErrorReason.UNAVAILABLE, "no answer")
-    with pytest.raises(ClusterError, match="no answer"):
-        await process.load(planned_before=True)
-    process.jobs.error, process.jobs.jobs[NAME] = None, ("uid-1", RUN.uid)
-
-    assert (await process.load(planned_before=True)).vanished == []
-
-
 @pytest.mark.parametrize("damaged", [False, True], ids=["whole", "damaged"])
 async def test_a_run_comes_back_from_its_snapshot_and_without_it(damaged: bool) -> None:
     store = MemoryStore()
@@ -302,7 +221,7 @@ async def test_a_run_comes_back_from_its_snapshot_and_without_it(damaged: bool) 
     again = await Process(store).load(planned_before=True)
 
     assert items_of(again.state) == items_of(state)
-    assert sorted(job.uid for job in again.vanished) == ["uid-1", "uid-2"]
+    assert sorted(job.uid for job in again.state.carrying()) == ["uid-1", "uid-2"]
 
 
 async def test_the_phase_comes_back_with_its_reason() -> None:
