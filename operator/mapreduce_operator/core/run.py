@@ -464,9 +464,11 @@ class RunState:
         """
         ledger, dispatch = self.ledgers[job.carried.stage], job.carried.dispatches[0]
         position = ledger.position(dispatch.item_key)
-        if position is None or not ledger.is_settled(position):
+        if position is None:
             return False
-        return dispatch.number < ledger[position].dispatch
+        # The dispatch that ended last is over when its outcome is durable, those before it are.
+        waiting = 0 if ledger.is_settled(position) else 1
+        return dispatch.number < ledger[position].dispatch - waiting
 
 
 def _durable(ledger: Ledger) -> Iterator[tuple[int, Item]]:

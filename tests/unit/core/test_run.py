@@ -1182,6 +1182,18 @@ def test_jobs_that_came_and_went_untold_are_asked_for_once_a_minute_while_agents
     assert [job.name for job in run.carrying()] == ["demo-a-d1"]
 
 
+def test_a_job_of_an_earlier_dispatch_is_over_whatever_waits_of_the_last() -> None:
+    run = verified_run("a")
+    launch(run)
+    observe(run, pod("demo-a-d1", gone=True))
+    commit(run)
+    launch(run)
+    observe(run, pod("demo-a-d2", gone=True))
+    stale = replace(job("demo-a-d1"), uid="uid-of-a-former-leader")
+
+    assert run.observe_job(stale, deleted=False, now=NOW) == [DeleteJob("demo-a-d1", "uid-of-a-former-leader")]
+
+
 def test_a_job_whose_outcome_is_settled_and_not_durable_is_nobodys_to_delete() -> None:
     run = verified_run("a")
     launch(run)
