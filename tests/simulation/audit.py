@@ -168,7 +168,7 @@ class Audit:
             self._wrong(f"{job.name} was created although its outcome is durable")
         if any(other.name == job.name and self._is_known(other, job.creator) for other in earlier) and not unfenced:
             self._wrong(f"the Job name {job.name} is used twice")
-        alive = [other.name for other in earlier if other.alive]
+        alive = [other.name for other in earlier if other.alive and not self._unfenced(other.creator)]
         if alive and not unfenced:
             self._wrong(f"live at the same time as {job.name}: {', '.join(alive)}")
         earlier.append(job)

@@ -9,6 +9,7 @@ Whatever happens, the audit's invariants hold.
 """
 
 import argparse
+import gc
 import json
 import multiprocessing
 import sys
@@ -41,7 +42,9 @@ def main() -> int:
         return _report([chaos(seed, trace) for seed in options.seeds], options)
     began = time.monotonic()
     verdicts = []
-    with multiprocessing.get_context("spawn").Pool(options.processes) as pool:
+    # Collecting less often, as the operator does, saves a tenth of the time.
+    rarely = (100_000, 50, 100)
+    with multiprocessing.get_context("spawn").Pool(options.processes, gc.set_threshold, rarely) as pool:
         for verdict in pool.imap_unordered(chaos, options.seeds, chunksize=4):
             verdicts.append(verdict)
             _progress(verdicts, len(options.seeds), time.monotonic() - began)
