@@ -33,7 +33,7 @@ class Job:
     created_at: float
     pod: "Pod | None" = None
     present: bool = True
-    removed_by_hand: bool = False
+    removed_by_hand_at: float | None = None
     touched: bool = False
     """Somebody else than the agent had a hand in its end, or in what is left of it."""
     shown: Ends | None = None
@@ -163,7 +163,7 @@ class ApiServer:
     def delete_job_by_hand(self, job: Job) -> None:
         """A person deletes a Job."""
         if job.present:
-            job.removed_by_hand = True
+            job.removed_by_hand_at = self.clock.now()
             self._remove(job)
 
     def _remove(self, job: Job) -> None:

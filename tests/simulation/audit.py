@@ -14,6 +14,7 @@ import msgspec
 from mapreduce_operator.core.names import RunRef, StorageKeys
 from mapreduce_operator.core.workloads import Dispatch
 from tests.simulation.api_server import Job
+from tests.simulation.connection import LONGEST_TRIP_SECONDS
 from tests.simulation.simulated_cluster import SimulatedCluster
 
 EDIT_SECONDS: Final = 60.0
@@ -42,13 +43,14 @@ class Audit:
         spec: dict[str, Any],
         *,
         capacity: int = 500,
-        unfenced: Callable[[int], bool] = lambda _: False,
+        leads: Callable[[int], bool] = lambda _: True,
         known: Callable[[Job, int], bool] = lambda _job, _process: True,
     ) -> None:
         """Begins before the run does. `objects` are those in storage.
 
-        `unfenced` tells of a process whether it may still act although another one leads, since nobody told it;
-        `known` of a Job whose start is not durable whether a process must know of it all the same.
+        `leads` tells of a process whether it leads at the moment: what one that does not lead any more creates all the
+        same, by a request that was under way or because it does not know yet, must not count, and is left out of
+        limits. `known` tells of a Job whose start is not durable whether a process must know of it all the same.
         """
         self._cluster: Final = cluster
         self._objects: Final = objects
@@ -72,7 +74,9 @@ class Audit:
         self._sequence, self._tail, self._epoch = 0, "", 0
         self._dispatches: Final[dict[str, list[Job]]] = {}
         self._capacity: Final = capacity
-        self._unfenced: Final = unfenced
+        self._leads: Final = leads
+        self._strays: Final[set[str]] = set()
+        """Uids of Jobs that were created by processes that did not lead."""
         self._known: Final = known
         cluster.on_create.append(self._on_create)
         cluster.on_delete.append(self._on_delete)
@@ -161,29 +165,42 @@ class Audit:
             return
         self.refresh()
         dispatch, earlier = job.dispatch, self._dispatches.setdefault(job.dispatch.item_key, [])
-        unfenced = self._unfenced(job.creator)
         if dispatch.number > 1 and Dispatch(dispatch.item_key, dispatch.number - 1) not in self.outcomes:
             self._wrong(f"{job.name} was created before the outcome of the dispatch before it was durable")
-        if (dispatch in self.outcomes or dispatch.item_key in self.settled) and not unfenced:
-            self._wrong(f"{job.name} was created although its outcome is durable")
-        if any(other.name == job.name and self._is_known(other, job.creator) for other in earlier) and not unfenced:
-            self._wrong(f"the Job name {job.name} is used twice")
-        alive = [other.name for other in earlier if other.alive and not self._unfenced(other.creator)]
-        if alive and not unfenced:
-            self._wrong(f"live at the same time as {job.name}: {', '.join(alive)}")
+        if self._leads(job.creator):
+            self._check_repetition(job, earlier)
+            self._check_limits(job)
+        else:
+            self._strays.add(job.uid)
         earlier.append(job)
-        self._check_limits(job, unfenced)
+
+    def _check_repetition(self, job: Job, earlier: list[Job]) -> None:
+        """M7: a name is used again only where nobody could know that it was used, since a person deleted the Job."""
+        if any(other.name == job.name and not self._is_known(other, job.creator) for other in earlier):
+            return
+        if job.dispatch in self.outcomes or job.dispatch.item_key in self.settled:
+            self._wrong(f"{job.name} was created although its outcome is durable")
+        if any(other.name == job.name and other.uid not in self._strays for other in earlier):
+            self._wrong(f"the Job name {job.name} is used twice")
+        alive = [other.name for other in earlier if other.alive and other.uid not in self._strays]
+        if alive:
+            self._wrong(f"live at the same time as {job.name}: {', '.join(alive)}")
 
     def _is_known(self, earlier: Job, process: int) -> bool:
-        """M7: a name is used again only where nobody could know that it was used, since a person deleted the Job."""
-        return earlier.dispatch in self.starts or not earlier.removed_by_hand or self._known(earlier, process)
+        at = earlier.removed_by_hand_at
+        if at is None:
+            return True
+        # A request that was under way then meets a free name, whatever is known.
+        if self._cluster.clock.now() - at < LONGEST_TRIP_SECONDS:
+            return False
+        return earlier.dispatch in self.starts or self._known(earlier, process)
 
-    def _check_limits(self, job: Job, unfenced: bool) -> None:
+    def _check_limits(self, job: Job) -> None:
         """M8. What was decided before an edit may still come, for a while."""
         now = self._cluster.clock.now()
-        if unfenced or job.seen.carried.stage == "reduce":
+        if job.seen.carried.stage == "reduce":
             return
-        alive = [job, *(other for other in self._cluster.live if other.alive and not self._unfenced(other.creator))]
+        alive = [job, *(other for other in self._cluster.live if other.alive and other.uid not in self._strays)]
         mine = sum(other.seen.owner_uid == self._run.uid for other in alive)
         allowed = max(recent(self._max_parallel, now))
         if mine > allowed or len(alive) > self._capacity:
@@ -205,7 +222,7 @@ class Audit:
 
     def _on_status(self, uid: str, status: dict[str, Any], process: int) -> None:
         """M5, C20, and: the status never claims what is not durable."""
-        if uid != self._run.uid:
+        if uid != self._run.uid or uid in self._cluster.deleted:
             return
         epoch = status.get("leaderEpoch", 0)
         if epoch < self._reported_epoch:

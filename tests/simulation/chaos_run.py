@@ -14,7 +14,7 @@ from mapreduce_operator.core.names import RunRef, StorageKeys
 from mapreduce_operator.ports import DeposedError, ObjectStore
 from tests.simulation.api_server import Job
 from tests.simulation.audit import Audit
-from tests.simulation.connection import ApiFaults
+from tests.simulation.connection import LONGEST_TRIP_SECONDS, ApiFaults
 from tests.simulation.operator_in_memory import OperatorInMemory
 from tests.simulation.people import People
 from tests.simulation.process import Leads, Lease, Process
@@ -22,7 +22,7 @@ from tests.simulation.scenario import Edit, Life, Scenario, agents
 from tests.simulation.simulated_cluster import SimulatedCluster
 from tests.simulation.storage import RemoteStore
 from tests.simulation.timeline import JumpingLoop, LoopClock
-from tests.simulation.weather import LONGEST_TRIP_SECONDS, ApiWeather, Climate, StorageWeather
+from tests.simulation.weather import ApiWeather, Climate, StorageWeather
 
 LIMIT_SECONDS: Final = 3 * 3600.0
 """A run that has not ended by then never will."""
@@ -75,7 +75,7 @@ class ChaosRun:
             self._run,
             self._body["spec"],
             capacity=given.capacity,
-            unfenced=lambda process: process in self._unfenced,
+            leads=lambda process: process == self._lease.holder,
             known=self._is_known,
         )
         self._weather: Final = ApiWeather(given.api, chance["api"])
@@ -84,7 +84,6 @@ class ChaosRun:
         self._finished: Final = asyncio.Event()
         self.struck = 0
         self._operators: Final[list[OperatorInMemory]] = []
-        self._unfenced: Final[set[int]] = set()
         self._ended: Final[dict[int, float]] = {}
         """When each process came to its end, or to its stop."""
         self._asides: Final[set[asyncio.Task[None]]] = set()
@@ -140,6 +139,8 @@ class ChaosRun:
         """One operator, to its end or to its stop."""
         process = Process(len(self._operators) + 1, dies_at=life.dies_at, stops_at=life.stops_at)
         if life.loses_lease:
+            # Who finds no Lease waits as long as one lasts, so that whoever led before knows that he does not.
+            await asyncio.gather(*self._asides)
             self._say("the Lease is deleted")
             self._lease.lose()
         operator = self._start(process, self._weather, life.ahead)
@@ -163,11 +164,8 @@ class ChaosRun:
     async def _resume(self, operator: OperatorInMemory, life: Life) -> None:
         """A process that was stopped goes on, and learns sooner or later that another one leads."""
         await asyncio.sleep(life.stopped_for)
-        if self._lease.holder != operator.process.number:
-            if life.unaware_for:
-                self._unfenced.add(operator.process.number)
-            else:
-                operator.leadership.held = False
+        if self._lease.holder != operator.process.number and not life.unaware_for:
+            operator.leadership.held = False
         self._say(f"{operator.process.number}: RESUMED")
         operator.process.resume()
         await asyncio.sleep(life.unaware_for)

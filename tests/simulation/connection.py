@@ -23,6 +23,9 @@ from tests.simulation.simulated_cluster import SimulatedCluster
 
 T = TypeVar("T")
 
+LONGEST_TRIP_SECONDS: Final = 12.0
+"""Of a request or its answer, in the worst weather."""
+
 
 class Trip(NamedTuple):
     """How a call travels: decided when it begins, so that nothing depends on the order of cancellations."""

@@ -81,7 +81,7 @@ class SimulatedCluster(ApiServer):
         """A person deletes a Job and waits for its pod: the Job stays until that is gone."""
         if not job.present or job.seen.deleting:
             return
-        job.removed_by_hand = job.touched = True
+        job.removed_by_hand_at, job.touched = self.clock.now(), True
         job.seen = replace(job.seen, deleting=True)
         self.tell(job.seen)
         if job.pod is not None and job.pod.present:

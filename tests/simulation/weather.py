@@ -13,10 +13,7 @@ from mapreduce_operator.ports import (
     StorageErrorReason,
     WorkloadKind,
 )
-from tests.simulation.connection import Stream, Trip
-
-LONGEST_TRIP_SECONDS: Final = 12.0
-"""Of a request or its answer."""
+from tests.simulation.connection import LONGEST_TRIP_SECONDS, Stream, Trip
 
 Outages = tuple[tuple[float, float], ...]
 """From when to when something is away, in seconds of the loop's time."""
