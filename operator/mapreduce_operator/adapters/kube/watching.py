@@ -9,10 +9,11 @@ from typing import Final
 import msgspec
 
 from mapreduce_operator.adapters.kube.errors import Status, error_in_stream, translated
-from mapreduce_operator.adapters.kube.wire import Job, Pod, WatchEvent, job_seen, pod_seen
+from mapreduce_operator.adapters.kube.wire import Job, Pod, WatchEvent, WatchEventType, job_seen, pod_seen
 from mapreduce_operator.core.workloads import Workload
 from mapreduce_operator.ports import Bookmark, Change, WorkloadKind
 
+_types: Final = msgspec.json.Decoder(WatchEventType)
 _jobs: Final = msgspec.json.Decoder(WatchEvent[Job])
 _pods: Final = msgspec.json.Decoder(WatchEvent[Pod])
 _errors: Final = msgspec.json.Decoder(WatchEvent[Status])
@@ -44,9 +45,10 @@ def event_in(line: bytes, kind: WorkloadKind, *, request: str) -> Change | Bookm
     A change of an object that is not ours becomes a bookmark: it tells nothing but how far the stream has come.
     """
     with translated(request):
-        event = _jobs.decode(line) if kind == "jobs" else _pods.decode(line)
-        if event.type == "ERROR":
+        # The object of an ERROR is a Status, whose fields are of other types than those of what is watched.
+        if _types.decode(line).type == "ERROR":
             raise error_in_stream(_errors.decode(line).object, request=request)
+        event = _jobs.decode(line) if kind == "jobs" else _pods.decode(line)
         version = event.object.metadata.resource_version
         if not version:
             raise msgspec.ValidationError(f"an event of type {event.type!r} without a resourceVersion")

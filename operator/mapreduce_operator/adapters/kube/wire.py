@@ -136,6 +136,12 @@ class Page(Narrow, Generic[ItemT]):
     items: list[ItemT] | None = None
 
 
+class WatchEventType(Narrow):
+    """What a line of a watch tells, before anything of the object is made."""
+
+    type: str
+
+
 class WatchEvent(Narrow, Generic[ItemT]):
     """One line of a watch. Bookmarks hold an object of the kind that is watched, with hardly more than its version."""
 

@@ -13,8 +13,20 @@ from tests.unit.adapters.kube.objects import BOOKMARK, condition, job, pod, term
 
 PODS = "/api/v1/pods"
 JOBS = "/apis/batch/v1/jobs"
-GONE = {"kind": "Status", "code": 410, "reason": "Expired", "message": "too old resource version: 1 (2)"}
-TIMEOUT = {"kind": "Status", "code": 504, "reason": "Timeout", "message": "etcdserver: request timed out"}
+GONE = {
+    "status": "Failure",
+    "kind": "Status",
+    "code": 410,
+    "reason": "Expired",
+    "message": "too old resource version: 1 (2)",
+}
+TIMEOUT = {
+    "status": "Failure",
+    "kind": "Status",
+    "code": 504,
+    "reason": "Timeout",
+    "message": "etcdserver: request timed out",
+}
 
 
 async def told(cluster: KubeCluster, kind: WorkloadKind = "pods") -> list[Change | Bookmark]:
