@@ -4,7 +4,8 @@ All times are spans of this process's event loop clock, which does not jump; no 
 another's. A holder leads until two thirds of the duration after it sent the last renewal that was answered. Another
 process takes over when it has seen one and the same record for the whole duration, counted from the answer in which it
 saw it first; a Lease that is missing counts as a record, since its holder may still lead. Each write names the version
-it replaces. So there is never more than one leader, as long as the clocks run about equally fast.
+it replaces. So there is never more than one leader, as long as the clocks run about equally fast and nobody deletes the
+Lease by hand while requests to write it are under way.
 
 What this cannot stop is what a leader sent before it was deposed. Storage and status carry the epoch for that.
 """
