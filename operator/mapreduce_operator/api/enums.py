@@ -23,22 +23,74 @@ class ItemState(StrEnum):
     RETRY_WAIT = "RetryWait"
     SUCCEEDED = "Succeeded"
     DEAD_LETTERED = "DeadLettered"
+    SKIPPED = "Skipped"
 
 
 class Reason(StrEnum):
     """Why a dispatch did not succeed. What each one means stands in core.failures."""
 
+    # The agent's own doing.
     ERROR = "Error"
+    KILLED = "Killed"
     OOM_KILLED = "OOMKilled"
     DEADLINE_EXCEEDED = "DeadlineExceeded"
+    STORAGE_EXCEEDED = "StorageExceeded"
+    INIT_FAILED = "InitFailed"
     RESULT_MISSING = "ResultMissing"
     RESULT_INVALID = "ResultInvalid"
+    # Somebody else's.
     EVICTED = "Evicted"
+    PREEMPTED = "Preempted"
     NODE_LOST = "NodeLost"
     DELETED = "Deleted"
     NOT_STARTED = "NotStarted"
     SUSPENDED = "Suspended"
+    # The template's.
+    IMAGE_UNAVAILABLE = "ImageUnavailable"
+    CONFIGURATION_ERROR = "ConfigurationError"
+
+
+class Cause(StrEnum):
+    """Why an item is not tried again by itself."""
+
+    ATTEMPTS_EXHAUSTED = "AttemptsExhausted"
+    NOT_RETRYABLE = "NotRetryable"
     TOO_MANY_INTERRUPTIONS = "TooManyInterruptions"
+    RETRY_BUDGET_EXHAUSTED = "RetryBudgetExhausted"
+
+
+class OnExhausted(StrEnum):
+    DEAD_LETTER = "DeadLetter"
+    SKIP = "Skip"
+    STOP = "Stop"
+
+
+class BreakerState(StrEnum):
+    CLOSED = "Closed"
+    OPEN = "Open"
+    HALF_OPEN = "HalfOpen"
+
+
+class OnFull(StrEnum):
+    PAUSE = "Pause"
+    ARCHIVE = "Archive"
+    FAIL = "Fail"
+
+
+class LetterState(StrEnum):
+    """Where a dead letter is. It follows from the state of its item."""
+
+    OPEN = "Open"
+    CLAIMED = "Claimed"
+    REPROCESSING = "Reprocessing"
+    RESOLVED = "Resolved"
+    ARCHIVED = "Archived"
+
+
+class DelayStrategy(StrEnum):
+    IMMEDIATE = "Immediate"
+    FIXED = "Fixed"
+    EXPONENTIAL = "Exponential"
 
 
 class InputFormat(StrEnum):
@@ -62,6 +114,7 @@ class BackoffType(StrEnum):
     LINEAR = "Linear"
     EXPONENTIAL = "Exponential"
     FIBONACCI = "Fibonacci"
+    CUSTOM = "Custom"
 
 
 class RetryAction(StrEnum):

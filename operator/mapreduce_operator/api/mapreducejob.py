@@ -1,6 +1,5 @@
 """The MapReduceJob: what users write, and the object around it."""
 
-from datetime import datetime
 from typing import Final, Literal
 
 from pydantic import ConfigDict, Field
@@ -8,6 +7,8 @@ from pydantic import ConfigDict, Field
 from mapreduce_operator.api.enums import OnDelete, SuspendPolicy
 from mapreduce_operator.api.input import Input
 from mapreduce_operator.api.model import Model, rule
+from mapreduce_operator.api.objectmeta import ObjectMeta
+from mapreduce_operator.api.policies import DeadLetterPolicy, FailurePolicy
 from mapreduce_operator.api.status import MapReduceJobStatus
 from mapreduce_operator.api.work import MapWork, ReduceWork
 
@@ -54,7 +55,11 @@ class MapReduceJobSpec(Model):
 
     reduce: ReduceWork | None = None
 
+    failure_policy: FailurePolicy = FailurePolicy()
+
     success_policy: SuccessPolicy = SuccessPolicy()
+
+    dead_letter: DeadLetterPolicy = DeadLetterPolicy()
 
     checkpoint: CheckpointPolicy = CheckpointPolicy()
 
@@ -69,27 +74,13 @@ class MapReduceJobSpec(Model):
     """
 
 
-class ObjectMeta(Model):
-    """What the operator needs of an object's metadata; the API server owns its schema."""
-
-    name: str
-    namespace: str = ""
-    uid: str = ""
-    resource_version: str = ""
-    generation: int = 0
-    creation_timestamp: datetime | None = None
-    deletion_timestamp: datetime | None = None
-    finalizers: tuple[str, ...] = ()
-    labels: dict[str, str] = Field(default_factory=dict)
-    annotations: dict[str, str] = Field(default_factory=dict)
-
-
 class MapReduceJob(Model):
     """Runs a container over every item of a list, thousands at a time, and reduces the results.
 
     Each item is the run of an agent in a pod of its own. The agent finds its item in /mapreduce/item.json and writes at
     most 4,096 bytes of JSON to /mapreduce/result.json; it needs no SDK. Failed items are tried again as spec.map.retry
-    says; those that fail for good become dead letters and do not stop the others. Then an optional reduce makes one
+    says; those that fail for good go to a DeadLetterQueue and do not stop the others, and a Redrive gives them another
+    run. Then an optional reduce makes one
     result of all results, which stands in status.result.
 
     Change spec.map.maxParallel or use `kubectl scale` to run more or fewer agents at a time, and spec.suspend to pause.
@@ -108,6 +99,13 @@ class MapReduceJob(Model):
                     "!has(oldSelf.status) || !has(oldSelf.status.plan) || self.spec.input == oldSelf.spec.input",
                     "spec.input cannot be changed after the items were planned: create another job for other items",
                     field=".spec.input",
+                    reason="FieldValueForbidden",
+                ),
+                rule(
+                    "!has(oldSelf.status) || !has(oldSelf.status.deadLetters)"
+                    " || self.spec.deadLetter == oldSelf.spec.deadLetter",
+                    "the job has a DeadLetterQueue by now, named in status.deadLetters.queue: change that instead",
+                    field=".spec.deadLetter",
                     reason="FieldValueForbidden",
                 ),
             ]

@@ -10,7 +10,7 @@ from typing import Annotated, Final
 
 from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field, JsonValue
 
-from mapreduce_operator.api.enums import ConditionStatus, ItemState, Phase
+from mapreduce_operator.api.enums import BreakerState, ConditionStatus, ItemState, Phase
 from mapreduce_operator.api.model import Model
 
 POSITIONS_MAX_LENGTH: Final = 8192
@@ -96,7 +96,10 @@ class ItemCounts(Model):
     """Items that are done."""
 
     dead_lettered: Count = 0
-    """Items that failed and will not be tried again."""
+    """Items that were given up and are in the dead letter queue."""
+
+    skipped: Count = 0
+    """Items that were given up and left out."""
 
 
 class AttemptCounts(Model):
@@ -107,6 +110,9 @@ class AttemptCounts(Model):
 
     interruptions: Count = 0
     """Runs that ended by somebody else's doing, such as an eviction."""
+
+    retries: Count = 0
+    """Failed runs after which the item was given another one."""
 
 
 class StatePositions(Model):
@@ -125,7 +131,10 @@ class StatePositions(Model):
     """Items that are done."""
 
     dead_lettered: Positions = ""
-    """Items that failed and will not be tried again."""
+    """Items that were given up and are in the dead letter queue."""
+
+    skipped: Positions = ""
+    """Items that were given up and left out."""
 
 
 class StagePositions(Model):
@@ -138,16 +147,42 @@ class FailureSummary(Model):
     """One kind of failure, and how often it was seen."""
 
     reason: Text128
-    """Why the attempts failed, in one word."""
+    """Why the dispatches failed, in one word."""
+
+    signature: Text256 = ""
+    """What their messages have in common, with placeholders for what differs from item to item."""
 
     count: Count
-    """How many attempts failed so."""
+    """How many dispatches failed so."""
 
     sample_item_id: ItemId
     """One of the items that failed so."""
 
     message: Text256 = ""
     """What that item's agent said."""
+
+
+class BreakerStatus(Model):
+    """The circuit breaker."""
+
+    state: BreakerState
+    """Closed, Open or HalfOpen."""
+
+    failures_in_a_row: Count = 0
+    """Attempts that failed since the last success."""
+
+    open_until: Timestamp | None = None
+    """While it is open: when probes are started."""
+
+
+class DeadLetterStatus(Model):
+    """The dead letters of the job."""
+
+    queue: str = Field(max_length=253)
+    """Name of the DeadLetterQueue."""
+
+    open: Count = 0
+    """Letters that nobody has dealt with."""
 
 
 class ReduceStatus(Model):
@@ -225,6 +260,13 @@ class MapReduceJobStatus(Model):
 
     failures: tuple[FailureSummary, ...] = Field(default=(), max_length=10)
     """The most frequent kinds of failure."""
+
+    failures_by_reason: dict[Annotated[str, Field(max_length=64)], Count] = Field(default_factory=dict, max_length=32)
+    """How many dispatches failed or were interrupted, by reason."""
+
+    breaker: BreakerStatus | None = None
+
+    dead_letters: DeadLetterStatus | None = None
 
     reduce: ReduceStatus | None = None
 

@@ -12,7 +12,14 @@ ExitCode = Annotated[int, Field(ge=1, le=255)]
 
 
 AttemptReason = Literal[
-    Reason.ERROR, Reason.OOM_KILLED, Reason.DEADLINE_EXCEEDED, Reason.RESULT_MISSING, Reason.RESULT_INVALID
+    Reason.ERROR,
+    Reason.KILLED,
+    Reason.OOM_KILLED,
+    Reason.DEADLINE_EXCEEDED,
+    Reason.STORAGE_EXCEEDED,
+    Reason.INIT_FAILED,
+    Reason.RESULT_MISSING,
+    Reason.RESULT_INVALID,
 ]
 """The reasons that count as an attempt; interruptions are retried whatever a rule says."""
 
@@ -28,14 +35,24 @@ class Backoff(Model):
                     "!has(self.initialSeconds) || !has(self.maxSeconds) || self.maxSeconds >= self.initialSeconds",
                     "maxSeconds must not be less than initialSeconds",
                     field=".maxSeconds",
-                )
+                ),
+                rule(
+                    "(has(self.type) && self.type == 'Custom') == (has(self.delays) && self.delays.size() > 0)",
+                    "delays must be given for the type Custom, and for no other",
+                    field=".delays",
+                ),
             ]
         }
     )
 
     type: BackoffType = BackoffType.EXPONENTIAL
     """How the wait grows from one failed attempt to the next. Fixed: not at all. Linear: by initialSeconds each time.
-    Exponential: it doubles. Fibonacci: it is the sum of the two before.
+    Exponential: it doubles. Fibonacci: it is the sum of the two before. Custom: as delays says.
+    """
+
+    delays: tuple[Annotated[int, Field(ge=0, le=86_400)], ...] = Field(default=(), max_length=100)
+    """Only for Custom: the waits after the first, the second and each further failed attempt, in seconds. The last one
+    serves for all that come after. maxSeconds holds for them too; initialSeconds does not.
     """
 
     initial_seconds: int = Field(default=10, ge=0, le=86_400)
@@ -68,29 +85,44 @@ class RetryRule(Model):
     )
 
     action: RetryAction
-    """Retry: try again, as far as maxAttempts allows. DoNotRetry: the item becomes a dead letter at once."""
+    """Retry: try again, as far as maxAttempts allows. DoNotRetry: the item is given up at once, and what happens then
+    stands in failurePolicy.onExhausted.
+    """
 
     on_exit_codes: frozenset[ExitCode] = Field(default=frozenset(), max_length=255)
     """Exit codes of the agent that the rule is for. Where onReasons is given too, both must match."""
 
-    on_reasons: frozenset[AttemptReason] = Field(default=frozenset(), max_length=5)
-    """Reasons of failure that the rule is for. Error: the agent ended with an exit code other than 0. OOMKilled: it
-    needed more memory than its limit. DeadlineExceeded: it ran longer than timeoutSeconds. ResultMissing: it ended with
-    exit code 0 and wrote no result. ResultInvalid: its result could not be read, or broke result.rule.
+    on_reasons: frozenset[AttemptReason] = Field(default=frozenset(), max_length=8)
+    """Reasons of failure that the rule is for. Error: the agent ended with an exit code other than 0. Killed: it was
+    ended by a signal, and nobody says why. OOMKilled: it needed more memory than its limit. DeadlineExceeded: it ran
+    longer than timeoutSeconds. StorageExceeded: it wrote more to its disk than its limit. InitFailed: an init container
+    failed. ResultMissing: it ended with exit code 0 and wrote no result. ResultInvalid: its result could not be read,
+    or broke result.rule.
     """
+
+
+class MemoryIncrease(Model):
+    """More memory for the attempts that come after the agent was killed for needing more than its limit."""
+
+    factor: float = Field(default=1.5, gt=1, le=10)
+    """By how much the memory of the agent's container grows each time it was killed so, request and limit alike."""
+
+    max_memory: str = Field(max_length=32, pattern=r"^[0-9]+(\.[0-9]+)?(k|M|G|T|Ki|Mi|Gi|Ti)?$")
+    """The most that it grows to, as Kubernetes writes it, such as 8Gi."""
 
 
 class Retry(Model):
     """How often an item is tried again, and when."""
 
     max_attempts: int = Field(default=3, ge=1, le=100)
-    """How many times the agent may run to its own end, be it failure or timeout, before the item becomes a dead letter.
-    1 means no retry.
+    """How many times the agent may run to its own end, be it failure or timeout, before the item is given up. 1 means
+    no retry.
     """
 
     max_interruptions: int = Field(default=10, ge=0, le=1000)
     """How many times an item may be interrupted by somebody else, such as by an eviction, a preemption or the loss of
-    a node, before it becomes a dead letter. Interruptions do not count as attempts.
+    a node, before it is given up: it may be what harms its nodes. Interruptions do not count as attempts. Those that
+    are not the item's fault in any way, by suspend or by a template that cannot start, do not count here either.
     """
 
     backoff: Backoff = Backoff()
@@ -99,6 +131,9 @@ class Retry(Model):
     """What to do about particular failures. The first rule that matches decides. A failure that none matches is
     retried, unless the agent itself called it not retryable.
     """
+
+    on_oom: MemoryIncrease | None = Field(default=None, alias="onOOM")
+    """Gives an agent more memory after it was OOMKilled. Without it, each attempt gets what the template says."""
 
 
 class ResultContract(Model):
@@ -123,6 +158,13 @@ class Work(Model):
     timeout_seconds: int = Field(default=3600, ge=1, le=604_800)
     """How long an agent may run, in seconds, counted from the start of its pod. Then Kubernetes stops it, and the
     attempt counts as failed, with the reason DeadlineExceeded.
+    """
+
+    pending_timeout_seconds: int = Field(default=300, ge=1, le=86_400)
+    """How long a pod may fail to start for a reason that lies in the template, such as an image that cannot be pulled
+    or a Secret that does not exist, before it is given up. No attempt is counted. When it happens to several items the
+    job starts no more of them but one at a time, and says so in a condition, until the template, or what it refers to,
+    is mended. A pod that merely waits for a node waits for as long as it takes.
     """
 
     retry: Retry = Retry()
