@@ -227,6 +227,12 @@ class Cluster(Protocol):
     async def delete_pod(self, namespace: str, name: str, uid: str) -> None:
         """Removes a pod at once, without the word of its kubelet; one that is gone, or has another uid, is left."""
 
+    async def read_log(self, namespace: str, pod: str, *, lines: int, limit: int) -> str:
+        """The end of the log of a pod's agent: so many lines, and of these the last `limit` bytes of UTF-8.
+
+        Within five seconds. Raises NOT_FOUND when the pod is gone, INVALID when its agent has not started.
+        """
+
     async def list_workloads(self, kind: WorkloadKind) -> Listing:
         """All Jobs or pods that this operator manages, read page by page."""
 
@@ -259,3 +265,21 @@ class Cluster(Protocol):
 
     async def post_event(self, run: RunRef, *, kind: Literal["Normal", "Warning"], reason: str, message: str) -> None:
         """Posts an Event about a MapReduceJob."""
+
+    async def create_queue(self, namespace: str, manifest: Mapping[str, JSON]) -> str:
+        """Creates a DeadLetterQueue and returns its uid; raises ALREADY_EXISTS when its name is taken."""
+
+    async def get_queue(self, namespace: str, name: str) -> Mapping[str, JSON] | None:
+        """The DeadLetterQueue of this name as it stands there, whatever job it is of, or None where there is none."""
+
+    async def write_queue_status(self, namespace: str, name: str, uid: str, status: Mapping[str, JSON]) -> None:
+        """Replaces the status of the DeadLetterQueue with that uid; raises NOT_FOUND when it is gone."""
+
+    async def remove_queue_finalizer(self, namespace: str, name: str, uid: str) -> None:
+        """Removes our finalizer, keeping those of others; done already, or a queue that is gone, is fine."""
+
+    async def delete_queue(self, namespace: str, name: str, uid: str) -> None:
+        """Deletes a DeadLetterQueue, which its finalizers may hold; one that is gone, or has another uid, is left."""
+
+    async def write_redrive_status(self, namespace: str, name: str, uid: str, status: Mapping[str, JSON]) -> None:
+        """Replaces the status of the Redrive with that uid; raises NOT_FOUND when it is gone."""

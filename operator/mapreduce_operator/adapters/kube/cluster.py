@@ -1,31 +1,35 @@
-"""The `Cluster` port over the Kubernetes API: Jobs, pods, ConfigMaps, Events and the MapReduceJob itself.
+"""The `Cluster` port over the Kubernetes API: Jobs, pods, ConfigMaps, Events and the project's own kinds.
 
 Guarantees: every method raises ClusterError or nothing, touches the object of one uid only where the port names one,
 and ends in bounded time. There is no retrying beyond what a method says: a request that was refused, or that nobody
 answered, is the engine's to repeat.
 """
 
+import asyncio
 import random
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import Final, Literal, Self, TypeVar
+from typing import Final, Literal, Self
 
 import msgspec
 
 from mapreduce_operator.adapters.clock import SystemClock
 from mapreduce_operator.adapters.kube.errors import translated
+from mapreduce_operator.adapters.kube.objects import Objects
 from mapreduce_operator.adapters.kube.paging import Collection
 from mapreduce_operator.adapters.kube.resources import (
     CONFIG_MAPS,
+    DEAD_LETTER_QUEUES,
     EVENTS,
+    FIELD_MANAGER,
     JOBS,
     MAPREDUCE_JOBS,
     PODS,
-    Resource,
+    REDRIVES,
 )
-from mapreduce_operator.adapters.kube.session import JSON_BODY, JSON_PATCH, MERGE_PATCH, METADATA, ApiSession
+from mapreduce_operator.adapters.kube.session import METADATA, ApiSession
 from mapreduce_operator.adapters.kube.watching import Lines, event_in
 from mapreduce_operator.adapters.kube.wire import (
     AnyObject,
@@ -41,7 +45,7 @@ from mapreduce_operator.adapters.kube.wire import (
 from mapreduce_operator.api import API_VERSION, KIND
 from mapreduce_operator.core.failures import NODE_LOST
 from mapreduce_operator.core.names import FINALIZER, LABEL_MANAGED_BY, LABEL_RUN, MANAGED_BY, RunRef
-from mapreduce_operator.core.workloads import PodSeen
+from mapreduce_operator.core.workloads import AGENT_INDEX, PodSeen
 from mapreduce_operator.ports import (
     JSON,
     Bookmark,
@@ -55,14 +59,13 @@ from mapreduce_operator.ports import (
 )
 
 _OURS: Final = f"{LABEL_MANAGED_BY}={MANAGED_BY}"
-_MANAGER: Final = {"fieldManager": MANAGED_BY}
-_ATTEMPTS: Final = 5
 _EVENT_MESSAGE_BYTES: Final = 1024
+_LOG_SECONDS: Final = 5.0
+_LOG_LINE_BYTES: Final = 16_384
+"""Container runtimes break longer lines, and the kubelet counts the pieces."""
 
 _job_pages: Final = msgspec.json.Decoder(Page[Job])
 _pod_pages: Final = msgspec.json.Decoder(Page[Pod])
-
-T = TypeVar("T")
 
 
 class KubeCluster:
@@ -78,6 +81,7 @@ class KubeCluster:
     ) -> None:
         """Takes the session over; `watch_seconds` is the range of a watch's length before the server ends it."""
         self._api: Final = api
+        self._objects: Final = Objects(api)
         self._namespace: Final = namespace
         self._clock: Final[Clock] = clock or SystemClock()
         self._watch_seconds: Final = watch_seconds
@@ -98,26 +102,17 @@ class KubeCluster:
     async def create_job(self, namespace: str, manifest: Mapping[str, JSON], *, dry_run: bool = False) -> JobCreated:
         # A real create is not strict: what the dry run accepted must not fail later for a field that a newer or older
         # API server does not know.
-        query = {**_MANAGER, "dryRun": "All", "fieldValidation": "Strict"} if dry_run else _MANAGER
-        name = str(manifest.get("metadata", {}).get("name", ""))
-        created = await self._object(
-            AnyObject, "POST", JOBS.path(namespace), JOBS.about(namespace, name), query=query, body=manifest
-        )
-        return JobCreated(created.metadata.uid)
+        query = {**FIELD_MANAGER, "dryRun": "All", "fieldValidation": "Strict"} if dry_run else FIELD_MANAGER
+        return JobCreated(await self._objects.create(JOBS, namespace, manifest, query))
 
     async def get_job(self, namespace: str, name: str) -> tuple[str, str] | None:
-        try:
-            found = await self._object(AnyObject, "GET", JOBS.path(namespace, name), JOBS.about(namespace, name))
-        except ClusterError as error:
-            if error.reason is ClusterErrorReason.NOT_FOUND:
-                return None
-            raise
-        return found.metadata.uid, owner_uid(found.metadata)
+        found = await self._objects.get(AnyObject, JOBS, namespace, name)
+        return None if found is None else (found.metadata.uid, owner_uid(found.metadata))
 
     async def delete_job(self, namespace: str, name: str, uid: str) -> None:
         options = {"propagationPolicy": "Background", "preconditions": {"uid": uid}}
         # CONFLICT: the name belongs to another Job by now.
-        await self._delete(
+        await self._objects.delete(
             JOBS, namespace, name, options, fine={ClusterErrorReason.NOT_FOUND, ClusterErrorReason.CONFLICT}
         )
 
@@ -147,20 +142,39 @@ class KubeCluster:
             },
         }
         try:
-            await self._api.request(
-                "PATCH",
-                PODS.path(namespace, name, "status"),
-                about=PODS.about(namespace, name),
-                query=_MANAGER,
-                body=lost,
-                content_type=MERGE_PATCH,
-                accept=METADATA,
-            )
+            await self._objects.patch(PODS, namespace, name, lost, subresource="status")
         except ClusterError as error:
             # INVALID: the name belongs to another pod by now, which the precondition of the deletion saves.
             if error.reason not in fine | {ClusterErrorReason.INVALID}:
                 raise
-        await self._delete(PODS, namespace, name, {"gracePeriodSeconds": 0, "preconditions": {"uid": uid}}, fine=fine)
+        await self._objects.delete(
+            PODS, namespace, name, {"gracePeriodSeconds": 0, "preconditions": {"uid": uid}}, fine=fine
+        )
+
+    async def read_log(self, namespace: str, pod: str, *, lines: int, limit: int) -> str:
+        """As in the port; of lines that are longer than 16 KiB the last 16 KiB, as node agents keep them."""
+        about = f"log of {PODS.about(namespace, pod)}"
+        with translated(f"GET {about}"):
+            async with asyncio.timeout(_LOG_SECONDS):
+                query = {
+                    "container": await self._agent_of(namespace, pod),
+                    "tailLines": str(lines),
+                    # Counted from the first of these lines: a smaller one would cut off the end.
+                    "limitBytes": str(lines * _LOG_LINE_BYTES),
+                }
+                data = await self._api.request("GET", PODS.path(namespace, pod, "log"), about=about, query=query)
+        # Replacing may make it longer, and the cut may go through a character.
+        return data.decode(errors="replace").encode()[-limit:].decode(errors="ignore")
+
+    async def _agent_of(self, namespace: str, pod: str) -> str:
+        """Name of the agent's container: without one the API server refuses the log of a pod that has several."""
+        query = {"fieldSelector": f"metadata.name={pod}"}
+        # A list of one: the operator has no right to read a pod by its name.
+        answer = await self._api.request("GET", PODS.path(namespace), about=PODS.about(namespace, pod), query=query)
+        found = _pod_pages.decode(answer).items
+        if not found:
+            raise ClusterError(ClusterErrorReason.NOT_FOUND, f"GET {PODS.about(namespace, pod)}: there is no such pod")
+        return (found[0].spec.containers or ())[AGENT_INDEX].name
 
     # ------------------------------------------------------------------------------------------------- list and watch
 
@@ -194,13 +208,8 @@ class KubeCluster:
     # ----------------------------------------------------------------------------------------------------- ConfigMaps
 
     async def read_config_map(self, namespace: str, name: str) -> Mapping[str, str] | None:
-        path, about = CONFIG_MAPS.path(namespace, name), CONFIG_MAPS.about(namespace, name)
-        try:
-            return (await self._object(ConfigMap, "GET", path, about)).data or {}
-        except ClusterError as error:
-            if error.reason is ClusterErrorReason.NOT_FOUND:
-                return None
-            raise
+        found = await self._objects.get(ConfigMap, CONFIG_MAPS, namespace, name)
+        return None if found is None else found.data or {}
 
     async def write_config_map(self, namespace: str, manifest: Mapping[str, JSON]) -> None:
         """Creates, and replaces when that fails because there is one. It may be deleted in between: then again."""
@@ -214,7 +223,7 @@ class KubeCluster:
                     verb,
                     CONFIG_MAPS.path(namespace, target),
                     about=about,
-                    query=_MANAGER,
+                    query=FIELD_MANAGER,
                     body=manifest,
                     accept=METADATA,
                 )
@@ -226,47 +235,42 @@ class KubeCluster:
         raise ClusterError(ClusterErrorReason.CONFLICT, f"PUT {about}: it comes and goes while being written")
 
     async def delete_config_map(self, namespace: str, name: str) -> None:
-        await self._delete(CONFIG_MAPS, namespace, name, {}, fine={ClusterErrorReason.NOT_FOUND})
+        await self._objects.delete(CONFIG_MAPS, namespace, name, {}, fine={ClusterErrorReason.NOT_FOUND})
 
     # --------------------------------------------------------------------------------------------------- MapReduceJob
 
     async def write_status(self, run: RunRef, status: Mapping[str, JSON], *, replacing: int | None) -> None:
         """As in the port; NOT_FOUND when the object is gone, also when another one has its name by now."""
-        # A JSON patch, since a merge patch would take a null within a result for a deletion. A test for null holds
-        # where there is nothing.
+        # A test for null holds where there is nothing.
         epoch = {"path": "/status"} if replacing is None else {"path": "/status/leaderEpoch"}
-        patch = [
-            {"op": "test", "path": "/metadata/uid", "value": run.uid},
-            {"op": "test", **epoch, "value": replacing or None},
-            {"op": "add", "path": "/status", "value": status},
-        ]
+        test = {"op": "test", **epoch, "value": replacing or None}
         try:
-            await self._patch(run, patch, JSON_PATCH, subresource="status")
+            await self._objects.replace_status(MAPREDUCE_JOBS, run.namespace, run.name, run.uid, status, test)
         except ClusterError as error:
-            if error.reason is ClusterErrorReason.INVALID:
-                there = await self.status_epoch(run)  # raises NOT_FOUND if the uid was the reason
-                if there != replacing:
-                    raise ClusterError(
-                        ClusterErrorReason.CONFLICT, f"{error}; its status is of leader epoch {there}, not {replacing}"
-                    ) from error
+            if error.reason is ClusterErrorReason.INVALID and (there := await self.status_epoch(run)) != replacing:
+                raise ClusterError(
+                    ClusterErrorReason.CONFLICT, f"{error}; its status is of leader epoch {there}, not {replacing}"
+                ) from error
             raise
 
     async def status_epoch(self, run: RunRef) -> int | None:
         """As in the port; NOT_FOUND when there is no object of this uid."""
-        status = (await self._mapreduce_job(run)).status
-        return None if status is None else status.leader_epoch
+        found = await self._objects.get_very(MapReduceJobObject, MAPREDUCE_JOBS, run.namespace, run.name, run.uid)
+        return None if found.status is None else found.status.leader_epoch
 
     async def add_finalizer(self, run: RunRef) -> None:
         """As in the port; NOT_FOUND when the object is gone, INVALID when it is being deleted."""
-        await self._change_finalizers(run, lambda there: there if FINALIZER in there else [*there, FINALIZER])
+        await self._objects.change_finalizers(
+            MAPREDUCE_JOBS,
+            run.namespace,
+            run.name,
+            run.uid,
+            lambda there: there if FINALIZER in there else [*there, FINALIZER],
+        )
 
     async def remove_finalizer(self, run: RunRef) -> None:
         """As in the port; an object that is gone has none."""
-        try:
-            await self._change_finalizers(run, lambda there: [one for one in there if one != FINALIZER])
-        except ClusterError as error:
-            if error.reason is not ClusterErrorReason.NOT_FOUND:
-                raise
+        await self._objects.remove_finalizer(MAPREDUCE_JOBS, run.namespace, run.name, run.uid)
 
     async def post_event(self, run: RunRef, *, kind: Literal["Normal", "Warning"], reason: str, message: str) -> None:
         now = datetime.fromtimestamp(self._clock.now(), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -288,81 +292,39 @@ class KubeCluster:
             "count": 1,
         }
         await self._api.request(
-            "POST", EVENTS.path(run.namespace), about=EVENTS.about(run.namespace, run.name), query=_MANAGER, body=event
+            "POST",
+            EVENTS.path(run.namespace),
+            about=EVENTS.about(run.namespace, run.name),
+            query=FIELD_MANAGER,
+            body=event,
         )
 
-    async def _change_finalizers(self, run: RunRef, change: Callable[[Sequence[str]], Sequence[str]]) -> None:
-        """Reads, changes and writes, against the version that was read; again when somebody was faster."""
-        for attempt in range(1, _ATTEMPTS + 1):
-            metadata = (await self._mapreduce_job(run)).metadata
-            there = metadata.finalizers or []
-            wanted = change(there)
-            if wanted == there:
-                return
-            patch = {"uid": run.uid, "resourceVersion": metadata.resource_version, "finalizers": wanted}
-            try:
-                await self._patch(run, {"metadata": patch})
-            except ClusterError as error:
-                if error.reason is not ClusterErrorReason.CONFLICT or attempt == _ATTEMPTS:
-                    raise
-            else:
-                return
+    # ----------------------------------------------------------------------------------- DeadLetterQueues and Redrives
 
-    async def _mapreduce_job(self, run: RunRef) -> MapReduceJobObject:
-        """The very object; NOT_FOUND when there is none of this uid."""
-        path, about = MAPREDUCE_JOBS.path(run.namespace, run.name), MAPREDUCE_JOBS.about(run.namespace, run.name)
-        found = await self._object(MapReduceJobObject, "GET", path, about)
-        if found.metadata.uid != run.uid:
-            raise ClusterError(
-                ClusterErrorReason.NOT_FOUND,
-                f"GET {about}: the object with uid {run.uid} is gone, {found.metadata.uid} has its name",
-            )
-        return found
+    async def create_queue(self, namespace: str, manifest: Mapping[str, JSON]) -> str:
+        return await self._objects.create(DEAD_LETTER_QUEUES, namespace, manifest)
 
-    async def _patch(self, run: RunRef, patch: JSON, content_type: str = MERGE_PATCH, subresource: str = "") -> None:
-        await self._api.request(
-            "PATCH",
-            MAPREDUCE_JOBS.path(run.namespace, run.name, subresource),
-            about=MAPREDUCE_JOBS.about(run.namespace, run.name),
-            query=_MANAGER,
-            body=patch,
-            content_type=content_type,
-            accept=METADATA,
+    async def get_queue(self, namespace: str, name: str) -> Mapping[str, JSON] | None:
+        return await self._objects.get(dict[str, JSON], DEAD_LETTER_QUEUES, namespace, name)
+
+    async def write_queue_status(self, namespace: str, name: str, uid: str, status: Mapping[str, JSON]) -> None:
+        await self._objects.replace_status(DEAD_LETTER_QUEUES, namespace, name, uid, status)
+
+    async def remove_queue_finalizer(self, namespace: str, name: str, uid: str) -> None:
+        await self._objects.remove_finalizer(DEAD_LETTER_QUEUES, namespace, name, uid)
+
+    async def delete_queue(self, namespace: str, name: str, uid: str) -> None:
+        # CONFLICT: the name belongs to another queue by now.
+        await self._objects.delete(
+            DEAD_LETTER_QUEUES,
+            namespace,
+            name,
+            {"preconditions": {"uid": uid}},
+            fine={ClusterErrorReason.NOT_FOUND, ClusterErrorReason.CONFLICT},
         )
 
-    # ------------------------------------------------------------------------------------------------------ all kinds
-
-    async def _object(
-        self,
-        kind: type[T],
-        verb: str,
-        path: str,
-        about: str,
-        *,
-        query: Mapping[str, str] | None = None,
-        body: Mapping[str, JSON] | None = None,
-    ) -> T:
-        accept = METADATA if kind is AnyObject else JSON_BODY
-        answer = await self._api.request(verb, path, about=about, query=query, body=body, accept=accept)
-        with translated(f"{verb} {about}"):
-            return msgspec.json.decode(answer, type=kind)
-
-    async def _delete(
-        self,
-        resource: Resource,
-        namespace: str,
-        name: str,
-        options: Mapping[str, JSON],
-        *,
-        fine: set[ClusterErrorReason],
-    ) -> None:
-        try:
-            await self._api.request(
-                "DELETE", resource.path(namespace, name), about=resource.about(namespace, name), body=options
-            )
-        except ClusterError as error:
-            if error.reason not in fine:
-                raise
+    async def write_redrive_status(self, namespace: str, name: str, uid: str, status: Mapping[str, JSON]) -> None:
+        await self._objects.replace_status(REDRIVES, namespace, name, uid, status)
 
 
 def _shortened(message: str) -> str:

@@ -6,13 +6,11 @@ from typing import Final
 import msgspec
 
 from mapreduce_operator.adapters.kube.errors import translated
-from mapreduce_operator.adapters.kube.resources import LEASES
+from mapreduce_operator.adapters.kube.resources import FIELD_MANAGER, LEASES
 from mapreduce_operator.adapters.kube.session import ApiSession
 from mapreduce_operator.adapters.kube.wire import Metadata, Narrow
 from mapreduce_operator.core.names import LABEL_MANAGED_BY, MANAGED_BY
 from mapreduce_operator.ports import JSON, ClusterError, ClusterErrorReason, Lease, LeaseRecord
-
-_MANAGER: Final = {"fieldManager": MANAGED_BY}
 
 
 class LeaseSpec(Narrow):
@@ -74,7 +72,7 @@ class KubeLeases:
             verb,
             LEASES.path(self._namespace, target),
             about=about,
-            query=None if body is None else _MANAGER,
+            query=None if body is None else FIELD_MANAGER,
             body=body,
         )
         with translated(f"{verb} {about}"):

@@ -5,6 +5,10 @@ from typing import Final
 from urllib.parse import quote
 
 from mapreduce_operator.api import API_VERSION
+from mapreduce_operator.core.names import MANAGED_BY
+
+FIELD_MANAGER: Final = {"fieldManager": MANAGED_BY}
+"""Query of every write: in whose name it is done."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,3 +41,5 @@ EVENTS: Final = Resource("/api/v1", "events")
 LEASES: Final = Resource("/apis/coordination.k8s.io/v1", "leases")
 
 MAPREDUCE_JOBS: Final = Resource(f"/apis/{API_VERSION}", "mapreducejobs")
+DEAD_LETTER_QUEUES: Final = Resource(f"/apis/{API_VERSION}", "deadletterqueues")
+REDRIVES: Final = Resource(f"/apis/{API_VERSION}", "redrives")
