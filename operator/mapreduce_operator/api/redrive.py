@@ -157,7 +157,7 @@ class Redrive(Model):
             "x-kubernetes-validations": [
                 rule(
                     "self.spec == oldSelf.spec",
-                    "a Redrive runs once and cannot be changed: create another one",
+                    "spec cannot be changed: a Redrive runs once, create another one",
                     field=".spec",
                     reason="FieldValueForbidden",
                 )

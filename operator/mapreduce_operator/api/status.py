@@ -13,8 +13,8 @@ from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field, Json
 from mapreduce_operator.api.enums import BreakerState, ConditionStatus, ItemState, Phase
 from mapreduce_operator.api.model import Model
 
-POSITIONS_MAX_LENGTH: Final = 8192
-"""Characters of one string of positions; five of them are most of a status."""
+POSITIONS_MAX_LENGTH: Final = 6144
+"""Characters of one string of positions; six of them are most of a status."""
 
 
 def _cut_to(length: int) -> Callable[[object], object]:
@@ -261,7 +261,7 @@ class MapReduceJobStatus(Model):
     failures: tuple[FailureSummary, ...] = Field(default=(), max_length=10)
     """The most frequent kinds of failure."""
 
-    failures_by_reason: dict[Annotated[str, Field(max_length=64)], Count] = Field(default_factory=dict, max_length=32)
+    failures_by_reason: dict[str, Count] = Field(default_factory=dict, max_length=32)
     """How many dispatches failed or were interrupted, by reason."""
 
     breaker: BreakerStatus | None = None

@@ -93,6 +93,9 @@ def _object(schema: Schema, definitions: Mapping[str, Schema], path: str, within
             name: _convert(value, definitions, f"{path}.{name}", within) for name, value in schema["properties"].items()
         }
         return {"properties": properties} | ({"x-kubernetes-preserve-unknown-fields": True} if additional else {})
+    if isinstance(additional, dict):
+        additional, within = _inline(additional, definitions, f"{path}[*]", within)
+    # A map of anything is free-form itself: as a map, the API server would take its nulls for fields that are absent.
     if additional is True or additional == {}:
         return {"x-kubernetes-preserve-unknown-fields": True}
     return {"additionalProperties": _convert(additional, definitions, f"{path}[*]", within)} if additional else {}
