@@ -144,6 +144,8 @@ def test_defaults_render_these_objects(defaults: Manifests) -> None:
             f"ClusterRole/{NAME}-view",
             f"ClusterRoleBinding/{NAME}",
             CRD,
+            "CustomResourceDefinition/deadletterqueues.mapreduce.dev",
+            "CustomResourceDefinition/redrives.mapreduce.dev",
             DEPLOYMENT,
             CLAIM,
             f"Role/{NAME}-lease",
@@ -497,6 +499,15 @@ def test_crds_of_the_chart_are_those_of_the_project() -> None:
     assert chart == project, "run make crds"
 
 
+def test_the_charts_description_lists_the_crds() -> None:
+    listed = yaml.safe_load((CHART / "Chart.yaml").read_text())["annotations"]["artifacthub.io/crds"]
+    files = [yaml.safe_load(path.read_text()) for path in (CHART / "files" / "crds").iterdir()]
+
+    assert {(crd["kind"], crd["name"]) for crd in yaml.safe_load(listed)} == {
+        (crd["spec"]["names"]["kind"], crd["metadata"]["name"]) for crd in files
+    }
+
+
 def test_crds_are_rendered_unchanged_and_kept(defaults: Manifests) -> None:
     files = [yaml.safe_load(path.read_text()) for path in (CHART / "files" / "crds").iterdir()]
 
@@ -505,9 +516,9 @@ def test_crds_are_rendered_unchanged_and_kept(defaults: Manifests) -> None:
         assert rendered["spec"] == crd["spec"]
         expected = {**crd["metadata"].get("annotations", {}), "helm.sh/resource-policy": "keep"}
         assert rendered["metadata"]["annotations"] == expected
-    assert [name for name in defaults if name.startswith("CustomResourceDefinition")] == [
+    assert {name for name in defaults if name.startswith("CustomResourceDefinition")} == {
         f"CustomResourceDefinition/{crd['metadata']['name']}" for crd in files
-    ]
+    }
 
 
 # ----------------------------------------------------------------------------------------------------------------- RBAC
@@ -516,24 +527,33 @@ OPERATOR_RULES: Final = {
     ("mapreduce.dev", "mapreducejobs"): ["get", "list", "watch", "patch"],
     ("mapreduce.dev", "mapreducejobs/status"): ["patch"],
     ("mapreduce.dev", "mapreducejobs/finalizers"): ["update"],
+    ("mapreduce.dev", "deadletterqueues"): ["create", "get", "list", "watch", "patch", "delete"],
+    ("mapreduce.dev", "deadletterqueues/status"): ["patch"],
+    ("mapreduce.dev", "redrives"): ["get", "list", "watch"],
+    ("mapreduce.dev", "redrives/status"): ["patch"],
     ("batch", "jobs"): ["create", "get", "list", "watch", "delete", "deletecollection"],
     ("", "pods"): ["list", "watch", "delete"],
     ("", "pods/status"): ["patch"],
+    ("", "pods/log"): ["get"],
     ("", "configmaps"): ["get", "create", "update", "delete"],
     ("", "events"): ["create"],
 }
+READ: Final = ["get", "list", "watch"]
+CHANGE: Final = ["update", "patch", "delete", "deletecollection"]
 VIEW_RULES: Final = {
-    ("mapreduce.dev", "mapreducejobs"): ["get", "list", "watch"],
+    ("mapreduce.dev", "mapreducejobs"): READ,
     ("mapreduce.dev", "mapreducejobs/status"): ["get"],
     ("mapreduce.dev", "mapreducejobs/scale"): ["get"],
+    ("mapreduce.dev", "deadletterqueues"): READ,
+    ("mapreduce.dev", "deadletterqueues/status"): ["get"],
+    ("mapreduce.dev", "redrives"): READ,
+    ("mapreduce.dev", "redrives/status"): ["get"],
 }
-EDIT_RULES: Final = {
-    ("mapreduce.dev", "mapreducejobs"): [
-        *("get", "list", "watch"),
-        *("create", "update", "patch", "delete", "deletecollection"),
-    ],
-    ("mapreduce.dev", "mapreducejobs/status"): ["get"],
+EDIT_RULES: Final = VIEW_RULES | {
+    ("mapreduce.dev", "mapreducejobs"): [*READ, "create", *CHANGE],
     ("mapreduce.dev", "mapreducejobs/scale"): ["get", "update", "patch"],
+    ("mapreduce.dev", "deadletterqueues"): [*READ, *CHANGE],
+    ("mapreduce.dev", "redrives"): [*READ, "create", *CHANGE],
 }
 
 
@@ -822,7 +842,8 @@ def test_notes_say_what_to_do_next(helm: Helm) -> None:
 
 def test_notes_say_what_stays_behind(helm: Helm) -> None:
     kept = helm.notes({})
-    assert "delete crd mapreducejobs.mapreduce.dev" in kept
+    for plural in ("mapreducejobs", "deadletterqueues", "redrives"):
+        assert f"delete crd {plural}.mapreduce.dev" in kept
     assert f"delete pvc {NAME}" in kept
     assert f"delete lease {NAME}" in kept
 
