@@ -15,7 +15,7 @@ def delay_seconds(backoff: Backoff, failures: int, chance: float) -> float:
     Jitter takes away up to `jitter` of the delay and never adds, so that `maxSeconds` is a promise and items that
     failed together come back apart. `chance` lies in [0, 1).
     """
-    base = min(_base_seconds(backoff, failures), float(backoff.max_seconds))
+    base = min(_base_seconds(backoff, failures), backoff.max_seconds)
     return base * (1.0 - backoff.jitter * chance)
 
 
@@ -25,17 +25,21 @@ def chance_of(*names: str | int) -> float:
     return int.from_bytes(digest[:7]) / 2**56
 
 
-def _base_seconds(backoff: Backoff, failures: int) -> float:
-    initial = float(backoff.initial_seconds)
+def _base_seconds(backoff: Backoff, failures: int) -> int:
+    """Whole seconds: unlike a float, an int is never too small for the product of any two numbers."""
+    initial = backoff.initial_seconds
     match backoff.type:
         case BackoffType.FIXED:
             return initial
         case BackoffType.LINEAR:
             return initial * failures
         case BackoffType.EXPONENTIAL:
-            return initial * 2.0 ** min(failures - 1, 60)
+            return initial << min(failures - 1, 60)
         case BackoffType.FIBONACCI:
             return initial * _fibonacci(min(failures, 80))
+        case BackoffType.CUSTOM:
+            # The API server sees to it that there are delays.
+            return backoff.delays[min(failures, len(backoff.delays)) - 1] if backoff.delays else initial
 
 
 def _fibonacci(n: int) -> int:
