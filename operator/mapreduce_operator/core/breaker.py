@@ -5,9 +5,9 @@
     HalfOpen -> Closed    as many probes as the policy asks for have succeeded
              -> Open      one of them has failed
 
-A probe is a dispatch that was started while half-open; which ones are in flight, the caller knows. A probe of an
-earlier time half-open that still runs is one of them. An interrupted one says nothing: it is in flight no longer, so
-that another may take its place. What ends while the breaker is open was started before and changes nothing.
+A probe is a dispatch that was started while half-open; which ones are in flight, the caller knows. An interrupted one
+says nothing: it is in flight no longer, so that another may take its place. What ends while the breaker is open was
+started before and changes nothing.
 
 A breaker is a value, so that the journal can hold it and a restarted operator goes on with it. All moments are seconds
 since the epoch. Without a policy a breaker is closed.
