@@ -1,6 +1,7 @@
 """The CustomResourceDefinitions as a whole: what the API server needs of them, and that the files are up to date."""
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -80,25 +81,46 @@ def test_the_file_holds_the_definition() -> None:
         assert yaml.safe_load(crd.manifest(resource)) == crd.definition(resource)
 
 
-def test_names_are_those_that_users_type(definition: dict[str, Any]) -> None:
-    assert definition["metadata"]["name"] == "mapreducejobs.mapreduce.dev"
+@pytest.mark.parametrize(
+    ("resource", "kind", "plural", "short_names"),
+    [
+        (crd.RESOURCES[0], "MapReduceJob", "mapreducejobs", ["mrj"]),
+        (crd.RESOURCES[1], "DeadLetterQueue", "deadletterqueues", ["dlq"]),
+        (crd.RESOURCES[2], "Redrive", "redrives", None),
+    ],
+)
+def test_names_are_those_that_users_type(
+    resource: crd.Resource, kind: str, plural: str, short_names: list[str] | None
+) -> None:
+    definition = crd.definition(resource)
+
+    assert definition["metadata"]["name"] == f"{plural}.mapreduce.dev"
     assert definition["spec"]["names"] == {
-        "kind": "MapReduceJob",
-        "listKind": "MapReduceJobList",
-        "plural": "mapreducejobs",
-        "singular": "mapreducejob",
-        "shortNames": ["mrj"],
+        "kind": kind,
+        "listKind": f"{kind}List",
+        "plural": plural,
+        "singular": kind.lower(),
         "categories": ["agents"],
-    }
+    } | ({} if short_names is None else {"shortNames": short_names})
 
 
 def test_columns_and_scale_point_at_fields_that_exist(version: dict[str, Any], nodes: list[Node]) -> None:
     paths = {path for path, _ in nodes}
     pointed_at = [column["jsonPath"] for column in version["additionalPrinterColumns"]]
-    pointed_at += version["subresources"]["scale"].values()
+    pointed_at += version["subresources"].get("scale", {}).values()
 
-    assert {path.replace('[?(@.type=="Ready")]', "[]") for path in pointed_at} <= paths | {
-        ".metadata.creationTimestamp"
+    assert {re.sub(r"\[.+\]", "[]", path) for path in pointed_at} <= paths | {".metadata.creationTimestamp"}
+
+
+def test_every_kind_has_a_status_of_its_own_and_jobs_can_be_scaled() -> None:
+    subresources = {
+        resource.kind: {*crd.definition(resource)["spec"]["versions"][0]["subresources"]} for resource in crd.RESOURCES
+    }
+
+    assert subresources == {
+        "MapReduceJob": {"status", "scale"},
+        "DeadLetterQueue": {"status"},
+        "Redrive": {"status"},
     }
 
 
@@ -138,17 +160,28 @@ def test_every_field_is_structural(nodes: list[Node]) -> None:
         if schema.get("type") == "array":
             assert schema["x-kubernetes-list-type"] in {"atomic", "set", "map"}, path
         if schema.get("type") == "object":
-            assert schema.keys() & {"properties", "additionalProperties"}, path
+            assert schema.keys() & {
+                "properties",
+                "additionalProperties",
+                "x-kubernetes-preserve-unknown-fields",
+            }, path
 
 
-def test_free_form_fields_are_the_items_the_template_and_the_result(nodes: list[Node]) -> None:
-    assert {path for path, schema in nodes if "x-kubernetes-preserve-unknown-fields" in schema} == {
-        ".spec.input.items[]",
-        ".spec.map.template.spec",
-        ".spec.map.template.spec.containers[]",
-        ".spec.reduce.template.spec",
-        ".spec.reduce.template.spec.containers[]",
-        ".status.result",
+def test_free_form_fields_are_items_templates_patches_and_results() -> None:
+    assert {
+        (resource.kind, path)
+        for resource in crd.RESOURCES
+        for path, schema in walk("", crd.definition(resource)["spec"]["versions"][0]["schema"]["openAPIV3Schema"])
+        if "x-kubernetes-preserve-unknown-fields" in schema
+    } == {
+        ("MapReduceJob", ".spec.input.items[]"),
+        ("MapReduceJob", ".spec.map.template.spec"),
+        ("MapReduceJob", ".spec.map.template.spec.containers[]"),
+        ("MapReduceJob", ".spec.reduce.template.spec"),
+        ("MapReduceJob", ".spec.reduce.template.spec.containers[]"),
+        ("MapReduceJob", ".status.result"),
+        ("Redrive", ".spec.payloadPatch"),
+        ("Redrive", ".spec.templatePatch"),
     }
 
 

@@ -42,8 +42,11 @@ def test_counts_and_positions_have_a_field_for_every_state_of_an_item() -> None:
 def test_retry_rules_speak_of_failures_and_not_of_interruptions() -> None:
     assert set(get_args(AttemptReason)) == {
         Reason.ERROR,
+        Reason.KILLED,
         Reason.OOM_KILLED,
         Reason.DEADLINE_EXCEEDED,
+        Reason.STORAGE_EXCEEDED,
+        Reason.INIT_FAILED,
         Reason.RESULT_MISSING,
         Reason.RESULT_INVALID,
     }

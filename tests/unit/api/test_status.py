@@ -8,19 +8,32 @@ from pydantic import JsonValue, ValidationError
 
 from mapreduce_operator.api import (
     POSITIONS_MAX_LENGTH,
+    BreakerState,
+    BreakerStatus,
+    Cause,
     CheckpointStatus,
     Condition,
     ConditionStatus,
+    DeadLetterQueueStatus,
+    DeadLetterStatus,
     FailureSummary,
     ItemCounts,
     ItemState,
+    LetterCounts,
+    LetterGroup,
+    LetterState,
+    LetterSummary,
     MapReduceJobStatus,
     Phase,
     PlanStatus,
+    Reason,
+    RedriveStatus,
     ReduceStatus,
+    SkippedLetter,
     StagePositions,
     StatePositions,
 )
+from mapreduce_operator.api.model import Model
 
 NOON = datetime(2026, 11, 21, 12, 0, 0, 123_456, tzinfo=UTC)
 
@@ -39,9 +52,27 @@ def test_a_status_is_written_in_the_names_of_kubernetes_and_without_what_is_abse
         "observedGeneration": 3,
         "phase": "Map",
         "startTime": "2026-11-21T12:00:00Z",
-        "items": {"total": 3, "pending": 0, "running": 1, "retryWait": 2, "succeeded": 0, "deadLettered": 0},
-        "positions": {"map": {"pending": "", "running": "0", "retryWait": "1-2", "succeeded": "", "deadLettered": ""}},
+        "items": {
+            "total": 3,
+            "pending": 0,
+            "running": 1,
+            "retryWait": 2,
+            "succeeded": 0,
+            "deadLettered": 0,
+            "skipped": 0,
+        },
+        "positions": {
+            "map": {
+                "pending": "",
+                "running": "0",
+                "retryWait": "1-2",
+                "succeeded": "",
+                "deadLettered": "",
+                "skipped": "",
+            }
+        },
         "failures": [],
+        "failuresByReason": {},
         "reduce": {"state": "Pending", "attempts": 0, "message": ""},
         "conditions": [],
     }
@@ -116,23 +147,85 @@ def test_what_the_api_server_would_refuse_is_refused(beyond: dict[str, object]) 
         MapReduceJobStatus.model_validate(beyond)
 
 
+WORDY = "x" * 9000
+CONDITIONS = tuple(
+    Condition(
+        type=f"Type{number}",
+        status=ConditionStatus.UNKNOWN,
+        observed_generation=10**9,
+        last_transition_time=NOON,
+        reason="R" * 64,
+        message=WORDY[:512],
+    )
+    for number in range(12)
+)
+
+
+def size(status: Model) -> int:
+    return len(json.dumps(status.to_kubernetes()))
+
+
 def test_the_largest_status_stays_below_64_kib() -> None:
-    wordy = "x" * 9000
+    positions = WORDY[:POSITIONS_MAX_LENGTH]
     status = MapReduceJobStatus(
-        positions=StagePositions(map=StatePositions(**dict.fromkeys(StatePositions.model_fields, wordy[:8192]))),
-        failures=(FailureSummary(reason=wordy, count=10**9, sample_item_id=wordy, message=wordy),) * 10,
-        result=wordy[:4094],
-        conditions=tuple(
-            Condition(
-                type=f"Type{number}",
-                status=ConditionStatus.UNKNOWN,
-                observed_generation=10**9,
-                last_transition_time=NOON,
-                reason="R" * 64,
-                message=wordy[:512],
-            )
-            for number in range(12)
-        ),
+        positions=StagePositions(map=StatePositions(**dict.fromkeys(StatePositions.model_fields, positions))),
+        failures=(FailureSummary(reason=WORDY, signature=WORDY, count=10**9, sample_item_id=WORDY, message=WORDY),)
+        * 10,
+        failures_by_reason={f"R{number:02}".ljust(32, "x"): 10**9 for number in range(32)},
+        breaker=BreakerStatus(state=BreakerState.HALF_OPEN, failures_in_a_row=10**9, open_until=NOON),
+        dead_letters=DeadLetterStatus(queue=WORDY[:253], open=100_000),
+        result=WORDY[:4094],
+        conditions=CONDITIONS,
     )
 
-    assert len(json.dumps(status.to_kubernetes())) < 64 * 1024
+    assert size(status) < 64 * 1024
+
+
+def test_the_largest_status_of_a_queue_stays_below_64_kib() -> None:
+    group = LetterGroup(
+        signature=WORDY,
+        signature_id="f" * 16,
+        reason=Reason.CONFIGURATION_ERROR,
+        count=100_000,
+        first_time=NOON,
+        last_time=NOON,
+        samples=(WORDY,) * 3,
+    )
+    letter = LetterSummary(
+        item_id=WORDY,
+        state=LetterState.REPROCESSING,
+        cause=Cause.TOO_MANY_INTERRUPTIONS,
+        reason=Reason.CONFIGURATION_ERROR,
+        signature="f" * 16,
+        attempts=10**9,
+        last_time=NOON,
+        message=WORDY,
+        body=WORDY[:1024],
+    )
+    status = DeadLetterQueueStatus(
+        letters=LetterCounts(total=100_000, archived=100_000),
+        reasons={f"R{number:02}".ljust(32, "x"): 100_000 for number in range(32)},
+        causes={f"C{number:02}".ljust(32, "x"): 100_000 for number in range(8)},
+        nodes={f"N{number:02}".ljust(253, "x"): 100_000 for number in range(20)},
+        groups=(group,) * 10,
+        oldest_time=NOON,
+        newest_time=NOON,
+        newest=(letter,) * 20,
+        storage=WORDY[:1024],
+        conditions=CONDITIONS,
+    )
+
+    assert size(status) < 64 * 1024
+
+
+def test_the_largest_status_of_a_redrive_stays_below_64_kib() -> None:
+    status = RedriveStatus(
+        phase="Running",
+        selected=100_000,
+        skipped=100_000,
+        skipped_letters=(SkippedLetter(item_id=WORDY, reason=WORDY),) * 50,
+        start_time=NOON,
+        conditions=CONDITIONS,
+    )
+
+    assert size(status) < 64 * 1024

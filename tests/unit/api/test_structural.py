@@ -163,8 +163,9 @@ def test_any_json_value_is_kept_as_it_is(annotation: Any) -> None:
     assert schema_of(annotation) == {"x-kubernetes-preserve-unknown-fields": True}
 
 
-def test_maps_of_any_values_preserve_their_fields() -> None:
-    assert schema_of(dict[str, Any]) == {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+@pytest.mark.parametrize("annotation", [dict[str, Any], dict[str, JsonValue]])
+def test_maps_of_any_values_preserve_their_fields(annotation: Any) -> None:
+    assert schema_of(annotation) == {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
 
 
 def test_open_objects_preserve_unknown_fields() -> None:
