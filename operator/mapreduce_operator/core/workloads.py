@@ -78,7 +78,7 @@ class JobSeen:
 
 @dataclass(frozen=True, slots=True)
 class ContainerEnd:
-    """How the agent's container ended."""
+    """How a container ended: the agent's, or an init container."""
 
     exit_code: int
     signal: int = 0
@@ -87,6 +87,7 @@ class ContainerEnd:
     """The termination message: what the agent wrote to its result file, or the end of its log if it wrote nothing
     and failed."""
     started_at: float = 0.0
+    """0 for one that never ran: its node could not start it, or does not know it any more."""
     finished_at: float = 0.0
 
 
@@ -115,7 +116,15 @@ class PodSeen:
     started: bool = False
     """The agent's container runs, or has run."""
     waiting: str = ""
-    """Why the agent's container does not run yet, such as ImagePullBackOff."""
+    """Why the agent's container, or an init container before it, does not run yet, such as ImagePullBackOff."""
+    waiting_message: str = ""
+    preparing: bool = False
+    """Its node has still to make its volumes and its network; images are pulled after that."""
+    unschedulable: str = ""
+    """Why it has no node, in the scheduler's words."""
+    failed_init: ContainerEnd | None = None
+    """How an init container failed, so that the agent did not run."""
+    failed_init_name: str = ""
     agent: ContainerEnd | None = None
 
     def as_gone(self) -> "PodSeen":

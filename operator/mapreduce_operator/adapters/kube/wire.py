@@ -86,6 +86,7 @@ class Terminated(Narrow):
 
 class Waiting(Narrow):
     reason: str = ""
+    message: str = ""
 
 
 class Running(Narrow):
@@ -108,6 +109,7 @@ class PodStatus(Narrow):
     reason: str = ""
     message: str = ""
     conditions: list[Condition] | None = None
+    init_container_statuses: list[ContainerStatus] | None = None
     container_statuses: list[ContainerStatus] | None = None
 
 
@@ -172,31 +174,52 @@ def job_seen(job: Job) -> JobSeen | None:
 
 def pod_seen(pod: Pod, *, gone: bool = False) -> PodSeen | None:
     """The engine's view of a pod; None when its labels are not ours."""
-    carried = Carried.from_labels(pod.metadata.labels or {})
+    metadata, status = pod.metadata, pod.status
+    carried = Carried.from_labels(metadata.labels or {})
     if carried is None:
         return None
-    owner = _controller(pod.metadata)
+    owner = _controller(metadata)
     job = owner if owner is not None and owner.kind == "Job" else _NO_JOB
-    disruption = _true_conditions(pod.status.conditions).get("DisruptionTarget")
+    disruption, unschedulable, preparing = "", "", False
+    for condition in status.conditions or ():
+        if condition.type == "PodScheduled":
+            unschedulable = "" if condition.status == "True" else condition.message or condition.reason
+        elif condition.type == "PodReadyToStartContainers":
+            # Of a pod that has ended it is false again.
+            preparing = condition.status == "False" and status.phase == "Pending"
+        elif condition.type == "DisruptionTarget" and condition.status == "True":
+            disruption = condition.reason
     agent = _agent_state(pod)
+    end = _end(agent.terminated) if agent.terminated else None
+    started = agent.running is not None or (end is not None and end.started_at > 0)
+    waiting = agent.waiting or _NOT_WAITING
+    failed_init, failed_init_name = None, ""
+    if status.init_container_statuses and not started:
+        waiting = _problem_of(status.init_container_statuses) or waiting
+        failed_init, failed_init_name = _failed(status.init_container_statuses)
     return PodSeen(
-        namespace=pod.metadata.namespace,
-        name=pod.metadata.name,
-        uid=pod.metadata.uid,
+        namespace=metadata.namespace,
+        name=metadata.name,
+        uid=metadata.uid,
         job=job.name,
         job_uid=job.uid,
         carried=carried,
-        phase=pod.status.phase,
+        phase=status.phase,
         node=pod.spec.node_name,
-        deleting=pod.metadata.deletion_timestamp is not None,
-        grace_seconds=pod.metadata.deletion_grace_period_seconds or 0.0,
+        deleting=metadata.deletion_timestamp is not None,
+        grace_seconds=metadata.deletion_grace_period_seconds or 0.0,
         gone=gone,
-        reason=pod.status.reason,
-        message=pod.status.message,
-        disruption=disruption.reason if disruption else "",
-        started=agent.running is not None or (agent.terminated is not None and agent.terminated.started_at is not None),
-        waiting=agent.waiting.reason if agent.waiting else "",
-        agent=_end(agent.terminated) if agent.terminated else None,
+        reason=status.reason,
+        message=status.message,
+        disruption=disruption,
+        started=started,
+        waiting=waiting.reason,
+        waiting_message=waiting.message,
+        preparing=preparing,
+        unschedulable=unschedulable,
+        failed_init=failed_init,
+        failed_init_name=failed_init_name,
+        agent=end,
     )
 
 
@@ -207,6 +230,9 @@ def owner_uid(metadata: Metadata) -> str:
 
 
 _NO_JOB: Final = OwnerReference(uid="")
+_NOT_WAITING: Final = Waiting()
+_IN_ORDER: Final = frozenset({"PodInitializing", "ContainerCreating"})
+"""Reasons for which a container waits when nothing is wrong."""
 
 
 def _controller(metadata: Metadata) -> OwnerReference | None:
@@ -227,6 +253,26 @@ def _agent_state(pod: Pod) -> ContainerState:
     return next(statuses, ContainerState())
 
 
+def _problem_of(statuses: list[ContainerStatus]) -> Waiting | None:
+    """What an init container waits for. Those after it merely wait for it."""
+    for status in statuses:
+        if status.state.waiting and status.state.waiting.reason not in _IN_ORDER:
+            return status.state.waiting
+    return None
+
+
+def _failed(statuses: list[ContainerStatus]) -> tuple[ContainerEnd | None, str]:
+    """The end of the init container that failed, and its name.
+
+    It is the last one that ended so: sidecars that began before it are killed after it.
+    """
+    for status in reversed(statuses):
+        end = status.state.terminated
+        if end is not None and end.exit_code:
+            return _end(end), status.name
+    return None, ""
+
+
 def _end(end: Terminated) -> ContainerEnd:
     return ContainerEnd(
         exit_code=end.exit_code,
@@ -239,5 +285,5 @@ def _end(end: Terminated) -> ContainerEnd:
 
 
 def _unix(time: datetime | None) -> float:
-    """Seconds since the epoch, 0 for a time that is not known."""
-    return time.timestamp() if time else 0.0
+    """Seconds since the epoch, 0 for a time that is not known; the runtimes' zero times are of the years 1 and 1970."""
+    return max(time.timestamp(), 0.0) if time else 0.0
