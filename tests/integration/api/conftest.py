@@ -1,13 +1,15 @@
-"""The CustomResourceDefinition on a real API server, under a group of its own.
+"""The CustomResourceDefinitions on a real API server, under a group of their own.
 
 With another group the tests meet neither an operator that runs in the same cluster, which would act on their objects,
-nor the definition that it came with.
+nor the definitions that it came with.
 """
 
+import json
 import secrets
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import pytest
@@ -26,27 +28,35 @@ def until(condition: Callable[[], bool], what: str, seconds: float = 30) -> None
         time.sleep(0.1)
 
 
+def refusal(error: client.ApiException) -> str:
+    assert error.status in {400, 422}
+    message: str = json.loads(error.body or "")["message"]
+    return message
+
+
 @dataclass(frozen=True, slots=True)
-class Jobs:
-    """The MapReduceJobs of one namespace."""
+class Objects:
+    """The objects of one kind in one namespace."""
 
     api: client.CustomObjectsApi
     group: str
     namespace: str
+    kind: str
+    plural: str
 
     @property
     def api_version(self) -> str:
         return f"{self.group}/v1alpha1"
 
     def _where(self) -> dict[str, Any]:
-        return {"group": self.group, "version": "v1alpha1", "namespace": self.namespace, "plural": "mapreducejobs"}
+        return {"group": self.group, "version": "v1alpha1", "namespace": self.namespace, "plural": self.plural}
 
     def create(self, name: str, spec: dict[str, Any], *, dry_run: bool = False, validation: str = "Strict") -> Any:
         return self.api.create_namespaced_custom_object(
             **self._where(),
             body={
                 "apiVersion": self.api_version,
-                "kind": "MapReduceJob",
+                "kind": self.kind,
                 "metadata": {"name": name},
                 "spec": spec,
             },
@@ -56,6 +66,9 @@ class Jobs:
 
     def get(self, name: str) -> Any:
         return self.api.get_namespaced_custom_object(**self._where(), name=name)
+
+    def replace(self, name: str, body: Any) -> Any:
+        return self.api.replace_namespaced_custom_object(**self._where(), name=name, body=body)
 
     def patch(self, name: str, spec: dict[str, Any]) -> Any:
         return self.api.patch_namespaced_custom_object(
@@ -88,26 +101,37 @@ def _api_client() -> Iterator[client.ApiClient]:
         yield api_client
 
 
-@pytest.fixture(scope="session", name="definition")
-def _definition(api_client: client.ApiClient) -> Iterator[Any]:
-    """The definition of MapReduceJob as the API server has it, once objects can be created."""
-    (resource,) = RESOURCES
-    wanted = crd.definition(resource)
+@pytest.fixture(scope="session", name="definitions")
+def _definitions(api_client: client.ApiClient) -> Iterator[dict[str, Any]]:
+    """The definitions by kind, as the API server has them, once objects can be created."""
     group = f"t{secrets.token_hex(4)}.mapreduce.dev"
-    name = f"{resource.plural}.{group}"
-    wanted["metadata"] = {"name": name, "labels": CREATED_BY_TESTS}
-    wanted["spec"]["group"] = group
-
+    names = {resource.kind: f"{resource.plural}.{group}" for resource in RESOURCES}
     definitions = client.ApiextensionsV1Api(api_client)
-    definitions.patch_custom_resource_definition(
-        name, wanted, field_manager="mapreduce-tests", force=True, _content_type="application/apply-patch+yaml"
-    )
     try:
-        until(lambda: conditions(definitions, name).get("Established") == "True", f"{name} is established")
-        until(lambda: is_served(api_client, group), f"{group} is served")
-        yield definitions.read_custom_resource_definition(name)
+        for resource in RESOURCES:
+            wanted = crd.definition(resource)
+            wanted["metadata"] = {"name": names[resource.kind], "labels": CREATED_BY_TESTS}
+            wanted["spec"]["group"] = group
+            definitions.patch_custom_resource_definition(
+                names[resource.kind],
+                wanted,
+                field_manager="mapreduce-tests",
+                force=True,
+                _content_type="application/apply-patch+yaml",
+            )
+        for resource in RESOURCES:
+            name = names[resource.kind]
+            until(partial(is_established, definitions, name), f"{name} is established")
+            until(partial(is_served, api_client, group, resource.plural), f"{name} is served")
+        yield {kind: definitions.read_custom_resource_definition(name) for kind, name in names.items()}
     finally:
-        definitions.delete_custom_resource_definition(name)
+        for name in names.values():
+            definitions.delete_custom_resource_definition(name)
+
+
+@pytest.fixture(scope="session", name="definition")
+def _definition(definitions: dict[str, Any]) -> Any:
+    return definitions["MapReduceJob"]
 
 
 def conditions(definitions: client.ApiextensionsV1Api, name: str) -> dict[str, str]:
@@ -115,9 +139,13 @@ def conditions(definitions: client.ApiextensionsV1Api, name: str) -> dict[str, s
     return {condition.type: condition.status for condition in (status and status.conditions) or ()}
 
 
-def is_served(api_client: client.ApiClient, group: str) -> bool:
+def is_established(definitions: client.ApiextensionsV1Api, name: str) -> bool:
+    return conditions(definitions, name).get("Established") == "True"
+
+
+def is_served(api_client: client.ApiClient, group: str, plural: str) -> bool:
     try:
-        client.CustomObjectsApi(api_client).list_cluster_custom_object(group, "v1alpha1", "mapreducejobs")
+        client.CustomObjectsApi(api_client).list_cluster_custom_object(group, "v1alpha1", plural)
     except client.ApiException as error:
         if error.status == 404:
             return False
@@ -125,14 +153,34 @@ def is_served(api_client: client.ApiClient, group: str) -> bool:
     return True
 
 
-@pytest.fixture(scope="module", name="jobs")
-def _jobs(api_client: client.ApiClient, definition: Any) -> Iterator[Jobs]:
+@pytest.fixture(scope="module", name="namespace")
+def _namespace(api_client: client.ApiClient) -> Iterator[str]:
     namespaces = client.CoreV1Api(api_client)
     namespace = f"mapreduce-api-{secrets.token_hex(4)}"
     namespaces.create_namespace(
         client.V1Namespace(metadata=client.V1ObjectMeta(name=namespace, labels=CREATED_BY_TESTS))
     )
     try:
-        yield Jobs(client.CustomObjectsApi(api_client), definition.spec.group, namespace)
+        yield namespace
     finally:
         namespaces.delete_namespace(namespace)
+
+
+def objects(api_client: client.ApiClient, definition: Any, namespace: str) -> Objects:
+    names = definition.spec.names
+    return Objects(client.CustomObjectsApi(api_client), definition.spec.group, namespace, names.kind, names.plural)
+
+
+@pytest.fixture(scope="module", name="jobs")
+def _jobs(api_client: client.ApiClient, definitions: dict[str, Any], namespace: str) -> Objects:
+    return objects(api_client, definitions["MapReduceJob"], namespace)
+
+
+@pytest.fixture(scope="module", name="queues")
+def _queues(api_client: client.ApiClient, definitions: dict[str, Any], namespace: str) -> Objects:
+    return objects(api_client, definitions["DeadLetterQueue"], namespace)
+
+
+@pytest.fixture(scope="module", name="redrives")
+def _redrives(api_client: client.ApiClient, definitions: dict[str, Any], namespace: str) -> Objects:
+    return objects(api_client, definitions["Redrive"], namespace)

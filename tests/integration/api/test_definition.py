@@ -1,6 +1,7 @@
 """The API server takes the definition, and users find their way in it."""
 
 import subprocess
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -8,7 +9,7 @@ import yaml
 from kubernetes import client
 
 from mapreduce_operator.api import crd
-from tests.integration.api.conftest import Jobs, conditions, until
+from tests.integration.api.conftest import Objects, conditions, until
 
 pytestmark = pytest.mark.cluster
 
@@ -17,6 +18,12 @@ SPEC = {"input": {"items": [1]}, "map": {"template": {"spec": {"containers": [{"
 
 def kubectl(*arguments: str) -> str:
     return subprocess.run(["kubectl", *arguments], check=True, capture_output=True, text=True, timeout=30).stdout
+
+
+def explain(definition: Any, field: str) -> str:
+    group_version = f"{definition.spec.group}/v1alpha1"
+    until(lambda: group_version in kubectl("get", "--raw", "/openapi/v3"), "the documentation is published")
+    return kubectl("explain", field, f"--api-version={group_version}")
 
 
 def test_the_committed_definitions_are_accepted(api_client: client.ApiClient) -> None:
@@ -30,38 +37,43 @@ def test_the_committed_definitions_are_accepted(api_client: client.ApiClient) ->
             dry_run="All",
             _content_type="application/apply-patch+yaml",
         )
-        assert accepted.spec.names.short_names == [resource.short_name]
+        assert tuple(accepted.spec.names.short_names or ()) == resource.short_names
 
 
-def test_the_definition_is_established_and_structural(api_client: client.ApiClient, definition: Any) -> None:
-    found = conditions(client.ApiextensionsV1Api(api_client), definition.metadata.name)
+def test_the_definitions_are_established_and_structural(
+    api_client: client.ApiClient, definitions: dict[str, Any]
+) -> None:
+    for definition in definitions.values():
+        found = conditions(client.ApiextensionsV1Api(api_client), definition.metadata.name)
 
-    assert found["Established"] == "True"
-    assert found["NamesAccepted"] == "True"
-    assert found.get("NonStructuralSchema", "False") == "False"
+        assert found["Established"] == "True"
+        assert found["NamesAccepted"] == "True"
+        assert found.get("NonStructuralSchema", "False") == "False"
 
 
 @pytest.mark.parametrize(
     ("field", "expected"),
     [
-        ("", ["Runs a container over every item of a list", "spec\t<Object> -required-"]),
-        (".spec.map", ["Runs an agent for each item", "maxParallel\t<integer>", "Defaults to 3600."]),
-        (".spec.map.template.spec.containers", ["image\t<string> -required-"]),
-        (".spec.map.retry.backoff.type", ["ENUM:", "Fibonacci"]),
-        (".status.conditions", ["lastTransitionTime\t<string> -required-"]),
+        ("mapreducejobs", ["Runs a container over every item of a list", "spec\t<Object> -required-"]),
+        ("mapreducejobs.spec.map", ["Runs an agent for each item", "maxParallel\t<integer>", "Defaults to 3600."]),
+        ("mapreducejobs.spec.map.template.spec.containers", ["image\t<string> -required-"]),
+        ("mapreducejobs.spec.map.retry.backoff.type", ["ENUM:", "Fibonacci"]),
+        ("mapreducejobs.status.conditions", ["lastTransitionTime\t<string> -required-"]),
+        ("deadletterqueues", ["Holds the items that a MapReduceJob gave up", "spec\t<Object> -required-"]),
+        ("deadletterqueues.spec", ["jobRef\t<Object> -required-", "onFull\t<string>", "Defaults to Pause."]),
+        ("deadletterqueues.status.newest", ["message\t<string>", "What its agent said last"]),
+        ("redrives.spec", ["selection\t<Object> -required-", "payloadPatch\t<Object>", "RFC 7386"]),
+        ("redrives.spec.selection", ["exactly one of ids, filter and all"]),
     ],
 )
 def test_explain_says_what_a_field_is_for(definition: Any, field: str, expected: list[str]) -> None:
-    group_version = f"{definition.spec.group}/v1alpha1"
-    until(lambda: group_version in kubectl("get", "--raw", "/openapi/v3"), "the documentation is published")
-
-    explained = kubectl("explain", f"mapreducejobs{field}", f"--api-version={group_version}")
+    explained = explain(definition, field)
 
     for text in expected:
         assert text in explained
 
 
-def test_get_shows_how_far_a_job_is(jobs: Jobs) -> None:
+def test_get_shows_how_far_a_job_is(jobs: Objects) -> None:
     jobs.create("shown", SPEC)
     jobs.patch_status(
         "shown",
@@ -88,7 +100,72 @@ def test_get_shows_how_far_a_job_is(jobs: Jobs) -> None:
     assert row.split()[:-1] == ["shown", "Map", "812/1000", "7", "10", "9", "Running"]
 
 
-def test_scale_changes_how_many_agents_run(jobs: Jobs) -> None:
+def test_every_field_of_the_specs_explains_itself(definitions: dict[str, Any]) -> None:
+    for definition in definitions.values():
+        explained = explain(definition, f"{definition.spec.names.plural}.spec")
+
+        assert "<no description>" not in explained.partition("FIELDS:")[2]
+
+
+def test_get_shows_what_is_in_a_queue(queues: Objects) -> None:
+    queues.create("words", {"jobRef": {"name": "words", "uid": "5d1f"}})
+    failure = {
+        "signature": "exit <n>",
+        "signatureId": "a1",
+        "count": 7,
+        "firstTime": "2026-11-21T10:00:00Z",
+        "lastTime": "2026-11-21T10:00:00Z",
+    }
+    queues.patch_status(
+        "words",
+        {
+            "letters": {"total": 15, "open": 7, "claimed": 1, "reprocessing": 2, "resolved": 5},
+            "groups": [failure | {"reason": "OOMKilled"}, failure | {"reason": "Error"}],
+            "oldestTime": (datetime.now(UTC) - timedelta(days=3, minutes=1)).isoformat(),
+        },
+    )
+
+    name = f"deadletterqueues.{queues.group}"
+    header, row = kubectl("get", name, "-n", queues.namespace).splitlines()
+    wide = kubectl("get", name, "-n", queues.namespace, "-o", "wide").splitlines()[0]
+
+    assert header.split() == ["NAME", "JOB", "OPEN", "CLAIMED", "REPROCESSING", "RESOLVED", "REASON", "OLDEST", "AGE"]
+    assert row.split()[:-1] == ["words", "words", "7", "1", "2", "5", "OOMKilled", "3d"]
+    assert "ARCHIVED" in wide
+
+
+def test_get_shows_how_far_a_redrive_is(redrives: Objects) -> None:
+    redrives.create("again", {"queue": "words", "selection": {"all": True}})
+    redrives.patch_status(
+        "again",
+        {
+            "phase": "Running",
+            "selected": 10,
+            "succeeded": 6,
+            "failed": 1,
+            "skipped": 2,
+            "remaining": 3,
+            "conditions": [
+                {
+                    "type": "Accepted",
+                    "status": "True",
+                    "reason": "LettersClaimed",
+                    "message": "",
+                    "lastTransitionTime": "2026-11-21T10:00:00Z",
+                }
+            ],
+        },
+    )
+
+    header, row = kubectl("get", f"redrives.{redrives.group}", "-n", redrives.namespace, "-o", "wide").splitlines()
+
+    assert header.split() == [
+        *("NAME", "QUEUE", "PHASE", "SELECTED", "SUCCEEDED", "FAILED", "SKIPPED", "REMAINING", "REASON", "AGE")
+    ]
+    assert row.split()[:-1] == ["again", "words", "Running", "10", "6", "1", "2", "3", "LettersClaimed"]
+
+
+def test_scale_changes_how_many_agents_run(jobs: Objects) -> None:
     jobs.create("scaled", SPEC)
     jobs.patch_status("scaled", {"active": 4, "selector": "mapreduce.dev/run-uid=5d1f"})
 
@@ -99,7 +176,7 @@ def test_scale_changes_how_many_agents_run(jobs: Jobs) -> None:
     assert jobs.get("scaled")["spec"]["map"]["maxParallel"] == 0
 
 
-def test_scale_keeps_to_the_limits(jobs: Jobs) -> None:
+def test_scale_keeps_to_the_limits(jobs: Objects) -> None:
     jobs.create("scaled-too-far", SPEC)
 
     with pytest.raises(client.ApiException, match=r"spec\.map\.maxParallel"):

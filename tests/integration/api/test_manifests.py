@@ -1,14 +1,13 @@
 """Which manifests the API server takes, what it makes of them, and how it refuses the others: by naming the field."""
 
 import copy
-import json
 from typing import Any
 
 import pytest
 from kubernetes import client
 
 from mapreduce_operator.api import MapReduceJobSpec
-from tests.integration.api.conftest import Jobs
+from tests.integration.api.conftest import Objects, refusal
 
 pytestmark = pytest.mark.cluster
 
@@ -36,11 +35,7 @@ def rule_with(**fields: object) -> list[dict[str, object]]:
     return [{"action": "Retry"} | fields]
 
 
-def refusal(error: client.ApiException) -> str:
-    assert error.status in {400, 422}
-    message: str = json.loads(error.body or "")["message"]
-    return message
-
+NO_DELAYS = 'spec.map.retry.backoff.delays: Invalid value: "object": delays must be given for the type Custom'
 
 INVALID = [
     ("input", {}, "spec.input: Required value: exactly one source of items must be given: items or configMapRef"),
@@ -86,6 +81,27 @@ INVALID = [
     ("map.retry.backoff.jitter", 1.1, "spec.map.retry.backoff.jitter"),
     ("map.retry.backoff.maxSeconds", 5, "spec.map.retry.backoff.maxSeconds"),
     ("map.retry.backoff.initialSeconds", 301, "maxSeconds must not be less than initialSeconds"),
+    ("map.retry.backoff", {"type": "Custom"}, NO_DELAYS),
+    (
+        "map.retry.backoff",
+        {"type": "Custom", "delays": []},
+        "spec.map.retry.backoff.delays: Invalid value: delays must",
+    ),
+    (
+        "map.retry.backoff",
+        {"delays": [1]},
+        "spec.map.retry.backoff.delays: Invalid value: delays must be given for the",
+    ),
+    (
+        "map.retry.backoff",
+        {"type": "Fixed", "delays": [1]},
+        "delays must be given for the type Custom, and for no other",
+    ),
+    ("map.retry.backoff", {"type": "Custom", "delays": [-1]}, "spec.map.retry.backoff.delays[0]"),
+    ("map.retry.onOOM", {}, "spec.map.retry.onOOM.maxMemory: Required value"),
+    ("map.retry.onOOM", {"maxMemory": "eight"}, "spec.map.retry.onOOM.maxMemory"),
+    ("map.retry.onOOM", {"maxMemory": "8Gi", "factor": 1}, "spec.map.retry.onOOM.factor"),
+    ("map.pendingTimeoutSeconds", 0, "spec.map.pendingTimeoutSeconds"),
     ("map.retry.rules", rule_with(), "spec.map.retry.rules[0]: Required value: a rule must say what it is for"),
     ("map.retry.rules", rule_with(onExitCodes=[]), "spec.map.retry.rules[0]: Required value"),
     ("map.retry.rules", rule_with(onExitCodes=[0]), "spec.map.retry.rules[0].onExitCodes[0]"),
@@ -99,6 +115,20 @@ INVALID = [
     ("reduce", {"template": TEMPLATE, "runWhen": "Never"}, "spec.reduce.runWhen: Unsupported value"),
     ("reduce", {"template": TEMPLATE, "retry": {"backoff": {"maxSeconds": 1}}}, "spec.reduce.retry.backoff.maxSeconds"),
     ("successPolicy.minSuccessRatio", 1.5, "spec.successPolicy.minSuccessRatio"),
+    ("failurePolicy.onExhausted", "Custom", 'spec.failurePolicy.onExhausted: Unsupported value: "Custom"'),
+    ("failurePolicy.maxFailures", 0, "spec.failurePolicy.maxFailures"),
+    ("failurePolicy.maxFailures", -1, "spec.failurePolicy.maxFailures"),
+    ("failurePolicy.failureThreshold", {"ratio": 1.5}, "spec.failurePolicy.failureThreshold.ratio"),
+    ("failurePolicy.failureThreshold", {}, "spec.failurePolicy.failureThreshold.ratio: Required value"),
+    ("failurePolicy.failureThreshold", {"ratio": 0.5, "minSamples": 0}, "failurePolicy.failureThreshold.minSamples"),
+    ("failurePolicy.retryBudget.maxRetries", -1, "spec.failurePolicy.retryBudget.maxRetries"),
+    ("failurePolicy.retryBudget.maxRatio", -0.1, "spec.failurePolicy.retryBudget.maxRatio"),
+    ("failurePolicy.circuitBreaker.failuresInARow", 0, "spec.failurePolicy.circuitBreaker.failuresInARow"),
+    ("failurePolicy.circuitBreaker.openSeconds", 0, "spec.failurePolicy.circuitBreaker.openSeconds"),
+    ("failurePolicy.circuitBreaker.probes", 0, "spec.failurePolicy.circuitBreaker.probes"),
+    ("deadLetter.capacity", 0, "spec.deadLetter.capacity"),
+    ("deadLetter.onFull", "Evict", 'spec.deadLetter.onFull: Unsupported value: "Evict"'),
+    ("deadLetter.retentionSeconds", 0, "spec.deadLetter.retentionSeconds"),
     ("checkpoint.everyItems", 0, "spec.checkpoint.everyItems"),
     ("checkpoint.everySeconds", 3601, "spec.checkpoint.everySeconds"),
     ("retention.onDelete", "Orphan", "spec.retention.onDelete: Unsupported value"),
@@ -118,6 +148,8 @@ VALID = [
     ("map.maxParallel", 10_000),
     ("map.retry.backoff", {"type": "Fixed", "initialSeconds": 0, "maxSeconds": 0, "jitter": 0}),
     ("map.retry.backoff", {"type": "Fibonacci", "initialSeconds": 300, "jitter": 1}),
+    ("map.retry.backoff", {"type": "Custom", "delays": [0, 5, 86_400], "initialSeconds": 10}),
+    ("map.retry.onOOM", {"maxMemory": "1.5Gi", "factor": 2}),
     ("map.retry.rules", rule_with(onExitCodes=list(range(1, 256)))),
     ("map.retry.rules", rule_with(onReasons=["Error", "OOMKilled", "DeadlineExceeded"], onExitCodes=[137]) * 20),
     ("map.result", {"required": False, "rule": "result.tests.failed == 0"}),
@@ -126,13 +158,17 @@ VALID = [
     ("map.template.spec.containers", [AGENT, AGENT | {"name": "b", "terminationMessagePolicy": "File"}]),
     ("reduce", {"template": TEMPLATE, "runWhen": "Always", "timeoutSeconds": 60}),
     ("successPolicy.minSuccessRatio", 1),
+    ("failurePolicy", {"onExhausted": "Stop", "maxFailures": 1, "retryBudget": {"maxRetries": 0, "maxRatio": 0.5}}),
+    ("failurePolicy.failureThreshold", {"ratio": 0, "minSamples": 1}),
+    ("failurePolicy.circuitBreaker", {}),
+    ("deadLetter", {"capacity": 1, "onFull": "Archive", "retentionSeconds": 1, "purgeOpen": True}),
     ("suspend", True),
 ]
 
 
 @pytest.mark.parametrize(("path", "value", "expected"), INVALID)
 def test_an_invalid_manifest_is_refused_with_the_name_of_the_field(
-    jobs: Jobs, path: str, value: object, expected: str
+    jobs: Objects, path: str, value: object, expected: str
 ) -> None:
     with pytest.raises(client.ApiException) as refused:
         jobs.create("invalid", spec_with(path, value), dry_run=True)
@@ -141,7 +177,7 @@ def test_an_invalid_manifest_is_refused_with_the_name_of_the_field(
 
 
 @pytest.mark.parametrize(("path", "value"), VALID)
-def test_a_valid_manifest_is_accepted_and_keeps_what_was_given(jobs: Jobs, path: str, value: object) -> None:
+def test_a_valid_manifest_is_accepted_and_keeps_what_was_given(jobs: Objects, path: str, value: object) -> None:
     found = jobs.create("valid", spec_with(path, value), dry_run=True)["spec"]
     for step in path.split("."):
         found = found[step]
@@ -152,7 +188,7 @@ def test_a_valid_manifest_is_accepted_and_keeps_what_was_given(jobs: Jobs, path:
         assert found == value
 
 
-def test_names_are_at_most_63_characters_long(jobs: Jobs) -> None:
+def test_names_are_at_most_63_characters_long(jobs: Objects) -> None:
     jobs.create("x" * 63, SMALLEST, dry_run=True)
 
     with pytest.raises(client.ApiException) as refused:
@@ -161,7 +197,7 @@ def test_names_are_at_most_63_characters_long(jobs: Jobs) -> None:
 
 
 @pytest.mark.parametrize("given", [SMALLEST, SMALLEST | {"reduce": {"template": TEMPLATE}}])
-def test_the_api_server_fills_in_the_defaults_of_the_models(jobs: Jobs, given: dict[str, Any]) -> None:
+def test_the_api_server_fills_in_the_defaults_of_the_models(jobs: Objects, given: dict[str, Any]) -> None:
     stored = jobs.create("defaults", given, dry_run=True)["spec"]
 
     assert MapReduceJobSpec.model_validate(stored) == MapReduceJobSpec.model_validate(given)
@@ -171,12 +207,14 @@ def test_the_api_server_fills_in_the_defaults_of_the_models(jobs: Jobs, given: d
         "maxSeconds": 300,
         "jitter": 0.2,
     }
+    assert stored["failurePolicy"] == {"onExhausted": "DeadLetter"}
+    assert stored["deadLetter"] == {"onFull": "Pause", "purgeOpen": False}
     assert stored["checkpoint"] == {"everyItems": 100, "everySeconds": 1}
     assert stored["suspend"] is False
     assert ("reduce" in stored) == ("reduce" in given)
 
 
-def test_a_template_is_stored_as_it_was_written(jobs: Jobs) -> None:
+def test_a_template_is_stored_as_it_was_written(jobs: Objects) -> None:
     template = {
         "metadata": {"labels": {"team": "docs"}},
         "spec": {
@@ -201,13 +239,13 @@ def test_a_template_is_stored_as_it_was_written(jobs: Jobs) -> None:
     assert MapReduceJobSpec.model_validate(stored["spec"]).map.template.as_written() == template
 
 
-def test_an_unknown_field_is_pruned_where_it_is_not_refused(jobs: Jobs) -> None:
+def test_an_unknown_field_is_pruned_where_it_is_not_refused(jobs: Objects) -> None:
     stored = jobs.create("pruned", spec_with("map.novelty", 7), dry_run=True, validation="Ignore")
 
     assert "novelty" not in stored["spec"]["map"]
 
 
-def test_thousands_of_inline_items_are_accepted(jobs: Jobs) -> None:
+def test_thousands_of_inline_items_are_accepted(jobs: Objects) -> None:
     items = [{"file": f"/src/module_{number:05d}.py", "hint": "ä" * 30} for number in range(5000)]
 
     stored = jobs.create("large", spec_with("input.items", items))

@@ -8,6 +8,7 @@ import pytest
 from kubernetes import client
 
 from mapreduce_operator.api import (
+    POSITIONS_MAX_LENGTH,
     CheckpointStatus,
     Condition,
     ConditionStatus,
@@ -22,7 +23,7 @@ from mapreduce_operator.api import (
     StatePositions,
     TemplateRevisions,
 )
-from tests.integration.api.conftest import Jobs
+from tests.integration.api.conftest import Objects, refusal
 
 pytestmark = pytest.mark.cluster
 
@@ -55,7 +56,7 @@ def assert_input_is_fixed(refused: pytest.ExceptionInfo[client.ApiException]) ->
     ],
 )
 def test_input_can_be_corrected_until_it_is_planned_and_not_afterwards(
-    jobs: Jobs, request: pytest.FixtureRequest, change: dict[str, Any]
+    jobs: Objects, request: pytest.FixtureRequest, change: dict[str, Any]
 ) -> None:
     name = f"corrected-{request.node.callspec.indices['change']}"
     jobs.create(name, SPEC)
@@ -71,7 +72,7 @@ def test_input_can_be_corrected_until_it_is_planned_and_not_afterwards(
     assert_input_is_fixed(refused)
 
 
-def test_everything_else_stays_open_to_correction(jobs: Jobs) -> None:
+def test_everything_else_stays_open_to_correction(jobs: Objects) -> None:
     jobs.create("open", SPEC)
     jobs.patch_status("open", PLANNED.to_kubernetes())
     corrected = {"spec": {"containers": [{"name": "agent", "image": "debian:bookworm", "command": ["true"]}]}}
@@ -95,7 +96,37 @@ def test_everything_else_stays_open_to_correction(jobs: Jobs) -> None:
     assert jobs.get("open")["metadata"]["generation"] == 12
 
 
-def test_a_large_job_can_be_updated_and_a_change_of_its_last_item_is_noticed(jobs: Jobs) -> None:
+@pytest.mark.parametrize("given", [{}, {"deadLetter": {}}, {"deadLetter": {"capacity": 5}}])
+def test_dead_letter_can_be_changed_until_there_is_a_queue(
+    jobs: Objects, request: pytest.FixtureRequest, given: dict[str, Any]
+) -> None:
+    name = f"queued-{request.node.callspec.indices['given']}"
+    jobs.create(name, SPEC | given)
+    jobs.patch_status(name, PLANNED.to_kubernetes())
+    jobs.patch(name, {"deadLetter": {"onFull": "Fail"}})
+    jobs.patch(name, {"deadLetter": {"onFull": "Pause"}})
+
+    jobs.patch_status(name, {"deadLetters": {"queue": name, "open": 1}})
+
+    jobs.patch(name, {"map": {"maxParallel": 3}, "failurePolicy": {"maxFailures": 7}})
+    jobs.patch(name, given)
+    for change in ({"onFull": "Fail"}, {"capacity": 6}, {"purgeOpen": True}):
+        with pytest.raises(client.ApiException, match="change that instead") as refused:
+            jobs.patch(name, {"deadLetter": change})
+        assert "spec.deadLetter: Forbidden" in refusal(refused.value)
+
+
+def test_a_job_applied_again_as_it_was_is_accepted_after_it_has_a_queue(jobs: Objects) -> None:
+    jobs.create("applied-again", SPEC)
+    jobs.patch_status("applied-again", {"deadLetters": {"queue": "applied-again", "open": 1}})
+
+    found = jobs.get("applied-again")
+    del found["spec"]["deadLetter"]
+
+    assert jobs.replace("applied-again", found)["spec"]["deadLetter"] == {"onFull": "Pause", "purgeOpen": False}
+
+
+def test_a_large_job_can_be_updated_and_a_change_of_its_last_item_is_noticed(jobs: Objects) -> None:
     items = [{"file": f"/src/module_{number:05d}.py", "deep": [{"of": number}]} for number in range(5000)]
     jobs.create("large", SPEC | {"input": {"items": items}})
     jobs.patch_status("large", PLANNED.to_kubernetes())
@@ -109,7 +140,7 @@ def test_a_large_job_can_be_updated_and_a_change_of_its_last_item_is_noticed(job
     assert_input_is_fixed(refused)
 
 
-def test_the_largest_status_is_accepted_and_comes_back_as_it_was(jobs: Jobs) -> None:
+def test_the_largest_status_is_accepted_and_comes_back_as_it_was(jobs: Objects) -> None:
     wordy = "ö" * 9000
     status = MapReduceJobStatus(
         observed_generation=1,
@@ -122,7 +153,9 @@ def test_the_largest_status_is_accepted_and_comes_back_as_it_was(jobs: Jobs) -> 
         completion_time=NOON,
         plan=PLAN,
         items=ItemCounts(total=100_000, dead_lettered=100_000),
-        positions=StagePositions(map=StatePositions(**dict.fromkeys(StatePositions.model_fields, "1" * 8192))),
+        positions=StagePositions(
+            map=StatePositions(**dict.fromkeys(StatePositions.model_fields, "1" * POSITIONS_MAX_LENGTH))
+        ),
         failures=(FailureSummary(reason=wordy, count=10**9, sample_item_id=wordy, message=wordy),) * 10,
         reduce=ReduceStatus(state=ItemState.DEAD_LETTERED, attempts=100, message=wordy),
         result={"words": None, "list": [None, {"a": 1.5}]},
@@ -150,7 +183,7 @@ def test_the_largest_status_is_accepted_and_comes_back_as_it_was(jobs: Jobs) -> 
     assert MapReduceJobStatus.model_validate(stored) == status
 
 
-def test_status_does_not_come_in_with_the_manifest_or_a_patch_of_the_spec(jobs: Jobs) -> None:
+def test_status_does_not_come_in_with_the_manifest_or_a_patch_of_the_spec(jobs: Objects) -> None:
     jobs.create("claims", SPEC)
 
     patched = jobs.patch("claims", {"suspend": True})

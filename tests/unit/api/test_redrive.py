@@ -1,4 +1,4 @@
-"""What a Redrive and a DeadLetterQueue mean in Python: defaults, limits, and what must come through as it was written."""
+"""What a Redrive and a DeadLetterQueue mean in Python: defaults, limits, and what must come through unchanged."""
 
 from typing import Any
 
