@@ -85,12 +85,12 @@ INVALID = [
     (
         "map.retry.backoff",
         {"type": "Custom", "delays": []},
-        "spec.map.retry.backoff.delays: Invalid value: delays must",
+        NO_DELAYS,
     ),
     (
         "map.retry.backoff",
         {"delays": [1]},
-        "spec.map.retry.backoff.delays: Invalid value: delays must be given for the",
+        NO_DELAYS,
     ),
     (
         "map.retry.backoff",
