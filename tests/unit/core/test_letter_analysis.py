@@ -3,6 +3,7 @@
 import json
 import weakref
 from collections.abc import Iterator
+from datetime import timedelta, timezone
 from itertools import permutations
 from typing import Any
 
@@ -86,6 +87,12 @@ def test_hours_begin_and_end_at_the_full_hour_and_come_in_order() -> None:
         ("2026-01-01T01:00:00Z", 1),
         ("2026-01-02T00:00:00Z", 1),
     ]
+
+
+def test_hours_are_those_of_utc_whatever_zone_a_time_is_written_in() -> None:
+    elsewhere = moment(T0).astimezone(timezone(timedelta(hours=5, minutes=30)))
+
+    assert analysis([letter_of(0, last_attempt_at=elsewhere)]).hours == {"2026-01-01T00:00:00Z": 1}
 
 
 def test_it_is_plain_json() -> None:

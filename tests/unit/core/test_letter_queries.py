@@ -262,6 +262,7 @@ def test_not_and_or_bind_in_this_order(truth: Any, item: dict[str, bool]) -> Non
         ("has(letter.reasn)", "there is no field of letter 'reasn'"),
         ("true || letter . exit_code == 1", "there is no field of letter 'exit_code'"),
         ("item.title == 'letter.id' && letter.nosuch == ''", "there is no field of letter 'nosuch'"),
+        (r"item.title == r'\' && letter.nosuch == 'a'", "there is no field of letter 'nosuch'"),
     ],
 )
 def test_what_can_be_known_to_be_wrong_is_refused_before_any_letter_is_looked_at(text: str, complaint: str) -> None:
