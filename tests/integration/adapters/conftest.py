@@ -1,4 +1,4 @@
-"""A namespace of a real cluster for each test, and MapReduceJobs under a group of their own.
+"""A namespace of a real cluster for each test, and objects of our kinds under a group of their own.
 
 With another group the tests meet neither an operator that runs in the same cluster nor the definition it came with.
 """
@@ -7,6 +7,7 @@ import asyncio
 import json
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,13 @@ import yaml
 
 from mapreduce_operator.adapters.kube import ApiSession, KubeCluster, KubeconfigCredentials
 from mapreduce_operator.adapters.kube import cluster as cluster_module
-from mapreduce_operator.adapters.kube.resources import MAPREDUCE_JOBS
+from mapreduce_operator.adapters.kube.resources import DEAD_LETTER_QUEUES, MAPREDUCE_JOBS, REDRIVES, Resource
 from mapreduce_operator.core.names import RunRef
 from mapreduce_operator.ports import ClusterError, ClusterErrorReason
 
-DEFINITION = Path(__file__).parents[3] / "crds" / "mapreduce.dev_mapreducejobs.yaml"
-DEFINITIONS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+DEFINITIONS = Path(__file__).parents[3] / "crds"
+DEFINITIONS_PATH = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+REAL_IMAGE = "docker.io/library/debian:bookworm-slim"
 CREATED_BY_TESTS = {"app.kubernetes.io/managed-by": "mapreduce-tests"}
 
 
@@ -58,36 +60,57 @@ def cluster(api: ApiSession, namespace: str) -> KubeCluster:
     return KubeCluster(api, namespace=namespace)
 
 
+@pytest.fixture
+async def some_node_has_the_image(api: ApiSession) -> None:
+    nodes = await call(api, "GET", "/api/v1/nodes")
+    names = {name for node in nodes["items"] for image in node["status"].get("images", ()) for name in image["names"]}
+    if REAL_IMAGE not in names:
+        pytest.skip(f"no node has {REAL_IMAGE}: dev/images.sh load brings it there")
+
+
+@pytest.fixture
+async def service_account(api: ApiSession, namespace: str) -> str:
+    """Path of the namespace's default service account, without which no pod is admitted."""
+    account = f"/api/v1/namespaces/{namespace}/serviceaccounts/default"
+
+    async def is_there() -> bool:
+        try:
+            await call(api, "GET", account)
+        except ClusterError as error:
+            return error.reason is not ClusterErrorReason.NOT_FOUND
+        return True
+
+    await until(is_there, "the service account is there")
+    return account
+
+
 @dataclass(frozen=True, slots=True)
-class Runs:
-    """The MapReduceJobs of a namespace."""
+class Objects:
+    """The objects of one kind in a namespace."""
 
     api: ApiSession
-    path: str
-    api_version: str
+    resource: Resource
+    kind: str
     namespace: str
 
-    async def create(self, name: str) -> RunRef:
-        template = {"spec": {"containers": [{"name": "agent", "image": "localhost/none:1"}]}}
-        body = {
-            "apiVersion": self.api_version,
-            "kind": "MapReduceJob",
-            "metadata": {"name": name},
-            "spec": {"input": {"items": [1]}, "map": {"template": template}},
-        }
-        created = await call(self.api, "POST", self.path, body)
-        return RunRef(self.namespace, name, created["metadata"]["uid"])
+    async def create(self, name: str, spec: Any) -> str:
+        """Creates an object and returns its uid."""
+        created = await call(self.api, "POST", self.resource.path(self.namespace), self.manifest(name, spec))
+        return str(created["metadata"]["uid"])
+
+    def manifest(self, name: str, spec: Any) -> dict[str, Any]:
+        api_version = self.resource.api.removeprefix("/apis/")
+        return {"apiVersion": api_version, "kind": self.kind, "metadata": {"name": name}, "spec": spec}
 
     async def get(self, name: str) -> Any:
-        return await call(self.api, "GET", f"{self.path}/{name}")
+        return await call(self.api, "GET", self.resource.path(self.namespace, name))
 
     async def merge(self, name: str, patch: Any) -> None:
-        await self.api.request(
-            "PATCH", f"{self.path}/{name}", about=name, body=patch, content_type="application/merge-patch+json"
-        )
+        path = self.resource.path(self.namespace, name)
+        await self.api.request("PATCH", path, about=name, body=patch, content_type="application/merge-patch+json")
 
     async def delete(self, name: str) -> None:
-        await call(self.api, "DELETE", f"{self.path}/{name}")
+        await call(self.api, "DELETE", self.resource.path(self.namespace, name))
 
     async def is_gone(self, name: str) -> bool:
         try:
@@ -97,20 +120,30 @@ class Runs:
         return False
 
 
-@pytest.fixture
-async def runs(api: ApiSession, namespace: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Runs]:
+@dataclass(frozen=True, slots=True)
+class Runs(Objects):
+    """The MapReduceJobs of a namespace."""
+
+    async def create_run(self, name: str) -> RunRef:
+        template = {"spec": {"containers": [{"name": "agent", "image": "localhost/none:1"}]}}
+        uid = await self.create(name, {"input": {"items": [1]}, "map": {"template": template}})
+        return RunRef(self.namespace, name, uid)
+
+
+@asynccontextmanager
+async def served(api: ApiSession, resource: Resource) -> AsyncIterator[tuple[Resource, str]]:
+    """One of our kinds under a group of its own, and the kind's name."""
     group = f"t{secrets.token_hex(4)}.mapreduce.dev"
-    definition = yaml.safe_load(await asyncio.to_thread(DEFINITION.read_text, encoding="utf-8"))
-    name = f"mapreducejobs.{group}"
+    file = DEFINITIONS / f"mapreduce.dev_{resource.plural}.yaml"
+    definition = yaml.safe_load(await asyncio.to_thread(file.read_text, encoding="utf-8"))
+    name = f"{resource.plural}.{group}"
     definition["metadata"] = {"name": name, "labels": CREATED_BY_TESTS}
     definition["spec"]["group"] = group
-    resource = replace(MAPREDUCE_JOBS, api=f"/apis/{group}/v1alpha1")
-    monkeypatch.setattr(cluster_module, "MAPREDUCE_JOBS", resource)
-    runs = Runs(api, resource.path(namespace), f"{group}/v1alpha1", namespace)
+    resource = replace(resource, api=f"/apis/{group}/v1alpha1")
 
     async def is_served() -> bool:
         try:
-            await call(api, "GET", runs.path)
+            await call(api, "GET", resource.path(""))
         except ClusterError as error:
             # "storage is (re)initializing" comes as 429.
             if error.reason not in {ClusterErrorReason.NOT_FOUND, ClusterErrorReason.THROTTLED}:
@@ -118,9 +151,30 @@ async def runs(api: ApiSession, namespace: str, monkeypatch: pytest.MonkeyPatch)
             return False
         return True
 
-    await call(api, "POST", DEFINITIONS, definition)
+    await call(api, "POST", DEFINITIONS_PATH, definition)
     try:
         await until(is_served, f"{group} is served")
-        yield runs
+        yield resource, definition["spec"]["names"]["kind"]
     finally:
-        await call(api, "DELETE", f"{DEFINITIONS}/{name}")
+        await call(api, "DELETE", f"{DEFINITIONS_PATH}/{name}")
+
+
+@pytest.fixture
+async def runs(api: ApiSession, namespace: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Runs]:
+    async with served(api, MAPREDUCE_JOBS) as (resource, kind):
+        monkeypatch.setattr(cluster_module, "MAPREDUCE_JOBS", resource)
+        yield Runs(api, resource, kind, namespace)
+
+
+@pytest.fixture
+async def queues(api: ApiSession, namespace: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Objects]:
+    async with served(api, DEAD_LETTER_QUEUES) as (resource, kind):
+        monkeypatch.setattr(cluster_module, "DEAD_LETTER_QUEUES", resource)
+        yield Objects(api, resource, kind, namespace)
+
+
+@pytest.fixture
+async def redrives(api: ApiSession, namespace: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Objects]:
+    async with served(api, REDRIVES) as (resource, kind):
+        monkeypatch.setattr(cluster_module, "REDRIVES", resource)
+        yield Objects(api, resource, kind, namespace)

@@ -20,7 +20,7 @@ CONDITION = {
 
 
 async def test_a_status_is_written_whole(cluster: KubeCluster, runs: Runs) -> None:
-    run = await runs.create("words")
+    run = await runs.create_run("words")
 
     await cluster.write_status(run, {"observedGeneration": 1, "conditions": [CONDITION]}, replacing=None)
     first = (await runs.get("words"))["status"]
@@ -38,7 +38,7 @@ async def test_a_status_is_written_whole(cluster: KubeCluster, runs: Runs) -> No
 async def test_a_status_of_another_leader_is_not_written_over(
     cluster: KubeCluster, runs: Runs, there: int | None, expected: int | None
 ) -> None:
-    run = await runs.create("words")
+    run = await runs.create_run("words")
     if there is not None:
         await cluster.write_status(
             run, {"observedGeneration": 1} | ({"leaderEpoch": there} if there else {}), replacing=None
@@ -57,7 +57,7 @@ async def test_a_status_of_another_leader_is_not_written_over(
 
 
 async def test_a_status_that_breaks_the_schema_is_refused_by_naming_the_field(cluster: KubeCluster, runs: Runs) -> None:
-    run = await runs.create("words")
+    run = await runs.create_run("words")
 
     with pytest.raises(ClusterError, match="observedGeneration") as caught:
         await cluster.write_status(run, {"observedGeneration": "many"}, replacing=None)
@@ -66,7 +66,7 @@ async def test_a_status_that_breaks_the_schema_is_refused_by_naming_the_field(cl
 
 
 async def test_a_status_of_another_uid_is_refused(cluster: KubeCluster, runs: Runs) -> None:
-    run = await runs.create("words")
+    run = await runs.create_run("words")
 
     with pytest.raises(ClusterError) as caught:
         await cluster.write_status(replace(run, uid=str(uuid.uuid4())), {"observedGeneration": 1}, replacing=None)
@@ -76,7 +76,7 @@ async def test_a_status_of_another_uid_is_refused(cluster: KubeCluster, runs: Ru
 
 
 async def test_a_status_of_what_is_gone_is_refused(cluster: KubeCluster, runs: Runs) -> None:
-    run = await runs.create("words")
+    run = await runs.create_run("words")
     await runs.delete("words")
 
     with pytest.raises(ClusterError) as caught:
@@ -86,7 +86,7 @@ async def test_a_status_of_what_is_gone_is_refused(cluster: KubeCluster, runs: R
 
 
 async def test_a_finalizer_holds_the_object_until_it_is_removed(cluster: KubeCluster, runs: Runs) -> None:
-    run = await runs.create("words")
+    run = await runs.create_run("words")
     await runs.merge("words", {"metadata": {"finalizers": ["example.org/other"]}})
 
     await cluster.add_finalizer(run)
@@ -105,7 +105,7 @@ async def test_a_finalizer_holds_the_object_until_it_is_removed(cluster: KubeClu
 
 
 async def test_the_last_finalizer_lets_the_object_go(cluster: KubeCluster, runs: Runs) -> None:
-    run = await runs.create("words")
+    run = await runs.create_run("words")
     await cluster.add_finalizer(run)
     await runs.delete("words")
 
@@ -115,7 +115,7 @@ async def test_the_last_finalizer_lets_the_object_go(cluster: KubeCluster, runs:
 
 
 async def test_a_finalizer_of_another_uid_is_left_alone(cluster: KubeCluster, runs: Runs) -> None:
-    run = await runs.create("words")
+    run = await runs.create_run("words")
     await cluster.add_finalizer(run)
     other = replace(run, uid=str(uuid.uuid4()))
 
@@ -129,7 +129,7 @@ async def test_a_finalizer_of_another_uid_is_left_alone(cluster: KubeCluster, ru
 
 
 async def test_an_object_that_is_being_deleted_takes_no_new_finalizer(cluster: KubeCluster, runs: Runs) -> None:
-    run = await runs.create("words")
+    run = await runs.create_run("words")
     await runs.merge("words", {"metadata": {"finalizers": ["example.org/other"]}})
     await runs.delete("words")
 
@@ -141,7 +141,7 @@ async def test_an_object_that_is_being_deleted_takes_no_new_finalizer(cluster: K
 
 
 async def test_an_event_is_found_by_its_object(cluster: KubeCluster, runs: Runs) -> None:
-    run = await runs.create("words")
+    run = await runs.create_run("words")
 
     for message in ("first", "second", "x" * 5_000):
         await cluster.post_event(run, kind="Warning", reason="ItemFailed", message=message)

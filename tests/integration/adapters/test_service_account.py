@@ -6,25 +6,15 @@ import pytest
 
 from mapreduce_operator.adapters.kube import ApiSession, InClusterCredentials, KubeCluster, KubeconfigCredentials
 from mapreduce_operator.ports import ClusterError, ClusterErrorReason
-from tests.integration.adapters.conftest import call, until
+from tests.integration.adapters.conftest import call
 
 pytestmark = pytest.mark.cluster
 
 
 @pytest.fixture
-async def credentials(api: ApiSession, namespace: str, tmp_path: Path) -> InClusterCredentials:
+async def credentials(api: ApiSession, service_account: str, tmp_path: Path) -> InClusterCredentials:
     """What a pod would have: files with a token of the default service account and the cluster's authority."""
-    account = f"/api/v1/namespaces/{namespace}/serviceaccounts/default"
-
-    async def has_account() -> bool:
-        try:
-            await call(api, "GET", account)
-        except ClusterError as error:
-            return error.reason is not ClusterErrorReason.NOT_FOUND
-        return True
-
-    await until(has_account, "the service account is there")
-    token = await call(api, "POST", f"{account}/token", {"spec": {"expirationSeconds": 600}})
+    token = await call(api, "POST", f"{service_account}/token", {"spec": {"expirationSeconds": 600}})
     (tmp_path / "token").write_text(token["status"]["token"], encoding="ascii")
     endpoint = (await KubeconfigCredentials.load()).endpoint
     assert endpoint.tls is not None

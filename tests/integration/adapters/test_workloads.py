@@ -12,11 +12,9 @@ from mapreduce_operator.adapters.kube import ApiSession, KubeCluster, paging
 from mapreduce_operator.core.names import RunRef, run_labels
 from mapreduce_operator.core.workloads import ContainerEnd, JobSeen, PodSeen
 from mapreduce_operator.ports import Bookmark, Change, ClusterError, ClusterErrorReason
-from tests.integration.adapters.conftest import call, until
+from tests.integration.adapters.conftest import REAL_IMAGE, call, until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(180)]
-
-REAL_IMAGE = "docker.io/library/debian:bookworm-slim"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,14 +66,6 @@ async def here(api: ApiSession, cluster: KubeCluster, namespace: str) -> Here:
     # The garbage collector would remove Jobs whose owner is missing.
     owner = await call(api, "POST", f"/api/v1/namespaces/{namespace}/configmaps", {"metadata": {"name": "owner"}})
     return Here(cluster, RunRef(namespace, "licence-words", str(uuid.uuid4())), owner["metadata"]["uid"])
-
-
-@pytest.fixture
-async def some_node_has_the_image(api: ApiSession) -> None:
-    nodes = await call(api, "GET", "/api/v1/nodes")
-    names = {name for node in nodes["items"] for image in node["status"].get("images", ()) for name in image["names"]}
-    if REAL_IMAGE not in names:
-        pytest.skip(f"no node has {REAL_IMAGE}: dev/images.sh load brings it there")
 
 
 def name_of(manifest: dict[str, Any]) -> str:
