@@ -184,6 +184,9 @@ class DeadLetterStatus(Model):
     open: Count = 0
     """Letters that nobody has dealt with."""
 
+    unresolved: Count = 0
+    """Letters whose items have not succeeded since: the open ones, and those that are redriven or archived."""
+
 
 class ReduceStatus(Model):
     """The state of the reduce."""

@@ -30,6 +30,10 @@ class Situation:
     """Items wait although maxParallel would let them run: the operator's own cap is used up by all jobs together."""
     refusal: tuple[str, str] | None = None
     """(reason, message) of why the last Job could not be created, such as a resource quota. It is tried again."""
+    hindrance: tuple[str, str] | None = None
+    """(reason, message) of which limit of the job's own keeps items from being started."""
+    not_starting: tuple[str, str] | None = None
+    """(reason, message) of why pods do not start, as far as that may pass."""
 
 
 def conditions_of(situation: Situation) -> dict[str, tuple[bool, str, str]]:
@@ -86,8 +90,12 @@ def _progressing(situation: Situation, finished: bool) -> tuple[bool, str, str]:
         return False, "Suspended", "spec.suspend is true"
     if situation.storage_problem:
         return False, *situation.storage_problem
+    if situation.hindrance:
+        return False, *situation.hindrance
     if situation.refusal:
         return True, *situation.refusal
+    if situation.not_starting:
+        return True, *situation.not_starting
     if situation.capped:
         return (
             True,

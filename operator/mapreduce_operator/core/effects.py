@@ -17,6 +17,11 @@ class Launch:
     dispatch: Dispatch
     attempt: int
     """Number of the attempt that this will be, if nobody interrupts it."""
+    max_attempts: int
+    redrive: int = 0
+    """Number of the Redrive that runs it; 0 for none."""
+    oom_kills: int = 0
+    """How often an agent of the item was killed for needing too much memory."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -127,7 +127,7 @@ NODE_LOST: Final = "NodeLost"
 
 # Names of Kubernetes 1.34. Sources: pkg/kubelet (images, kuberuntime, container, lifecycle, eviction, preemption,
 # nodeshutdown, sysctl), pkg/controller/podgc, pkg/scheduler, and the CRI's errors; what was seen of real pods stands
-# in tests/unit/adapters/kube/starts.py.
+# in tests/unit/adapters/kube/pods_seen.json.
 
 _IMAGE_WAITS: Final = frozenset(
     {
@@ -226,19 +226,19 @@ def _never_started(ending: "_Ending", *, late: bool) -> Outcome:
             return ending.because(Reason.CONFIGURATION_ERROR, f"{end.reason}: {end.message}")
     fault = template_fault(pod.waiting)
     if fault is not None:
-        return ending.because(fault, f"{pod.waiting}: {pod.waiting_message}")
+        return ending.because(fault, f"{pod.waiting}: {pod.waiting_message}".rstrip(": "))
     if init is not None and late:
         message = f"init container {pod.failed_init_name} ran until the pod's deadline"
         return ending.because(Reason.DEADLINE_EXCEEDED, message, init)
     if init is not None and not deleted:
         why = f" ({init.reason})" if init.reason not in {"", "Error"} else ""
         message = f"init container {pod.failed_init_name} exited with code {init.exit_code}{why}: {init.message}"
-        return ending.because(Reason.INIT_FAILED, message, init)
+        return ending.because(Reason.INIT_FAILED, message.rstrip(": "), init)
     if late:
         return ending.because(Reason.NOT_STARTED, f"the agent's container never ran: {pod.waiting or pod.message}")
     if deleted:
         return ending.because(Reason.DELETED, "the pod was deleted before the agent began")
-    return ending.because(Reason.NODE_LOST, f"the agent's container never ran: {pod.reason} {pod.message}")
+    return ending.because(Reason.NODE_LOST, f"the agent's container never ran: {pod.reason} {pod.message}".rstrip(": "))
 
 
 def _failed_by_itself(ending: "_Ending", end: ContainerEnd) -> Outcome:

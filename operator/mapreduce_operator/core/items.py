@@ -2,8 +2,10 @@
 
     Pending -> Running -> Succeeded
                        -> RetryWait -> Pending        an attempt that failed and is worth another one
-                       -> DeadLettered                one that is not, or the last one allowed
+                       -> DeadLettered | Skipped      one that is not, or the last one allowed
                        -> Pending                     an interruption: somebody else ended the dispatch
+    DeadLettered -> Pending | RetryWait               a Redrive takes it
+    Succeeded | DeadLettered -> Pending               the reduce is run again
 
 Attempts and interruptions live on the item and never go down; together they number its dispatches. `transition` is
 the only way from one state to another, and its only clock is the `now` that it is given.
@@ -12,11 +14,12 @@ the only way from one state to another, and its only clock is the `now` that it 
 from dataclasses import dataclass, replace
 from typing import Final
 
-from mapreduce_operator.api import ItemState, Reason, Retry, RetryAction
+from mapreduce_operator.api import Cause, ItemState, Reason, Retry, RetryAction
 from mapreduce_operator.core.backoff import chance_of, delay_seconds
+from mapreduce_operator.core.failures import MEANINGS
 from mapreduce_operator.core.outcomes import Outcome, Verdict
 
-FINAL_STATES: Final = frozenset({ItemState.SUCCEEDED, ItemState.DEAD_LETTERED})
+FINAL_STATES: Final = frozenset({ItemState.SUCCEEDED, ItemState.DEAD_LETTERED, ItemState.SKIPPED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +37,15 @@ class Item:
     """In Running: the Job that carries the dispatch; empty until the API server has answered."""
     reason: Reason | None = None
     """Why the last dispatch did not succeed."""
+    cause: Cause | None = None
+    """Why it was given up."""
+    excused: int = 0
+    """Interruptions that are not held against the item."""
+    oom_kills: int = 0
+    allowed: int = 0
+    """How many attempts it may have in all, where a Redrive granted more; 0 where maxAttempts says it."""
+    redrive: int = 0
+    """Number of the Redrive that took it last; 0 for none."""
 
     @property
     def dispatch(self) -> int:
@@ -75,9 +87,23 @@ class Ended:
     """A dispatch ended."""
 
     outcome: Outcome
+    budget_left: bool = True
+    """The job may spend another retry."""
+    skip: bool = False
+    """An item that is given up is left out and becomes no dead letter."""
 
 
-ItemEvent = Dispatched | Started | Refused | Released | Ended
+@dataclass(frozen=True, slots=True)
+class Redriven:
+    """A Redrive takes a dead letter, or the reduce is run again."""
+
+    redrive: int
+    attempts: int
+    """How many are granted."""
+    not_before: float = 0.0
+
+
+ItemEvent = Dispatched | Started | Refused | Released | Ended | Redriven
 
 
 def transition(item: Item, event: ItemEvent, retry: Retry, now: float) -> Item | None:
@@ -95,10 +121,20 @@ def transition(item: Item, event: ItemEvent, retry: Retry, now: float) -> Item |
             return replace(item, state=ItemState.PENDING)
         case Released() if item.state is ItemState.RETRY_WAIT and item.not_before <= now:
             return replace(item, state=ItemState.PENDING, not_before=0.0)
-        case Ended(outcome) if item.state is ItemState.RUNNING and _is_current(
+        case Ended(outcome=outcome) if item.state is ItemState.RUNNING and _is_current(
             item, outcome.dispatch.number, outcome.job_uid
         ):
-            return _settle(item, outcome, retry, now)
+            return _settle(item, event, retry, now)
+        case Redriven(redrive, attempts, not_before) if item.state in {ItemState.DEAD_LETTERED, ItemState.SUCCEEDED}:
+            return replace(
+                item,
+                state=ItemState.RETRY_WAIT if not_before > now else ItemState.PENDING,
+                not_before=not_before if not_before > now else 0.0,
+                cause=None,
+                excused=item.interruptions,
+                allowed=item.attempts + attempts,
+                redrive=redrive,
+            )
         case _:
             return None
 
@@ -107,32 +143,52 @@ def _is_current(item: Item, dispatch: int, job_uid: str) -> bool:
     return not item.final and dispatch == item.dispatch and item.job_uid in {"", job_uid}
 
 
-def _settle(item: Item, outcome: Outcome, retry: Retry, now: float) -> Item:
+def _settle(item: Item, event: Ended, retry: Retry, now: float) -> Item:
+    outcome = event.outcome
+    ended = replace(item, job_uid="", not_before=0.0, reason=outcome.reason)
     match outcome.verdict:
         case Verdict.SUCCEEDED:
-            return Item(ItemState.SUCCEEDED, item.attempts + 1, item.interruptions)
+            return replace(ended, state=ItemState.SUCCEEDED, attempts=item.attempts + 1)
         case Verdict.INTERRUPTED:
-            interrupted = Item(ItemState.PENDING, item.attempts, item.interruptions + 1, reason=outcome.reason)
-            if interrupted.interruptions > retry.max_interruptions:
-                return replace(interrupted, state=ItemState.DEAD_LETTERED, reason=Reason.TOO_MANY_INTERRUPTIONS)
-            return interrupted
+            excused = outcome.reason is not None and MEANINGS[outcome.reason].excused
+            ended = replace(ended, interruptions=item.interruptions + 1, excused=item.excused + excused)
+            if ended.interruptions - ended.excused > retry.max_interruptions:
+                return _given_up(ended, Cause.TOO_MANY_INTERRUPTIONS, event)
+            return replace(ended, state=ItemState.PENDING)
         case Verdict.FAILED:
-            failed = Item(ItemState.DEAD_LETTERED, item.attempts + 1, item.interruptions, reason=outcome.reason)
-            if not worth_retrying(outcome, failed.attempts, retry):
-                return failed
+            ended = replace(
+                ended, attempts=item.attempts + 1, oom_kills=item.oom_kills + (outcome.reason is Reason.OOM_KILLED)
+            )
+            cause = why_give_up(ended, outcome, retry, budget_left=event.budget_left)
+            if cause is not None:
+                return _given_up(ended, cause, event)
             chance = chance_of(outcome.dispatch.item_key, outcome.dispatch.number)
-            wait = delay_seconds(retry.backoff, failed.attempts, chance)
-            return replace(failed, state=ItemState.RETRY_WAIT, not_before=now + wait)
+            wait = delay_seconds(retry.backoff, ended.attempts, chance)
+            return replace(ended, state=ItemState.RETRY_WAIT, not_before=now + wait)
 
 
-def worth_retrying(outcome: Outcome, attempts: int, retry: Retry) -> bool:
-    """The one predicate that decides between another attempt and the dead letters, so that nothing falls in between.
+def _given_up(item: Item, cause: Cause, event: Ended) -> Item:
+    # What was a dead letter before never vanishes from the queue.
+    skipped = event.skip and not item.redrive
+    return replace(item, state=ItemState.SKIPPED if skipped else ItemState.DEAD_LETTERED, cause=cause)
 
-    The first rule that matches decides, before the agent's own word that it is of no use; neither can exceed
-    maxAttempts.
+
+def why_give_up(item: Item, outcome: Outcome, retry: Retry, *, budget_left: bool) -> Cause | None:
+    """The one predicate that decides between another attempt (None) and the end, so that nothing falls in between.
+
+    The first rule that matches decides, before the agent's own word that it is of no use; neither can exceed the
+    attempts that are allowed. What a Redrive granted is not taken from the budget of the job.
     """
-    if attempts >= retry.max_attempts:
-        return False
+    if not _retryable(outcome, retry):
+        return Cause.NOT_RETRYABLE
+    if item.attempts >= (item.allowed or retry.max_attempts):
+        return Cause.ATTEMPTS_EXHAUSTED
+    if not budget_left and not item.redrive:
+        return Cause.RETRY_BUDGET_EXHAUSTED
+    return None
+
+
+def _retryable(outcome: Outcome, retry: Retry) -> bool:
     for rule in retry.rules:
         code_matches = not rule.on_exit_codes or outcome.exit_code in rule.on_exit_codes
         reason_matches = not rule.on_reasons or outcome.reason in rule.on_reasons

@@ -17,6 +17,7 @@ from mapreduce_operator.api import API_VERSION, KIND, Work
 from mapreduce_operator.core import contract, names
 from mapreduce_operator.core.names import RunRef, Stage
 from mapreduce_operator.core.plan import PlannedItem, canonical
+from mapreduce_operator.core.quantities import raised_memory
 from mapreduce_operator.core.workloads import AGENT_INDEX, Dispatch
 
 _USER: Final = 65532
@@ -161,9 +162,20 @@ def _extend(owner: Manifest, key: str, more: list[Manifest]) -> None:
 
 
 def manifest(
-    revision: Revision, run: RunRef, dispatch: Dispatch, *, attempt: int, item: PlannedItem, work: Work
+    revision: Revision,
+    run: RunRef,
+    dispatch: Dispatch,
+    *,
+    attempt: int,
+    item: PlannedItem,
+    work: Work,
+    max_attempts: int | None = None,
+    oom_kills: int = 0,
 ) -> Manifest:
     """The Job of one dispatch.
+
+    `max_attempts` is what a Redrive granted the item in all. After `oom_kills` its agent gets more memory, if
+    retry.onOOM says so.
 
     No retry by Kubernetes: which failure is worth another attempt is decided in core.items. A disruption fails the
     Job at once, so that it is seen and counted rather than repaired silently.
@@ -182,7 +194,7 @@ def manifest(
             "itemId": item.id,
             "dispatch": dispatch.number,
             "attempt": attempt,
-            "maxAttempts": work.retry.max_attempts,
+            "maxAttempts": max_attempts or work.retry.max_attempts,
             "timeoutSeconds": work.timeout_seconds,
         }
         | (msgspec.json.decode(item.payload, type=Manifest) if revision.stage is Stage.REDUCE else {})
@@ -211,10 +223,19 @@ def manifest(
                     "labels": {**revision.pod_labels, **labels},
                     "annotations": {**revision.pod_annotations, **annotations},
                 },
-                "spec": revision.pod_spec,
+                "spec": _with_more_memory(revision.pod_spec, work, oom_kills) if oom_kills else revision.pod_spec,
             },
         },
     }
+
+
+def _with_more_memory(pod_spec: Manifest, work: Work, oom_kills: int) -> Manifest:
+    increase = work.retry.on_oom
+    agent, *others = pod_spec["containers"]
+    if increase is None or not isinstance(agent.get("resources"), dict):
+        return pod_spec
+    resources = raised_memory(agent["resources"], increase.factor, increase.max_memory, oom_kills)
+    return pod_spec | {"containers": [agent | {"resources": resources}, *others]}
 
 
 def owner_reference(run: RunRef) -> Manifest:

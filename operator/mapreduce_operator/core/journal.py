@@ -8,7 +8,8 @@ Every object's hash stands in the object that follows it, so that one changed bi
 stays small however long a run gets: bytes written over a run grow with its items, not with items times commits.
 A record holds the outcome and the state that the item got by it. Reading it back decides nothing anew, since the
 policy may have been edited meanwhile. A segment also says which dispatches were started, so that one whose Job vanished
-while no operator looked is known to have run.
+while no operator looked is known to have run; which items Redrives took, before they are run; and which letters were
+set aside.
 """
 
 import hashlib
@@ -19,7 +20,8 @@ from typing import Final
 
 import msgspec
 
-from mapreduce_operator.api import ItemState, Phase, Reason
+from mapreduce_operator.api import Cause, ItemState, Phase, Reason
+from mapreduce_operator.core.breaker import Breaker
 from mapreduce_operator.core.items import Item
 from mapreduce_operator.core.names import Stage
 from mapreduce_operator.core.outcomes import Outcome, Verdict
@@ -44,6 +46,7 @@ class CommitReason(StrEnum):
     TIME = "Time"
     PHASE_CHANGE = "PhaseChange"
     IDLE = "Idle"
+    REDRIVE = "Redrive"
     SHUTDOWN = "Shutdown"
 
 
@@ -86,6 +89,11 @@ class Head(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     started_at: float = 0.0
     committed_at: float = 0.0
     reason: CommitReason | None = None
+    breaker: Breaker | None = None
+
+
+NO_RESULT: Final = msgspec.Raw(b"")
+"""No JSON text is empty, and null is a result."""
 
 
 class Start(msgspec.Struct, frozen=True, array_like=True):
@@ -97,6 +105,45 @@ class Start(msgspec.Struct, frozen=True, array_like=True):
     job_uid: str
 
 
+class Accepted(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
+    """A Redrive that has taken its letters. What it asked for is kept: the object may be deleted while they run."""
+
+    number: int
+    """Counted from 1 in each run."""
+    uid: str
+    name: str
+    at: float
+    selected: int
+    parallelism: int = 0
+    """0 for no bound of its own."""
+    payload_patch: msgspec.Raw = NO_RESULT
+    template_patch: msgspec.Raw = NO_RESULT
+    rerun_reduce: bool = False
+
+
+class Claim(msgspec.Struct, frozen=True, array_like=True):
+    """An item that is given another run: a dead letter that a Redrive took, or the reduce."""
+
+    stage: Stage
+    key: str
+    redrive: int
+    allowed: int
+    excused: int
+    not_before: float
+
+
+class MarkKind(StrEnum):
+    ARCHIVED = "Archived"
+    PURGED = "Purged"
+
+
+class Mark(msgspec.Struct, frozen=True, array_like=True):
+    """A letter that was set aside, or whose body was deleted."""
+
+    key: str
+    kind: MarkKind
+
+
 class SegmentHeader(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     sequence: int
     previous_sha256: str
@@ -104,6 +151,9 @@ class SegmentHeader(msgspec.Struct, frozen=True, rename="camel", omit_defaults=T
     at: float
     reason: CommitReason
     starts: tuple[Start, ...] = ()
+    redrives: tuple[Accepted, ...] = ()
+    claims: tuple[Claim, ...] = ()
+    marks: tuple[Mark, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,10 +176,6 @@ class Segment:
     records: list[Record]
 
 
-NO_RESULT: Final = msgspec.Raw(b"")
-"""No JSON text is empty, and null is a result."""
-
-
 class _Line(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     stage: Stage
     key: str
@@ -142,6 +188,11 @@ class _Line(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     not_before: float = 0.0
     reason: Reason | None = None
     item_reason: Reason | None = None
+    cause: Cause | None = None
+    excused: int = 0
+    oom_kills: int = 0
+    allowed: int = 0
+    redrive: int = 0
     message: str = ""
     exit_code: int | None = None
     retryable: bool = True
@@ -213,6 +264,11 @@ def _line(record: Record) -> _Line:
         not_before=item.not_before,
         reason=outcome.reason,
         item_reason=item.reason,
+        cause=item.cause,
+        excused=item.excused,
+        oom_kills=item.oom_kills,
+        allowed=item.allowed,
+        redrive=item.redrive,
         message=outcome.message,
         exit_code=outcome.exit_code,
         retryable=outcome.retryable,
@@ -244,5 +300,16 @@ def _record(line: _Line) -> Record:
         started_at=line.started_at,
         ended_at=line.ended_at,
     )
-    item = Item(line.state, line.attempts, line.interruptions, line.not_before, reason=line.item_reason)
+    item = Item(
+        line.state,
+        line.attempts,
+        line.interruptions,
+        line.not_before,
+        reason=line.item_reason,
+        cause=line.cause,
+        excused=line.excused,
+        oom_kills=line.oom_kills,
+        allowed=line.allowed,
+        redrive=line.redrive,
+    )
     return Record(outcome, item)

@@ -10,7 +10,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from mapreduce_operator.api import ItemState, Retry
-from mapreduce_operator.core.items import FINAL_STATES, Dispatched, Ended, Item, ItemEvent, Released, transition
+from mapreduce_operator.core.items import (
+    FINAL_STATES,
+    Dispatched,
+    Ended,
+    Item,
+    ItemEvent,
+    Redriven,
+    Released,
+    transition,
+)
 
 _CODES: Final = {state: number for number, state in enumerate(ItemState)}
 _NEW: Final = Item()
@@ -29,12 +38,14 @@ class Ledger:
         self._attempts = 0
         self._interruptions = 0
         # Positions in ascending order: a retried item goes before those that never ran, in the order of the plan.
-        # Both queues may hold entries that no longer apply; they are dropped when they come up. `_queued` tells them
+        # The items of each Redrive have a lane of their own, beside that of all others, which is number 0.
+        # All queues may hold entries that no longer apply; they are dropped when they come up. `_queued` tells them
         # from those that do: the state alone does not, since an item is pending again before its outcome is durable.
-        self._pending = list(range(len(keys)))
+        self._lanes: dict[int, list[int]] = {0: list(range(len(keys)))}
         self._queued = bytearray(b"\x01" * len(keys))
-        self._ready = len(keys)
+        self._ready = {0: len(keys)}
         self._waiting: list[tuple[float, int]] = []
+        self._running = {0: 0}
 
     def __len__(self) -> int:
         return len(self._items)
@@ -58,10 +69,12 @@ class Ledger:
     def running(self) -> int:
         return self._counts[ItemState.RUNNING]
 
-    @property
-    def ready(self) -> int:
+    def running_in(self, lane: int) -> int:
+        return self._running.get(lane, 0)
+
+    def ready(self, lane: int = 0) -> int:
         """Items that `dispatch_next` would give out."""
-        return self._ready
+        return self._ready.get(lane, 0)
 
     @property
     def attempts(self) -> int:
@@ -81,7 +94,7 @@ class Ledger:
         changed = transition(self._items[position], event, retry, now)
         if changed is not None:
             self._put(position, changed)
-            if not isinstance(event, Ended):
+            if not isinstance(event, Ended | Redriven):
                 self.enqueue(position)
         return changed
 
@@ -101,13 +114,13 @@ class Ledger:
     def enqueue(self, position: int) -> None:
         """Lets an item take its turn.
 
-        For one whose dispatch ended this is due when the outcome is durable, and not before: so no item ever has two
-        dispatches that an operator started anew would not know of.
+        For one whose dispatch ended, or that a Redrive took, this is due when that is durable, and not before: so no
+        item ever has two dispatches that an operator started anew would not know of.
         """
         item = self._items[position]
         if item.state is ItemState.PENDING:
-            self._ready += not self._queued[position]
-            heapq.heappush(self._pending, position)
+            self._ready[item.redrive] = self.ready(item.redrive) + (not self._queued[position])
+            heapq.heappush(self._lanes.setdefault(item.redrive, []), position)
         elif item.state is ItemState.RETRY_WAIT:
             heapq.heappush(self._waiting, (item.not_before, position))
         self._queued[position] = True
@@ -115,11 +128,14 @@ class Ledger:
     def _put(self, position: int, item: Item) -> None:
         before = self._items[position]
         self._items[position] = item
-        self._ready -= before.state is ItemState.PENDING and self._queued[position]
+        if before.state is ItemState.PENDING and self._queued[position]:
+            self._ready[before.redrive] -= 1
         self._queued[position] = False
         self._codes[position] = _CODES[item.state]
         self._counts[before.state] -= 1
         self._counts[item.state] += 1
+        self._running[before.redrive] = self.running_in(before.redrive) - (before.state is ItemState.RUNNING)
+        self._running[item.redrive] = self.running_in(item.redrive) + (item.state is ItemState.RUNNING)
         self._attempts += item.attempts - before.attempts
         self._interruptions += item.interruptions - before.interruptions
 
@@ -134,11 +150,13 @@ class Ledger:
         """When the next wait is over, in seconds since the epoch; it may be early, never late."""
         return self._waiting[0][0] if self._waiting else None
 
-    def dispatch_next(self, retry: Retry, now: float) -> int | None:
-        """Marks the first pending item as running and returns its position; None when none is pending."""
-        while self._pending:
-            position = heapq.heappop(self._pending)
-            if self._queued[position] and self.apply(position, Dispatched(), retry, now) is not None:
+    def dispatch_next(self, retry: Retry, now: float, lane: int = 0) -> int | None:
+        """Marks the first pending item of a lane as running and returns its position; None when none is pending."""
+        pending = self._lanes.get(lane, [])
+        while pending:
+            position = heapq.heappop(pending)
+            waits = self._queued[position] and self._items[position].redrive == lane
+            if waits and self.apply(position, Dispatched(), retry, now) is not None:
                 return position
         return None
 

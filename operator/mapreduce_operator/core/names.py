@@ -102,5 +102,14 @@ class StorageKeys:
     def segment(self, sequence: int, sha256: str) -> str:
         return f"{self.prefix}journal/segment-{sequence:010d}-{sha256[:16]}.jsonl"
 
+    @property
+    def letters(self) -> str:
+        """Beginning of the keys of all dead letters."""
+        return f"{self.prefix}dead-letters/"
+
+    def letter(self, key: str) -> str:
+        """The body of one dead letter, by the key of its item."""
+        return f"{self.letters}{key}.json"
+
     def snapshot(self, sequence: int, sha256: str) -> str:
         return f"{self.prefix}journal/snapshot-{sequence:010d}-{sha256[:16]}.json"

@@ -10,13 +10,19 @@ NEXT: Final[Mapping[Phase, frozenset[Phase]]] = {
     Phase.PLANNING: frozenset({Phase.MAP}),
     Phase.MAP: frozenset({Phase.REDUCE, Phase.SUCCEEDED, Phase.PARTIALLY_SUCCEEDED, Phase.FAILED}),
     Phase.REDUCE: frozenset({Phase.SUCCEEDED, Phase.PARTIALLY_SUCCEEDED, Phase.FAILED}),
-    Phase.SUCCEEDED: frozenset(),
-    Phase.PARTIALLY_SUCCEEDED: frozenset(),
-    Phase.FAILED: frozenset(),
+    Phase.SUCCEEDED: frozenset({Phase.MAP}),
+    Phase.PARTIALLY_SUCCEEDED: frozenset({Phase.MAP}),
+    Phase.FAILED: frozenset({Phase.MAP}),
 }
-"""Which phase may follow which. Paused is none of them: it is what the status shows of a suspended run."""
+"""Which phase may follow which. Paused is none of them: it is what the status shows of a suspended run. A run that has
+ended maps again when a Redrive takes some of its letters."""
 
-FINAL_PHASES: Final = frozenset(phase for phase, following in NEXT.items() if not following)
+FINAL_PHASES: Final = frozenset({Phase.SUCCEEDED, Phase.PARTIALLY_SUCCEEDED, Phase.FAILED})
+REDRIVING: Final = "Redriving"
+"""Reason of the phase Map of a run that had ended before: only what a Redrive took is run."""
+
+
+_NOT_RUN: Final = (ItemState.PENDING, ItemState.RETRY_WAIT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +39,12 @@ def after_map(counts: Mapping[ItemState, int], spec: MapReduceJobSpec) -> Turn:
     total, succeeded = sum(counts.values()), counts[ItemState.SUCCEEDED]
     if total == 0:
         return _after_nothing(spec)
+    if (left := sum(counts[state] for state in _NOT_RUN)) > 0:
+        return Turn(
+            Phase.FAILED,
+            "NotAllItemsRun",
+            f"{left:,} of {total:,} items were not run, since the job was stopped before",
+        )
     ending = _ending(counts, spec)
     if spec.reduce is None:
         return ending

@@ -4,14 +4,17 @@ Its size is that of the items which are not as they were planned. How often one 
 the last (engine.journal), so that all snapshots of a run together take no more bytes than its segments.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Final
 
 import msgspec
 
-from mapreduce_operator.api import ItemState, Reason
+from mapreduce_operator.api import Cause, ItemState, LetterState, Reason
+from mapreduce_operator.core.dead_letters import Entry
 from mapreduce_operator.core.items import Item
-from mapreduce_operator.core.journal import NO_RESULT, SCHEMA_VERSION, verified
+from mapreduce_operator.core.journal import NO_RESULT, SCHEMA_VERSION, Accepted, verified
+from mapreduce_operator.core.letters import Attempt
 from mapreduce_operator.core.names import Stage
 from mapreduce_operator.core.tally import FailureCount, Tally
 
@@ -25,6 +28,16 @@ class Snapshot:
     tally: Tally
     announced: frozenset[Reason] = frozenset()
     """Reasons of which an Event has told."""
+    past: Mapping[int, list[Attempt]] = field(default_factory=dict)
+    """Dispatches of the items that have failed and are not at their end, by position."""
+    letters: list[tuple[Entry, LetterState, str]] = field(default_factory=list)
+    """With the text of the signature."""
+    redrives: list[tuple[Accepted, int, int, float]] = field(default_factory=list)
+    """With how many of their items succeeded and failed, and when the last of them ended."""
+    failed_starts: Mapping[str, list[str]] = field(default_factory=dict)
+    """What core.startup remembers of revisions that could not start."""
+    reduce_again: bool = False
+    """A Redrive asked for the reduce to run again."""
 
 
 class _Row(msgspec.Struct, frozen=True, array_like=True):
@@ -35,10 +48,17 @@ class _Row(msgspec.Struct, frozen=True, array_like=True):
     not_before: float
     reason: Reason | None
     job_uid: str
+    cause: Cause | None = None
+    excused: int = 0
+    oom_kills: int = 0
+    allowed: int = 0
+    redrive: int = 0
 
 
 class _Failure(msgspec.Struct, frozen=True, rename="camel"):
+    id: str
     reason: Reason
+    signature: str
     count: int
     position: int
     message: str
@@ -49,6 +69,13 @@ class _Body(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     items: dict[Stage, list[_Row]]
     failures: list[_Failure]
     announced: list[Reason]
+    reasons: dict[Reason, int] = msgspec.field(default_factory=dict)
+    retries: int = 0
+    past: dict[str, list[Attempt]] = msgspec.field(default_factory=dict)
+    letters: list[tuple[Entry, LetterState, str]] = msgspec.field(default_factory=list)
+    redrives: list[tuple[Accepted, int, int, float]] = msgspec.field(default_factory=list)
+    failed_starts: dict[str, list[str]] = msgspec.field(default_factory=dict)
+    reduce_again: bool = False
     reduce_result: msgspec.Raw = NO_RESULT
     reduce_message: str = ""
 
@@ -64,9 +91,17 @@ def encode_snapshot(snapshot: Snapshot) -> bytes:
             schema_version=SCHEMA_VERSION,
             items={stage: [_row(*entry) for entry in items] for stage, items in snapshot.items.items()},
             failures=[
-                _Failure(reason, known.count, known.position, known.message) for reason, known in tally.failures.items()
+                _Failure(name, known.reason, known.signature, known.count, known.position, known.message)
+                for name, known in tally.failures.items()
             ],
             announced=sorted(snapshot.announced),
+            reasons=dict(tally.reasons),
+            retries=tally.retries,
+            past={str(position): attempts for position, attempts in snapshot.past.items()},
+            letters=snapshot.letters,
+            redrives=snapshot.redrives,
+            failed_starts=dict(snapshot.failed_starts),
+            reduce_again=snapshot.reduce_again,
             reduce_result=NO_RESULT if tally.reduce_result is None else msgspec.Raw(tally.reduce_result),
             reduce_message=tally.reduce_message,
         )
@@ -79,17 +114,52 @@ def decode_snapshot(data: bytes, expected_sha256: str, where: str) -> Snapshot:
     return Snapshot(
         items={stage: [(row.position, _item(row)) for row in rows] for stage, rows in body.items.items()},
         tally=Tally(
-            {one.reason: FailureCount(one.count, one.position, one.message) for one in body.failures},
+            {
+                one.id: FailureCount(one.reason, one.signature, one.count, one.position, one.message)
+                for one in body.failures
+            },
+            body.reasons,
+            body.retries,
             bytes(body.reduce_result) or None,
             body.reduce_message,
         ),
         announced=frozenset(body.announced),
+        past={int(position): attempts for position, attempts in body.past.items()},
+        letters=body.letters,
+        redrives=body.redrives,
+        failed_starts=body.failed_starts,
+        reduce_again=body.reduce_again,
     )
 
 
 def _row(position: int, item: Item) -> _Row:
-    return _Row(position, item.state, item.attempts, item.interruptions, item.not_before, item.reason, item.job_uid)
+    return _Row(
+        position,
+        item.state,
+        item.attempts,
+        item.interruptions,
+        item.not_before,
+        item.reason,
+        item.job_uid,
+        item.cause,
+        item.excused,
+        item.oom_kills,
+        item.allowed,
+        item.redrive,
+    )
 
 
 def _item(row: _Row) -> Item:
-    return Item(row.state, row.attempts, row.interruptions, row.not_before, row.job_uid, row.reason)
+    return Item(
+        row.state,
+        row.attempts,
+        row.interruptions,
+        row.not_before,
+        row.job_uid,
+        row.reason,
+        row.cause,
+        row.excused,
+        row.oom_kills,
+        row.allowed,
+        row.redrive,
+    )

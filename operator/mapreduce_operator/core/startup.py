@@ -8,7 +8,7 @@ Nothing here takes longer the more pods there are: each event costs the same, an
 """
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -154,11 +154,11 @@ class Startup:
                 due.append(trouble.pod)
         return due
 
-    def stale(self, revisions: Mapping[Stage, str]) -> list[PodSeen]:
+    def stale(self, revisions: Mapping[Stage, Container[str]]) -> list[PodSeen]:
         """Pods that cannot start with a template that was corrected since, each told once. `revisions`: the present."""
         found: list[PodSeen] = []
         for (stage, name), revision in list(self._revisions.items()):
-            if revisions.get(stage) == name:
+            if name in revisions[stage]:
                 continue
             for uid, trouble in list(revision.clocks.items()):
                 if uid in self._stuck:

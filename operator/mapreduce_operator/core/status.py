@@ -13,8 +13,10 @@ import msgspec
 from mapreduce_operator.api import (
     POSITIONS_MAX_LENGTH,
     AttemptCounts,
+    BreakerStatus,
     CheckpointStatus,
     Condition,
+    DeadLetterStatus,
     FailureSummary,
     ItemCounts,
     ItemState,
@@ -27,6 +29,7 @@ from mapreduce_operator.api import (
     TemplateRevisions,
 )
 from mapreduce_operator.core.conditions import Situation, conditions_of, merge
+from mapreduce_operator.core.items import FINAL_STATES
 from mapreduce_operator.core.journal import Head
 from mapreduce_operator.core.names import LABEL_RUN, RunRef, Stage, StorageKeys
 from mapreduce_operator.core.outcomes import Verdict
@@ -47,6 +50,8 @@ class Report:
     start_time: float
     before: tuple[Condition, ...]
     """The conditions as they were written last: unchanged ones keep their transition time."""
+    queue: str = ""
+    """Name of the DeadLetterQueue; "" while there is none."""
 
 
 def status_without_plan(report: Report, now: float) -> MapReduceJobStatus:
@@ -84,9 +89,14 @@ def status_of(run: RunState, head: Head, id_of: Callable[[int], str], report: Re
     for position in not_durable:
         counts[ledger[position].state] -= 1
         counts[ItemState.RUNNING] += 1
-    done = counts[ItemState.SUCCEEDED] + counts[ItemState.DEAD_LETTERED]
-    failures = sorted(run.tally.failures.items(), key=lambda entry: (-entry[1].count, entry[0]))[:TOP_FAILURES]
     shown_as = dict.fromkeys(not_durable, ItemState.RUNNING)
+    for position in _claimed(run):
+        counts[ledger[position].state] -= 1
+        counts[ItemState.DEAD_LETTERED] += 1
+        shown_as[position] = ItemState.DEAD_LETTERED
+    done = sum(counts[state] for state in FINAL_STATES)
+    failures = sorted(run.tally.failures.values(), key=lambda one: (-one.count, one.signature))[:TOP_FAILURES]
+    breaker = run.guard.breaker
     finished = head.phase in FINAL_PHASES
     return MapReduceJobStatus.model_validate(
         _common(report, now)
@@ -102,7 +112,9 @@ def status_of(run: RunState, head: Head, id_of: Callable[[int], str], report: Re
             ),
             "items": ItemCounts(total=len(ledger), **{state.name.lower(): counts[state] for state in ItemState}),
             "attempts": AttemptCounts(
-                total=ledger.attempts - attempts, interruptions=ledger.interruptions - interruptions
+                total=ledger.attempts - attempts,
+                interruptions=ledger.interruptions - interruptions,
+                retries=run.tally.retries,
             ),
             "positions": StagePositions(
                 map=StatePositions(
@@ -114,10 +126,29 @@ def status_of(run: RunState, head: Head, id_of: Callable[[int], str], report: Re
             ),
             "failures": [
                 FailureSummary(
-                    reason=reason, count=known.count, sample_item_id=id_of(known.position), message=known.message
+                    reason=known.reason,
+                    signature=known.signature,
+                    count=known.count,
+                    sample_item_id=id_of(known.position),
+                    message=known.message,
                 )
-                for reason, known in failures
+                for known in failures
             ],
+            "failures_by_reason": dict(run.tally.reasons),
+            "breaker": BreakerStatus.model_validate(
+                {
+                    "state": breaker.state,
+                    "failures_in_a_row": breaker.failures,
+                    "open_until": breaker.open_until or None,
+                }
+            )
+            if run.spec.failure_policy.circuit_breaker is not None
+            else None,
+            "dead_letters": DeadLetterStatus(
+                queue=report.queue, open=run.open_letters, unresolved=run.dead_letters.unresolved
+            )
+            if report.queue
+            else None,
             "reduce": _reduce(run),
             "result": None if run.tally.reduce_result is None else msgspec.json.decode(run.tally.reduce_result),
             "template_revisions": TemplateRevisions(
@@ -132,6 +163,12 @@ def status_of(run: RunState, head: Head, id_of: Callable[[int], str], report: Re
             ),
         }
     )
+
+
+def _claimed(run: RunState) -> list[int]:
+    """Positions of what a Redrive has taken without that being durable yet."""
+    ledger = run.ledgers[Stage.MAP]
+    return [ledger.position(claim.key) or 0 for claim in run.unsaved.claims if claim.stage is Stage.MAP]
 
 
 def _common(report: Report, now: float) -> dict[str, object]:

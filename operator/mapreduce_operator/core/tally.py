@@ -1,23 +1,28 @@
-"""What the status tells of outcomes beside counts: failures by reason, and what reduce came to."""
+"""What the status tells of outcomes beside counts: failures by reason and by signature, and what reduce came to."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from mapreduce_operator.api import Reason
+from mapreduce_operator.api import ItemState, Reason
 from mapreduce_operator.core.failures import end_of
 from mapreduce_operator.core.journal import Record
 from mapreduce_operator.core.names import Stage
 from mapreduce_operator.core.outcomes import Verdict
+from mapreduce_operator.core.signatures import signature_of
 
 SAMPLE_CHARACTERS: Final = 256
 """What the status shows of a failure's message."""
+SIGNATURES: Final = 100
+"""So many kinds of failure are told apart. What comes later and is like none of them is counted by its reason alone."""
 
 
 @dataclass(frozen=True, slots=True)
 class FailureCount:
-    """How often a reason was seen, with the first item as a sample."""
+    """How often a kind of failure was seen, with the first item as a sample."""
 
+    reason: Reason
+    signature: str
     count: int
     position: int
     message: str
@@ -27,7 +32,12 @@ class FailureCount:
 class Tally:
     """A value: adding a record makes another one."""
 
-    failures: Mapping[Reason, FailureCount] = field(default_factory=dict)
+    failures: Mapping[str, FailureCount] = field(default_factory=dict)
+    """By the id of their signature."""
+    reasons: Mapping[Reason, int] = field(default_factory=dict)
+    """All dispatches that did not succeed."""
+    retries: int = 0
+    """Of the job itself, without those that Redrives granted."""
     reduce_result: bytes | None = None
     reduce_message: str = ""
 
@@ -36,10 +46,21 @@ class Tally:
         outcome = record.outcome
         if outcome.stage is Stage.REDUCE:
             return replace(self, reduce_result=outcome.result, reduce_message=outcome.message)
-        reason = (
-            outcome.reason if outcome.verdict is Verdict.FAILED else record.item.reason if record.item.final else None
-        )
+        reason = outcome.reason
         if reason is None:
             return self
-        known = self.failures.get(reason) or FailureCount(0, position, end_of(outcome.message, SAMPLE_CHARACTERS))
-        return replace(self, failures={**self.failures, reason: replace(known, count=known.count + 1)})
+        tally = replace(
+            self,
+            reasons={**self.reasons, reason: self.reasons.get(reason, 0) + 1},
+            retries=self.retries + (record.item.state is ItemState.RETRY_WAIT and not record.item.redrive),
+        )
+        if outcome.verdict is not Verdict.FAILED and not record.item.final:
+            return tally
+        signature = signature_of(reason, outcome.exit_code, outcome.message)
+        known = self.failures.get(signature.id)
+        if known is None:
+            if len(self.failures) >= SIGNATURES:
+                return tally
+            message = end_of(outcome.message, SAMPLE_CHARACTERS)
+            known = FailureCount(reason, signature.text, 0, position, message)
+        return replace(tally, failures={**self.failures, signature.id: replace(known, count=known.count + 1)})

@@ -12,7 +12,9 @@ from mapreduce_operator.core.contract import ResultRule
 from mapreduce_operator.core.effects import Announce, Effect, VerifyTemplate
 from mapreduce_operator.core.expressions import Expression, ExpressionError
 from mapreduce_operator.core.jobs import Revision, prepare
+from mapreduce_operator.core.journal import NO_RESULT, Accepted
 from mapreduce_operator.core.names import RunRef, Stage
+from mapreduce_operator.core.redrives import patched_template
 
 REVERIFY_SECONDS: Final = 30.0
 """How often a template that the API server refused is tried again."""
@@ -34,10 +36,13 @@ class Templates:
         self._verified: dict[Stage, str] = {}
         self._verifying: dict[Stage, str] = {}
         self._rules: dict[Stage, ResultRule] = {}
+        self._redriven: dict[str, tuple[Revision, Revision]] = {}
+        """What Redrives make of the map's revision, and of which, by the uids of the Redrives."""
         self.respec(spec)
 
     def respec(self, spec: MapReduceJobSpec) -> None:
         """The spec changed; what was refused before may be right now."""
+        self._map = spec.map
         works: dict[Stage, Work | None] = {Stage.MAP: spec.map, Stage.REDUCE: spec.reduce}
         self._rejected: dict[Stage, _Rejection] = {}
         self._revisions = {stage: prepare(stage, work, self._ref) for stage, work in works.items() if work is not None}
@@ -53,6 +58,17 @@ class Templates:
 
     def revision(self, stage: Stage) -> Revision | None:
         return self._revisions.get(stage)
+
+    def redriven(self, accepted: Accepted) -> Revision:
+        """The template of the map as a Redrive patches it; raises ValidationError when the patch makes no template."""
+        current = self._revisions[Stage.MAP]
+        if accepted.template_patch == NO_RESULT:
+            return current
+        known = self._redriven.get(accepted.uid)
+        if known is None or known[0] is not current:
+            work = self._map.model_copy(update={"template": patched_template(accepted, self._map)})
+            known = self._redriven[accepted.uid] = current, prepare(Stage.MAP, work, self._ref)
+        return known[1]
 
     def rule(self, stage: Stage) -> ResultRule:
         return self._rules[stage]

@@ -9,15 +9,18 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeVar
 
 from mapreduce_operator.core.effects import DeleteJob
 from mapreduce_operator.core.names import RunRef
 from mapreduce_operator.core.workloads import JobSeen, PodSeen
 from mapreduce_operator.engine.pacing import Pace
+from mapreduce_operator.engine.pauses import pause_after
 from mapreduce_operator.ports import JSON, Cluster, ClusterError, ClusterErrorReason
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 _PAUSES: Final = (0.2, 0.5, 1.0, 2.0, 5.0)
 _REMOVAL_PAUSES: Final = (*_PAUSES, 10.0, 20.0, 30.0)
@@ -121,7 +124,7 @@ class Dispatcher:
                     return None
                 if error.reason not in _PASSING:
                     return str(error)
-                await asyncio.sleep(_PAUSES[min(failures, len(_PAUSES) - 1)])
+                await asyncio.sleep(pause_after(failures, _PAUSES))
                 failures += 1
             else:
                 return None
@@ -132,13 +135,21 @@ class Dispatcher:
 
     async def find_pod(self, job: JobSeen) -> PodSeen | None:
         """The pod of a Job, or None where there is none. Asks until it gets an answer."""
+        return await self._answer(job, lambda: self._cluster.find_pod(job.namespace, job.uid))
+
+    async def is_gone(self, job: JobSeen) -> bool:
+        """There is no such Job any more. Asks until it gets an answer."""
+        found = await self._answer(job, lambda: self._cluster.get_job(job.namespace, job.name))
+        return found is None or found[0] != job.uid
+
+    async def _answer(self, job: JobSeen, question: Callable[[], Awaitable[T]]) -> T:
         failures = 0
         while True:
             try:
-                return await self._cluster.find_pod(job.namespace, job.uid)
+                return await question()
             except ClusterError as error:
                 log.warning("%s/%s: %s", job.namespace, job.name, error)
-                await asyncio.sleep(max(_PAUSES[min(failures, len(_PAUSES) - 1)], error.retry_after or 0.0))
+                await asyncio.sleep(max(pause_after(failures, _PAUSES), error.retry_after or 0.0))
                 failures += 1
 
     async def remove_pod(self, name: str, uid: str) -> None:
@@ -155,7 +166,7 @@ class Dispatcher:
                 self._tell(kind, name, error, failures)
                 # A right that is missing is not there a second later.
                 step = len(_REMOVAL_PAUSES) if error.reason is ClusterErrorReason.FORBIDDEN else failures
-                await asyncio.sleep(_REMOVAL_PAUSES[min(step, len(_REMOVAL_PAUSES) - 1)])
+                await asyncio.sleep(pause_after(step, _REMOVAL_PAUSES))
                 failures += 1
             else:
                 self._told.pop(kind, None)

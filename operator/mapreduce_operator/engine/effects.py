@@ -7,9 +7,9 @@ long as it takes; what needs a decision is told.
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
-from functools import partial
 from typing import Final, TypeVar, assert_never
 
+from mapreduce_operator.core.batches import Batch
 from mapreduce_operator.core.effects import (
     Announce,
     Commit,
@@ -27,10 +27,12 @@ from mapreduce_operator.core.journal import CommitReason
 from mapreduce_operator.core.names import RunRef, Stage, job_name
 from mapreduce_operator.core.plan import PlannedItem
 from mapreduce_operator.core.results import ReduceInput, ResultsTooLargeError, reduce_input
-from mapreduce_operator.core.run import Batch, RunState
+from mapreduce_operator.core.run import RunState
 from mapreduce_operator.core.workloads import Dispatch, JobSeen, Workload
 from mapreduce_operator.engine.dispatcher import Dispatcher, Launched, LaunchRefused, TemplateRejected
 from mapreduce_operator.engine.journal import Journal
+from mapreduce_operator.engine.letters import Letters
+from mapreduce_operator.engine.pauses import pause_after
 from mapreduce_operator.engine.troubles import Troubles
 from mapreduce_operator.engine.world import World
 from mapreduce_operator.ports import ClusterError, StorageError
@@ -52,6 +54,7 @@ class Effects:
         state: RunState,
         ids: list[str],
         *,
+        letters: Letters,
         troubles: Troubles,
         tasks: asyncio.TaskGroup,
         wake: Callable[[], None],
@@ -68,6 +71,7 @@ class Effects:
         self._wake: Final = wake
         self._tell: Final = tell
         self._dispatcher: Final = Dispatcher(world.cluster, state.ref, world.pace)
+        self._letters: Final = letters
         self._reduce_input = ReduceInput.empty()
         self._doing: Final[set[asyncio.Task[None]]] = set()
         self._launching: Final[dict[str, asyncio.Task[None]]] = {}
@@ -118,32 +122,52 @@ class Effects:
         return bool(self._doing)
 
     async def _launch(self, effect: Launch) -> None:
-        revision, work = self._state.templates.revision(effect.stage), self._state.work(effect.stage)
+        stage, position, number = effect.stage, effect.position, effect.dispatch.number
+        work = self._state.work(stage)
+        revision = self._revision(effect)
         if revision is None or work is None:
-            self._state.refused(effect.stage, effect.position, effect.dispatch.number)
+            self._state.refused(stage, position, number)
             return
         try:
             item = await self._item(effect)
         except StorageError as error:
-            self._state.refused(effect.stage, effect.position, effect.dispatch.number)
-            self._troubles.refused(LaunchRefused(error.reason, str(error)), self._world.clock.now())
-            self._wake()
+            self._refused(effect, LaunchRefused(error.reason, str(error)))
             return
-        body = manifest(revision, self._run, effect.dispatch, attempt=effect.attempt, item=item, work=work)
-        stage, position, number = effect.stage, effect.position, effect.dispatch.number
+        body = manifest(
+            revision,
+            self._run,
+            effect.dispatch,
+            attempt=effect.attempt,
+            item=item,
+            work=work,
+            max_attempts=effect.max_attempts,
+            oom_kills=effect.oom_kills,
+        )
         match await self._dispatcher.create(body, lambda: self._state.awaits_job(stage, position, number)):
             case Launched(uid=uid):
                 self._state.started(stage, position, number, uid, self._world.clock.now())
                 self._troubles.launched()
+            case TemplateRejected(message) if effect.redrive:
+                # What a Redrive made of the template is nothing that the job as a whole waits for.
+                self._refused(effect, LaunchRefused("TemplateRejected", message))
             case TemplateRejected(message):
                 self._state.refused(stage, position, number)
                 self._verified(stage, revision, message)
             case None:
                 self._state.refused(stage, position, number)
             case LaunchRefused() as refusal:
-                self._state.refused(stage, position, number)
-                self._troubles.refused(refusal, self._world.clock.now())
+                self._refused(effect, refusal)
         self._wake()
+
+    def _refused(self, effect: Launch, refusal: LaunchRefused) -> None:
+        self._state.refused(effect.stage, effect.position, effect.dispatch.number)
+        self._troubles.refused(refusal, self._world.clock.now())
+        self._wake()
+
+    def _revision(self, effect: Launch) -> Revision | None:
+        if effect.redrive:
+            return self._state.templates.redriven(self._state.redrives[effect.redrive].accepted)
+        return self._state.templates.revision(effect.stage)
 
     async def _delete(self, effect: DeleteJob) -> None:
         # A request to create it that is still under way, since the answer to one before was lost, must meet the Job:
@@ -165,18 +189,14 @@ class Effects:
         known = {workload.uid for workload in self._world.known_workloads(self._run.uid)}
         for job in self._state.carrying():
             # What the informer does not know may just not have been told yet.
-            if job.uid not in known and await self._patiently("a Job is not found", partial(self._is_gone, job)):
+            if job.uid not in known and await self._dispatcher.is_gone(job):
                 self._tell(job, True)
         self._wake()
-
-    async def _is_gone(self, job: JobSeen) -> bool:
-        found = await self._world.cluster.get_job(job.namespace, job.name)
-        return found is None or found[0] != job.uid
 
     async def _item(self, effect: Launch) -> PlannedItem:
         if effect.stage is Stage.REDUCE:
             return self._reduce_input.as_item()
-        return await self._journal.planned_item(effect.position)
+        return self._state.as_run(effect.position, await self._journal.planned_item(effect.position))
 
     async def _verify(self, effect: VerifyTemplate) -> None:
         revision, work = self._state.templates.revision(effect.stage), self._state.work(effect.stage)
@@ -214,7 +234,7 @@ class Effects:
     async def _commit(self, batch: Batch) -> None:
         """Makes a batch durable, however long storage takes; no outcome changes because of it."""
         started = self._world.clock.now()
-        await self._patiently(f"{len(batch.records):,} outcomes wait for storage", lambda: self._journal.append(batch))
+        await self._patiently(f"{len(batch.records):,} outcomes wait for storage", lambda: self._save(batch))
         now = self._world.clock.now()
         self._world.metrics.commit(batch.reason, now - started)
         for record in batch.records:
@@ -223,13 +243,18 @@ class Effects:
             self.start(effect)
         self._wake()
 
+    async def _save(self, batch: Batch) -> None:
+        if batch.letters:
+            await self._letters.write(batch.letters)
+        await self._journal.append(batch)
+
     async def save(self) -> None:
         """The last commit of this process: after the one in flight, everything that is not durable yet."""
         if self._commit_task is not None:
             await self._commit_task
-        if self._state.uncommitted or self._state.starts:
+        if self._state.unsaved:
             batch = self._batch(CommitReason.SHUTDOWN)
-            await self._journal.append(batch)
+            await self._save(batch)
             self._state.committed(batch, self._world.clock.now())
 
     def abandon(self) -> None:
@@ -248,7 +273,7 @@ class Effects:
                 if isinstance(error, StorageError):
                     self._troubles.storage = error.reason, f"{what}: {error}"
                 self._wake()
-                await asyncio.sleep(STORAGE_PAUSES[min(failures, len(STORAGE_PAUSES) - 1)])
+                await asyncio.sleep(pause_after(failures, STORAGE_PAUSES))
                 failures += 1
             else:
                 self._troubles.storage = None

@@ -17,6 +17,7 @@ from contextlib import aclosing
 from typing import Final
 
 from mapreduce_operator.core.workloads import PodSeen, Workload
+from mapreduce_operator.engine.pauses import pause_after
 from mapreduce_operator.ports import Bookmark, Cluster, ClusterError, ClusterErrorReason, WorkloadKind
 
 log = logging.getLogger(__name__)
@@ -82,7 +83,7 @@ class Informer:
                 # The server ends a stream every few minutes; one that ends them at once shall not be hammered.
                 await asyncio.sleep(_PAUSES[0])
             except ClusterError as error:
-                pause = _PAUSES[min(failures, len(_PAUSES) - 1)]
+                pause = pause_after(failures, _PAUSES)
                 failures += 1
                 expired = error.reason is ClusterErrorReason.EXPIRED
                 if not expired:

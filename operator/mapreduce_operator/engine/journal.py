@@ -19,6 +19,7 @@ import msgspec
 
 from mapreduce_operator.api import Phase
 from mapreduce_operator.core import journal as codec
+from mapreduce_operator.core.batches import Batch
 from mapreduce_operator.core.journal import (
     Head,
     JournalError,
@@ -30,7 +31,6 @@ from mapreduce_operator.core.journal import (
 )
 from mapreduce_operator.core.names import RunRef, StorageKeys
 from mapreduce_operator.core.plan import Planned, PlannedItem, ShardInfo, decode_shard, encode_shards, plan_hash
-from mapreduce_operator.core.run import Batch
 from mapreduce_operator.core.snapshot import Snapshot, decode_snapshot, encode_snapshot
 from mapreduce_operator.ports import Clock, DeposedError, Leadership, ObjectStore, StorageConflictError, StorageError
 
@@ -136,7 +136,17 @@ class Journal:
         """
         before = self.head
         sequence = before.sequence + 1
-        header = SegmentHeader(sequence, before.tail_sha256, batch.turn.phase, batch.at, batch.reason, batch.starts)
+        header = SegmentHeader(
+            sequence,
+            before.tail_sha256,
+            batch.turn.phase,
+            batch.at,
+            batch.reason,
+            starts=batch.starts,
+            redrives=batch.redrives,
+            claims=batch.claims,
+            marks=batch.marks,
+        )
         data = codec.encode_segment(header, batch.records)
         sha256 = codec.digest(data)
         await self._store.put(self._keys.segment(sequence, sha256), data)
@@ -153,6 +163,7 @@ class Journal:
             epoch=self._leadership.epoch,
             committed_at=batch.at,
             reason=batch.reason,
+            breaker=batch.breaker,
         )
         self._take(head, await self._swap(head))
         return head
@@ -259,8 +270,8 @@ class Journal:
             raise JournalError(f"{key} is missing; the head of the run says that it was written")
         return stored.data
 
-    async def delete_all(self) -> None:
+    async def delete_all(self, *, but_letters: bool = False) -> None:
         """Deletes everything of the run, the head first: without it nothing else counts."""
         await self._store.delete([self._keys.head])
         keys = [key async for key in self._store.list(self._keys.prefix)]
-        await self._store.delete(keys)
+        await self._store.delete(key for key in keys if not (but_letters and key.startswith(self._keys.letters)))

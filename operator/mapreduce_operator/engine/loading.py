@@ -60,7 +60,7 @@ async def load(world: World, run: RunRef, journal: Journal, job: MapReduceJob, *
         state.restore(snapshot)
     for segment in segments:
         state.replay(segment)
-    state.resume(world.clock.now())
+    state.resume(world.clock.now(), head.breaker)
     if head.sequence:
         log.info(
             "%s/%s: resumed at checkpoint %d with %d Jobs and pods",

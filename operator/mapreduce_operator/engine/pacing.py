@@ -20,6 +20,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
 
+from mapreduce_operator.engine.pauses import pause_after
 from mapreduce_operator.ports import ClusterError, ClusterErrorReason
 
 log = logging.getLogger(__name__)
@@ -119,7 +120,7 @@ class Pace:
         elif error.reason is not ClusterErrorReason.UNAVAILABLE:
             self._away = 0
         elif is_news:
-            self._rest(now, max(asked, _AWAY_PAUSES[min(self._away, len(_AWAY_PAUSES) - 1)]))
+            self._rest(now, max(asked, pause_after(self._away, _AWAY_PAUSES)))
             self._away += 1
 
     def _slow_down(self, now: float) -> None:

@@ -21,7 +21,11 @@ from mapreduce_operator.core.status import Report, seen_at, status_before_loadin
 from mapreduce_operator.core.workloads import JobSeen, PodSeen, Workload
 from mapreduce_operator.engine.effects import STORAGE_PAUSES, Effects, announce
 from mapreduce_operator.engine.journal import Journal
+from mapreduce_operator.engine.letters import Letters
 from mapreduce_operator.engine.loading import Loaded, load
+from mapreduce_operator.engine.pauses import pause_after
+from mapreduce_operator.engine.queue import QueueKeeper
+from mapreduce_operator.engine.redriving import Redriving
 from mapreduce_operator.engine.reporter import Reporter
 from mapreduce_operator.engine.teardown import tear_down
 from mapreduce_operator.engine.troubles import Troubles
@@ -54,6 +58,9 @@ class Run:
         self._stopping = False
         self._troubles: Final = Troubles()
         self._capped = False
+        self._keeper: QueueKeeper | None = None
+        self._redriving: Redriving | None = None
+        self._visited = False
         ended = job.status is not None and job.status.completion_time is not None
         self._ended = job.status if ended else None
         started = job.status.start_time if job.status is not None else None
@@ -88,25 +95,67 @@ class Run:
         """Carries the run to its end; returns when the object is gone or the operator stops."""
         async with asyncio.TaskGroup() as tasks:
             reporter = tasks.create_task(self._reporter.serve())
+            self._world.desk.subscribe(self.ref.uid, self._asked)
             try:
                 await self._live()
             finally:
+                self._world.desk.unsubscribe(self.ref.uid)
                 self._world.capacity.release(self.ref.uid)
                 reporter.cancel()
 
+    def _asked(self) -> None:
+        """Somebody changed the dead letter queue, or asks for a Redrive."""
+        if self._keeper is not None and self._redriving is not None:
+            self._keeper.request()
+            self._redriving.look()
+        self._awake.set()
+
     async def _live(self) -> None:
-        if not self._deleting and not self._over:
-            await self._establish()
-            if self._state is not None:
-                await self._work(self._state)
-        while True:
+        to_do = not self._over
+        while not self._deleting and not self._stopping:
             self._awake.clear()
-            if self._deleting or self._stopping:
-                break
-            self._reporter.request()
-            await self._sleep(None)
+            if to_do:
+                await self._establish()
+                if self._state is not None:
+                    await self._work(self._state)
+            else:
+                self._reporter.request()
+                await self._sleep(self._purge_at)
+            to_do = bool(self._world.desk.waiting_for(self.ref.uid)) or self._time_to_purge()
         if self._deleting:
-            await tear_down(self._world, self.ref, self._journal, self._job.spec.retention, self._awake)
+            await tear_down(
+                self._world,
+                self.ref,
+                self._journal,
+                self._job.spec.retention,
+                self._awake,
+                keep_letters=self._letters_left,
+            )
+
+    @property
+    def _purge_at(self) -> float | None:
+        """When a run that has ended is looked at once more, to purge its letters; None for never."""
+        queue, ended = self._world.desk.queue_of(self.ref.uid), self._ended
+        if self._visited or queue is None or queue.spec.retention_seconds is None:
+            return None
+        if ended is None or ended.completion_time is None:
+            return None
+        return ended.completion_time.timestamp() + queue.spec.retention_seconds + 1.0
+
+    def _time_to_purge(self) -> bool:
+        at = self._purge_at
+        if at is None or at > self._world.clock.now():
+            return False
+        self._visited = True
+        return True
+
+    @property
+    def _letters_left(self) -> bool:
+        """There are dead letters that nobody has resolved: they outlive the job."""
+        if self._state is not None:
+            return self._state.dead_letters.unresolved > 0
+        written = self._reporter.written
+        return written is not None and written.dead_letters is not None and written.dead_letters.unresolved > 0
 
     @property
     def _deleting(self) -> bool:
@@ -147,7 +196,7 @@ class Run:
                 pause = _REPLAN_SECONDS
                 if not isinstance(error, InputError):
                     log.warning("%s: %s", self._name, error)
-                    pause = STORAGE_PAUSES[min(failures, len(STORAGE_PAUSES) - 1)]
+                    pause = pause_after(failures, STORAGE_PAUSES)
                     failures += 1
                 before = self._troubles.obstacle
                 self._troubles.not_loaded(error)
@@ -172,29 +221,53 @@ class Run:
     # ----------------------------------------------------------------------------------------------------- work
 
     async def _work(self, state: RunState) -> None:
+        self._ended = None
+        letters = Letters(self._world, self.ref, self._journal, self._ids)
+        self._keeper = keeper = QueueKeeper(self._world, state, letters, self._id_of, self._awake.set)
+        self._redriving = redriving = Redriving(
+            self._world, state, letters, self._ids, item=self._journal.planned_item, wake=self._awake.set
+        )
         async with asyncio.TaskGroup() as tasks:
             effects = Effects(
                 self._world,
                 self._journal,
                 state,
                 self._ids,
+                letters=letters,
                 troubles=self._troubles,
                 tasks=tasks,
                 wake=self._awake.set,
                 tell=self._found,
             )
-            # What an earlier operator left behind is in the inbox, also where the run itself has come to its end. Jobs
-            # are deleted until they are gone, which may take as long as the API server is away.
-            while not state.finished or state.active or self._inbox or effects.pending:
-                self._awake.clear()
-                if self._deleting or self._stopping:
-                    await self._save(state, effects)
-                    effects.abandon()
-                    return
-                await self._step(state, effects)
-        await self._write_status()
-        # What is left to do is to be deleted one day; 100,000 items need not be remembered for that.
+            helpers = [tasks.create_task(keeper.serve()), tasks.create_task(redriving.serve())]
+            self._asked()
+            try:
+                # What an earlier operator left behind is in the inbox, also where the run itself has come to its end.
+                # Jobs are deleted until they are gone, which may take as long as the API server is away.
+                while not state.finished or state.active or self._inbox or effects.pending or redriving.pending:
+                    self._awake.clear()
+                    if self._deleting or self._stopping:
+                        await self._save(state, effects)
+                        effects.abandon()
+                        return
+                    await self._step(state, effects)
+                await self._tell_the_end(keeper)
+            finally:
+                for helper in helpers:
+                    helper.cancel()
+        # What is left to do is to be deleted, or redriven, one day; 100,000 items need not be remembered for that.
         self._ended, self._state, self._ids = self._status(), None, []
+        self._keeper = self._redriving = None
+
+    async def _tell_the_end(self, keeper: QueueKeeper) -> None:
+        await self._write_status()
+        try:
+            await keeper.keep()
+        except ClusterError as error:
+            log.warning("%s: the status of the dead letter queue was not written: %s", self._name, error)
+
+    def _id_of(self, position: int) -> str:
+        return self._ids[position]
 
     async def _save(self, state: RunState, effects: Effects) -> None:
         try:
@@ -217,7 +290,9 @@ class Run:
         """Takes in what happened, does what follows, and waits for more."""
         # Also when it is the same but for the items, which need not stay in memory any more.
         if self._job.spec is not state.spec:
-            state.respec(self._job.spec)
+            state.respec(self._job.spec, self._world.clock.now())
+        queue = self._world.desk.queue_of(self.ref.uid)
+        state.requeue(queue.spec if queue else None, self._world.clock.now())
         await self._absorb(state, effects)
         now = self._world.clock.now()
         for effect in state.decide(now):
@@ -227,11 +302,13 @@ class Run:
         if stale := state.take_stale():
             self._world.metrics.stale_events(stale)
         self._reporter.request()
-        if not state.finished or effects.pending:
+        if self._keeper is not None and len(state.dead_letters):
+            self._keeper.request()
+        if not state.finished or effects.pending or (self._redriving and self._redriving.pending):
             await self._sleep(self._next_wake(state, now))
 
     def _grant(self, state: RunState, now: float) -> int:
-        wanted = state.wanted() if now >= self._troubles.no_launch_before else 0
+        wanted = state.wanted(now) if now >= self._troubles.no_launch_before else 0
         granted = self._world.capacity.grant(self.ref.uid, active=state.active, wanted=wanted, wake=self._awake.set)
         self._capped = granted < wanted
         return granted
@@ -274,7 +351,7 @@ class Run:
         position = state.ledgers[Stage.MAP].position(pod.carried.dispatches[0].item_key)
         if position is None:
             return rule
-        item = await self._journal.planned_item(position)
+        item = state.as_run(position, await self._journal.planned_item(position))
         return ResultRule(rule.required, rule.expression, item.payload)
 
     async def _write_status(self) -> None:
@@ -307,10 +384,11 @@ class Run:
             storage_url=self._world.storage_url,
             start_time=self._start_time,
             before=self._reporter.conditions,
+            queue=self._keeper.name if self._keeper else "",
         )
         if self._state is None:
             return status_without_plan(report, now)
-        return status_of(self._state, self._journal.head, lambda position: self._ids[position], report, now)
+        return status_of(self._state, self._journal.head, self._id_of, report, now)
 
     def _situation(self, turn: Turn) -> Situation:
         return Situation(
@@ -319,10 +397,12 @@ class Run:
             message=turn.message,
             suspended=self._job.spec.suspend,
             still_running=self._state.active if self._state else 0,
-            obstacle=self._troubles.obstacle or (self._state.templates.obstacle if self._state else None),
+            obstacle=self._troubles.obstacle or (self._state.obstacle if self._state else None),
             storage_problem=self._troubles.storage,
             capped=self._capped,
             refusal=self._troubles.refusal,
+            hindrance=self._state.hindrance if self._state else None,
+            not_starting=self._state.not_starting(self._world.clock.now()) if self._state else None,
         )
 
 

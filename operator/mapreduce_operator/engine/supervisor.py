@@ -8,14 +8,17 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from pydantic import ValidationError
 
-from mapreduce_operator.api import MapReduceJob
+from mapreduce_operator.api import DeadLetterQueue, MapReduceJob, Redrive
+from mapreduce_operator.api.model import Model
 from mapreduce_operator.core.workloads import Workload
 from mapreduce_operator.engine.informer import Informer
 from mapreduce_operator.engine.leadership import deposition
+from mapreduce_operator.engine.orphans import look_after
+from mapreduce_operator.engine.pauses import pause_after
 from mapreduce_operator.engine.run import Run
 from mapreduce_operator.engine.sweep import sweep
 from mapreduce_operator.engine.world import World
@@ -69,6 +72,7 @@ class Supervisor:
                 tasks.create_task(self._informer.serve(self.notify))
                 await self._informer.wait_until_synced()
                 tasks.create_task(sweep(self._world, self._informer, self._charges.keys()))
+                tasks.create_task(look_after(self._world, self._charges.keys()))
                 for charge in list(self._charges.values()):
                     self._care(charge, tasks)
         except ExceptionGroup as errors:
@@ -86,16 +90,8 @@ class Supervisor:
         charge = self._charges.get(uid)
         if charge is not None and charge.is_at(body):
             return
-        try:
-            job = MapReduceJob.model_validate(_without_items(body) if _is_planned(body) else body)
-        except ValidationError as error:
-            log.error(  # noqa: TRY400 - the text names the fields, a traceback would bury them
-                "%s/%s cannot be read and is left alone: the CRD in the cluster is not this operator's? %s",
-                metadata.get("namespace"),
-                metadata.get("name"),
-                # Fields, never values: a template may hold what no log should.
-                "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()[:5]),
-            )
+        job = _read(MapReduceJob, _without_items(body) if _is_planned(body) else body)
+        if job is None:
             return
         if charge is None:
             charge = self._charges[uid] = _Charge(job)
@@ -112,6 +108,24 @@ class Supervisor:
         charge = self._charges.pop(uid, None)
         if charge is not None and charge.task is not None:
             charge.task.cancel()
+
+    def observe_queue(self, body: Mapping[str, Any]) -> None:
+        """A DeadLetterQueue was listed, added or changed."""
+        if (queue := _read(DeadLetterQueue, body)) is not None:
+            self._world.desk.observe_queue(queue)
+
+    def forget_queue(self, uid: str) -> None:
+        """A DeadLetterQueue is gone."""
+        self._world.desk.forget_queue(uid)
+
+    def observe_redrive(self, body: Mapping[str, Any]) -> None:
+        """A Redrive was listed, added or changed."""
+        if (redrive := _read(Redrive, body)) is not None:
+            self._world.desk.observe_redrive(redrive)
+
+    def forget_redrive(self, uid: str) -> None:
+        """A Redrive is gone; what it has taken comes to its end all the same."""
+        self._world.desk.forget_redrive(uid)
 
     def notify(self, workload: Workload, deleted: bool) -> None:
         """A Job or pod changed: its run should look."""
@@ -149,7 +163,7 @@ class Supervisor:
                     raise deposed from None
                 if self._world.clock.now() - started > _HEALTHY_SECONDS:
                     failures = 0
-                pause = _PAUSES[min(failures, len(_PAUSES) - 1)]
+                pause = pause_after(failures, _PAUSES)
                 failures += 1
                 charge.job = charge.job.model_copy(update={"status": run.reported})
                 self._world.metrics.run_crashed()
@@ -164,6 +178,25 @@ class Supervisor:
                         await self._stopping.wait()
             else:
                 return
+
+
+ModelT = TypeVar("ModelT", bound=Model)
+
+
+def _read(model: type[ModelT], body: Mapping[str, Any]) -> ModelT | None:
+    """The object; None for one that cannot be read, which is said in the log."""
+    try:
+        return model.model_validate(body)
+    except ValidationError as error:
+        log.error(  # noqa: TRY400 - the text names the fields, a traceback would bury them
+            "%s %s/%s cannot be read and is left alone: the CRD in the cluster is not this operator's? %s",
+            model.__name__,
+            body["metadata"].get("namespace"),
+            body["metadata"].get("name"),
+            # Fields, never values: a template may hold what no log should.
+            "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()[:5]),
+        )
+        return None
 
 
 def _is_planned(body: Mapping[str, Any]) -> bool:

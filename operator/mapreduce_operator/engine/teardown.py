@@ -22,8 +22,13 @@ STORAGE_SECONDS: Final = 30.0
 _RETRY_SECONDS: Final = 2.0
 
 
-async def tear_down(world: World, run: RunRef, journal: Journal, retention: Retention, changed: asyncio.Event) -> None:
-    """Removes what the run left, and lets the object go. `changed` is set whenever a workload of the run changed."""
+async def tear_down(
+    world: World, run: RunRef, journal: Journal, retention: Retention, changed: asyncio.Event, *, keep_letters: bool
+) -> None:
+    """Removes what the run left, and lets the object go. `changed` is set whenever a workload of the run changed.
+
+    With `keep_letters` its dead letter queue stays, and the letters with it.
+    """
     try:
         async with asyncio.timeout(JOBS_SECONDS):
             await _delete_jobs(world, run, changed)
@@ -32,11 +37,16 @@ async def tear_down(world: World, run: RunRef, journal: Journal, retention: Rete
     if retention.on_delete is OnDelete.DELETE:
         try:
             async with asyncio.timeout(STORAGE_SECONDS):
-                await journal.delete_all()
+                await journal.delete_all(but_letters=keep_letters)
         except (TimeoutError, StorageError) as error:
             log.warning("%s/%s: storage was not cleaned up: %s", run.namespace, run.name, str(error) or "time ran out")
     while True:
         try:
+            queue = world.desk.queue_of(run.uid)
+            if queue is not None and not keep_letters:
+                name, uid = queue.metadata.name, queue.metadata.uid
+                await world.cluster.remove_queue_finalizer(run.namespace, name, uid)
+                await world.cluster.delete_queue(run.namespace, name, uid)
             await world.cluster.remove_finalizer(run)
         except ClusterError as error:
             log.warning("%s/%s: the finalizer was not removed: %s", run.namespace, run.name, error)

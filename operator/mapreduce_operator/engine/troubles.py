@@ -6,6 +6,7 @@ from mapreduce_operator.core.journal import JournalError, JournalTooNewError
 from mapreduce_operator.core.plan import InputError
 from mapreduce_operator.engine.dispatcher import LaunchRefused
 from mapreduce_operator.engine.loading import StateLostError
+from mapreduce_operator.engine.pauses import pause_after
 from mapreduce_operator.ports import ClusterError, StorageError
 
 _PAUSES: Final = (1.0, 2.0, 5.0, 10.0, 30.0)
@@ -51,7 +52,7 @@ class Troubles:
     def refused(self, refusal: LaunchRefused, now: float) -> None:
         """Nothing is launched for a while, longer each time in a row."""
         self.refusal = refusal.reason, refusal.message
-        self.no_launch_before = now + _PAUSES[min(self._refusals, len(_PAUSES) - 1)]
+        self.no_launch_before = now + pause_after(self._refusals, _PAUSES)
         self._refusals += 1
 
     def launched(self) -> None:

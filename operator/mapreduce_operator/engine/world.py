@@ -1,11 +1,12 @@
 """What all runs share."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from mapreduce_operator.core.plan import Limits
 from mapreduce_operator.core.workloads import Workload
 from mapreduce_operator.engine.capacity import Capacity
+from mapreduce_operator.engine.desk import Desk
 from mapreduce_operator.engine.pacing import Pace
 from mapreduce_operator.engine.suitability import Suitability
 from mapreduce_operator.ports import Clock, Cluster, Leadership, Metrics, ObjectStore
@@ -27,3 +28,4 @@ class World:
     leadership: Leadership
     known_workloads: Callable[[str], list[Workload]]
     """Jobs and pods of a run, as the informer knows them."""
+    desk: Desk = field(default_factory=Desk)

@@ -1,0 +1,41 @@
+"""What the durable outcomes of a run add up to, beside the states of its items."""
+
+from dataclasses import dataclass, field
+
+from mapreduce_operator.api import ItemState, LetterState
+from mapreduce_operator.core.dead_letters import DeadLetters
+from mapreduce_operator.core.journal import Record
+from mapreduce_operator.core.names import Stage
+from mapreduce_operator.core.redrives import Redrives
+from mapreduce_operator.core.tally import Tally
+
+
+@dataclass(slots=True)
+class Account:
+    """Each outcome is taken once, in the order of the journal, whether it has just become durable or is read back."""
+
+    tally: Tally = field(default_factory=Tally)
+    dead_letters: DeadLetters = field(default_factory=DeadLetters)
+    redrives: Redrives = field(default_factory=Redrives)
+
+    def take(self, record: Record, position: int) -> None:
+        """An outcome of the item at that position."""
+        item, outcome = record.item, record.outcome
+        self.tally = self.tally.with_record(record, position)
+        if outcome.stage is Stage.REDUCE or not item.final:
+            return
+        if item.state is ItemState.DEAD_LETTERED:
+            self.dead_letters.add(position, item, outcome)
+        elif self.dead_letters.get(position) is not None:
+            self.dead_letters.turn(position, LetterState.RESOLVED)
+        if item.redrive:
+            self.redrives.count(item.redrive, item.state is ItemState.SUCCEEDED, outcome.ended_at)
+
+    def copy(self) -> "Account":
+        """Another one that goes its own way."""
+        other = Account(self.tally)
+        for letter in self.dead_letters.all():
+            other.dead_letters.restore(*letter)
+        for progress in self.redrives.all():
+            other.redrives.restore(progress.accepted, progress.succeeded, progress.failed, progress.ended_at)
+        return other

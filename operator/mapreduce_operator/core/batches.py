@@ -1,0 +1,88 @@
+"""What is not durable yet, and what one commit makes of it."""
+
+from dataclasses import dataclass, field
+
+from mapreduce_operator.core.breaker import Breaker
+from mapreduce_operator.core.items import Item
+from mapreduce_operator.core.journal import Accepted, Claim, CommitReason, Mark, Record, Start
+from mapreduce_operator.core.letters import Attempt
+from mapreduce_operator.core.outcomes import Outcome
+from mapreduce_operator.core.phases import Turn
+from mapreduce_operator.core.snapshot import Snapshot
+
+
+@dataclass(frozen=True, slots=True)
+class GivenUp:
+    """An item that becomes a dead letter, with the dispatches that led to it since it was planned or redriven."""
+
+    position: int
+    item: Item
+    outcome: Outcome
+    history: tuple[Attempt, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What one commit makes durable.
+
+    Nothing in it changes when storage is asked again: a write whose answer was lost is known again by its bytes.
+    """
+
+    reason: CommitReason
+    at: float
+    turn: Turn
+    breaker: Breaker | None
+    snapshot: Snapshot | None
+    starts: tuple[Start, ...] = ()
+    records: tuple[Record, ...] = ()
+    redrives: tuple[Accepted, ...] = ()
+    claims: tuple[Claim, ...] = ()
+    marks: tuple[Mark, ...] = ()
+    letters: tuple[GivenUp, ...] = ()
+    """Their bodies are written before all else."""
+
+
+@dataclass(slots=True)
+class Uncommitted:
+    """Everything that has happened since the last batch was taken, in its order."""
+
+    starts: list[Start] = field(default_factory=list)
+    records: list[Record] = field(default_factory=list)
+    redrives: list[Accepted] = field(default_factory=list)
+    claims: list[Claim] = field(default_factory=list)
+    marks: list[Mark] = field(default_factory=list)
+    letters: list[GivenUp] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        return bool(self.starts or self.records or self.urgent)
+
+    @property
+    def urgent(self) -> bool:
+        """Somebody waits for it."""
+        return bool(self.redrives or self.claims or self.marks)
+
+    def batch(
+        self, reason: CommitReason, at: float, turn: Turn, breaker: Breaker | None, snapshot: Snapshot | None
+    ) -> Batch:
+        return Batch(
+            reason,
+            at,
+            turn,
+            breaker,
+            snapshot,
+            starts=tuple(self.starts),
+            records=tuple(self.records),
+            redrives=tuple(self.redrives),
+            claims=tuple(self.claims),
+            marks=tuple(self.marks),
+            letters=tuple(self.letters),
+        )
+
+    def drop(self, batch: Batch) -> None:
+        """The batch is durable; what came after it stays."""
+        del self.starts[: len(batch.starts)]
+        del self.records[: len(batch.records)]
+        del self.redrives[: len(batch.redrives)]
+        del self.claims[: len(batch.claims)]
+        del self.marks[: len(batch.marks)]
+        del self.letters[: len(batch.letters)]

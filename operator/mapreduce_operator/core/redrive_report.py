@@ -1,0 +1,122 @@
+"""What the world is told of a Redrive, from its first sight to its end."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from mapreduce_operator.api import Condition, Redrive, RedriveStatus, SkippedLetter
+from mapreduce_operator.core.conditions import merge
+from mapreduce_operator.core.redrives import Progress
+
+SKIPPED: Final = 50
+"""How many of the letters that were not taken are named."""
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """A letter that was asked for and not taken."""
+
+    item_id: str
+    why: str
+
+
+def is_over(redrive: Redrive) -> bool:
+    """It has been answered for good."""
+    conditions = redrive.status.conditions if redrive.status else ()
+    return any(one.type in {"Complete", "Failed"} and one.status == "True" for one in conditions)
+
+
+def waiting(redrive: Redrive, reason: str, message: str, now: float) -> RedriveStatus:
+    """It has not taken anything yet, and will."""
+    told = (False, reason, message)
+    return _status(redrive, now, phase="Waiting", accepted=told, progressing=told)
+
+
+def refused(redrive: Redrive, reason: str, message: str, now: float) -> RedriveStatus:
+    """It is wrong, or too late, and takes nothing."""
+    return _status(
+        redrive,
+        now,
+        phase="Failed",
+        accepted=(False, reason, message),
+        failed=(True, reason, message),
+        counts={"selected": 0, "completion_time": now},
+    )
+
+
+def nothing_selected(redrive: Redrive, skipped: Sequence[Skipped], now: float) -> RedriveStatus:
+    """No letter is as it asks for."""
+    message = f"{len(skipped):,} letters that were asked for could not be taken" if skipped else "no letter is meant"
+    return _status(
+        redrive,
+        now,
+        phase="Complete",
+        accepted=(True, "Accepted", "the selection is valid"),
+        complete=(True, "NothingSelected", message),
+        counts=_skipped(skipped) | {"selected": 0, "succeeded": 0, "failed": 0, "remaining": 0, "completion_time": now},
+    )
+
+
+def under_way(
+    redrive: Redrive, progress: Progress, skipped: Sequence[Skipped] | None, *, over: bool, now: float
+) -> RedriveStatus:
+    """It has taken its letters. `skipped` is None where that is known from the status that was written before."""
+    selected, left = progress.accepted.selected, progress.remaining
+    counts = {
+        "selected": selected,
+        "succeeded": progress.succeeded,
+        "failed": progress.failed,
+        "remaining": left,
+        "start_time": progress.accepted.at,
+        "completion_time": progress.ended_at if over else None,
+    } | (_skipped(skipped) if skipped is not None else {})
+    accepted = (True, "Accepted", f"{selected:,} letters were taken")
+    so_far = f"{progress.succeeded:,} of {selected:,} items succeeded, {progress.failed:,} are back in the queue"
+    if not over:
+        what = f"{so_far}, {left:,} remain" if left else f"{so_far}; the reduce runs again"
+        return _status(
+            redrive, now, phase="Running", accepted=accepted, progressing=(True, "Redriving", what), counts=counts
+        )
+    some = "SomeItemsFailed" if progress.succeeded else "AllItemsFailed"
+    reason = some if progress.failed else "AllItemsSucceeded"
+    return _status(redrive, now, phase="Complete", accepted=accepted, complete=(True, reason, so_far), counts=counts)
+
+
+def _skipped(skipped: Sequence[Skipped]) -> dict[str, object]:
+    return {
+        "skipped": len(skipped),
+        "skipped_letters": [SkippedLetter(item_id=one.item_id, reason=one.why) for one in skipped[:SKIPPED]],
+    }
+
+
+Told = tuple[bool, str, str]
+
+
+def _status(
+    redrive: Redrive,
+    now: float,
+    *,
+    phase: str,
+    accepted: Told,
+    progressing: Told | None = None,
+    complete: Told | None = None,
+    failed: Told | None = None,
+    counts: dict[str, object] | None = None,
+) -> RedriveStatus:
+    before = redrive.status or RedriveStatus()
+    _, reason, message = progressing or complete or failed or accepted
+    found = {
+        "Accepted": accepted,
+        "Progressing": progressing or (False, reason, message),
+        "Complete": complete or (False, reason, message),
+        "Failed": failed or (False, reason, message),
+        "Ready": (complete is not None, reason, message),
+    }
+    if failed:
+        # kstatus takes this one's mere truth as "failed".
+        found["Stalled"] = failed
+    elif not complete:
+        found["Reconciling"] = (True, reason, message)
+    conditions: tuple[Condition, ...] = merge(before.conditions, found, generation=redrive.metadata.generation, now=now)
+    update = {"observed_generation": redrive.metadata.generation, "phase": phase, "conditions": conditions}
+    return RedriveStatus.model_validate(before.model_dump() | (counts or {}) | update)

@@ -1,0 +1,85 @@
+"""The desk: dead letter queues and Redrives as they were told last, and which run each of them concerns."""
+
+from collections.abc import Callable
+from typing import Final
+
+from mapreduce_operator.api import DeadLetterQueue, Redrive, RedriveStatus
+from mapreduce_operator.core.redrive_report import is_over
+
+
+class Desk:
+    """What people ask of dead letters. Whoever subscribed for a run is told when something of it changed."""
+
+    def __init__(self) -> None:
+        self._queues: Final[dict[str, DeadLetterQueue]] = {}
+        self._redrives: Final[dict[str, Redrive]] = {}
+        self._listeners: Final[dict[str, Callable[[], None]]] = {}
+
+    def subscribe(self, run_uid: str, listener: Callable[[], None]) -> None:
+        self._listeners[run_uid] = listener
+
+    def unsubscribe(self, run_uid: str) -> None:
+        self._listeners.pop(run_uid, None)
+
+    def observe_queue(self, queue: DeadLetterQueue) -> None:
+        known = self._queues.get(queue.metadata.uid)
+        self._queues[queue.metadata.uid] = queue
+        # Our own status updates come back as events once a second.
+        same = known is not None and known.metadata.generation == queue.metadata.generation
+        if not same or queue.metadata.deletion_timestamp is not None:
+            self._tell(queue)
+
+    def forget_queue(self, uid: str) -> None:
+        queue = self._queues.pop(uid, None)
+        if queue is not None:
+            self._tell(queue)
+
+    def observe_redrive(self, redrive: Redrive) -> None:
+        known = self._redrives.get(redrive.metadata.uid)
+        if known is not None:
+            # What this process has written is newer than what comes back.
+            redrive = redrive.model_copy(update={"status": known.status or redrive.status})
+        self._redrives[redrive.metadata.uid] = redrive
+        queue = self.queue_named(redrive.metadata.namespace, redrive.spec.queue)
+        if queue is not None and known is None:
+            self._tell(queue)
+
+    def forget_redrive(self, uid: str) -> None:
+        self._redrives.pop(uid, None)
+
+    def answered(self, redrive: Redrive, status: RedriveStatus) -> None:
+        """A status was written."""
+        if redrive.metadata.uid in self._redrives:
+            self._redrives[redrive.metadata.uid] = redrive.model_copy(update={"status": status})
+
+    def _tell(self, queue: DeadLetterQueue) -> None:
+        if (listener := self._listeners.get(queue.spec.job_ref.uid)) is not None:
+            listener()
+
+    # --------------------------------------------------------------------------------------------------- what is so
+
+    def queues(self) -> list[DeadLetterQueue]:
+        return list(self._queues.values())
+
+    def queue_named(self, namespace: str, name: str) -> DeadLetterQueue | None:
+        return next(
+            (one for one in self._queues.values() if (one.metadata.namespace, one.metadata.name) == (namespace, name)),
+            None,
+        )
+
+    def queue_of(self, run_uid: str) -> DeadLetterQueue | None:
+        """The queue of a run, also while it is being deleted."""
+        return next((one for one in self._queues.values() if one.spec.job_ref.uid == run_uid), None)
+
+    def waiting(self) -> list[Redrive]:
+        """Redrives that have not come to their end, in the order of their creation."""
+        redrives = [one for one in self._redrives.values() if not is_over(one) and not one.metadata.deletion_timestamp]
+        return sorted(redrives, key=lambda one: (str(one.metadata.creation_timestamp), one.metadata.name))
+
+    def waiting_for(self, run_uid: str) -> list[Redrive]:
+        """Those of a run."""
+        queue = self.queue_of(run_uid)
+        if queue is None:
+            return []
+        name = (queue.metadata.namespace, queue.metadata.name)
+        return [one for one in self.waiting() if (one.metadata.namespace, one.spec.queue) == name]

@@ -1,0 +1,156 @@
+"""Looks after what no run looks after: queues whose jobs are gone, and Redrives that no run can answer.
+
+A queue with letters outlives its job. What is in it is read from the letters themselves then; its letters go when
+their time is over, or when somebody deletes the queue. That a job is gone is concluded from the API server's own word
+and never from the mere fact that it is not known here.
+"""
+
+import asyncio
+import logging
+from collections.abc import Container, Coroutine
+from typing import Final
+
+from mapreduce_operator.api import DeadLetterQueue, DeadLetterQueueStatus, LetterState, Redrive, RedriveStatus
+from mapreduce_operator.core.dead_letters import DeadLetters, Entry
+from mapreduce_operator.core.letters import LetterError, decode_letter
+from mapreduce_operator.core.names import RunRef, StorageKeys
+from mapreduce_operator.core.queue_report import queue_status
+from mapreduce_operator.core.redrive_report import refused, waiting
+from mapreduce_operator.engine.world import World
+from mapreduce_operator.ports import ClusterError, ClusterErrorReason, StorageError
+
+log = logging.getLogger(__name__)
+
+LOOK_SECONDS: Final = 5.0
+
+
+async def look_after(world: World, in_our_care: Container[str]) -> None:
+    """Looks until cancelled. `in_our_care` are the uids of the runs that look after their own."""
+    orphans = Orphans(world)
+    while True:
+        await asyncio.sleep(LOOK_SECONDS)
+        for queue in world.desk.queues():
+            if queue.spec.job_ref.uid not in in_our_care:
+                await _in_peace(f"the queue {_name(queue)}", orphans.keep(queue))
+        for redrive in world.desk.waiting():
+            found = world.desk.queue_named(redrive.metadata.namespace, redrive.spec.queue)
+            if found is None or found.spec.job_ref.uid not in in_our_care:
+                await _in_peace(f"the Redrive {_name(redrive)}", orphans.answer(redrive, found))
+
+
+async def _in_peace(what: str, work: Coroutine[None, None, None]) -> None:
+    """What fails for one object is tried again at the next look, and keeps nobody else waiting."""
+    try:
+        await work
+    except (ClusterError, StorageError) as error:
+        log.warning("%s waits: %s", what, error)
+
+
+class Orphans:
+    """Queues and Redrives without a run."""
+
+    def __init__(self, world: World) -> None:
+        self._world: Final = world
+        self._gone: Final[set[str]] = set()
+        self._seen: Final[dict[str, tuple[int, DeadLetterQueueStatus]]] = {}
+        """Generation and status of the queues that need no further look."""
+
+    async def keep(self, queue: DeadLetterQueue) -> None:
+        """Does what a queue whose job is gone is due. Raises ClusterError, StorageError."""
+        if not await self._job_is_gone(queue):
+            return
+        run, metadata = _run_of(queue), queue.metadata
+        if metadata.deletion_timestamp is not None:
+            await self._delete_letters(run)
+            await self._world.cluster.remove_queue_finalizer(metadata.namespace, metadata.name, metadata.uid)
+            return
+        if queue.spec.retention_seconds is None and self._seen.get(metadata.uid, (-1,))[0] == metadata.generation:
+            return
+        letters, ids = await self._read(queue)
+        status = queue_status(
+            letters,
+            run=run,
+            id_of=ids.__getitem__,
+            storage_url=self._world.storage_url,
+            generation=metadata.generation,
+            reprocessing=0,
+            full=None,
+            mistake="",
+            before=queue.status.conditions if queue.status else (),
+            now=self._world.clock.now(),
+        )
+        if self._seen.get(metadata.uid, (0, None))[1] != status:
+            await self._world.cluster.write_queue_status(
+                metadata.namespace, metadata.name, metadata.uid, status.to_kubernetes()
+            )
+        self._seen[metadata.uid] = metadata.generation, status
+
+    async def answer(self, redrive: Redrive, queue: DeadLetterQueue | None) -> None:
+        """Says why nothing comes of a Redrive, now or ever. Raises ClusterError."""
+        now = self._world.clock.now()
+        if queue is None:
+            message = (
+                f"there is no DeadLetterQueue {redrive.spec.queue!r} in the namespace {redrive.metadata.namespace!r}; "
+                "this goes on when there is. `kubectl get dlq` lists those that there are"
+            )
+            await self._write(redrive, waiting(redrive, "QueueNotFound", message, now))
+        elif await self._job_is_gone(queue):
+            message = (
+                f"the MapReduceJob {queue.spec.job_ref.name!r} of the queue is gone, and with it template and plan. "
+                "Its letters can be read, but not be run again: create a new job from them"
+            )
+            await self._write(redrive, refused(redrive, "JobGone", message, now))
+
+    async def _write(self, redrive: Redrive, status: RedriveStatus) -> None:
+        if status == redrive.status:
+            return
+        metadata = redrive.metadata
+        await self._world.cluster.write_redrive_status(
+            metadata.namespace, metadata.name, metadata.uid, status.to_kubernetes()
+        )
+        self._world.desk.answered(redrive, status)
+
+    async def _job_is_gone(self, queue: DeadLetterQueue) -> bool:
+        run = _run_of(queue)
+        if run.uid in self._gone:
+            return True
+        try:
+            await self._world.cluster.status_epoch(run)
+        except ClusterError as error:
+            if error.reason is not ClusterErrorReason.NOT_FOUND:
+                raise
+            self._gone.add(run.uid)
+        return run.uid in self._gone
+
+    async def _read(self, queue: DeadLetterQueue) -> tuple[DeadLetters, dict[int, str]]:
+        """All letters that are there, without those whose time is over, which are deleted."""
+        letters, ids, expired = DeadLetters(), {}, []
+        now = self._world.clock.now()
+        async for key in self._world.store.list(StorageKeys(_run_of(queue)).letters):
+            stored = await self._world.store.get(key)
+            try:
+                letter = decode_letter(stored.data, key) if stored else None
+            except LetterError as error:
+                log.warning("%s", error)
+                continue
+            if letter is None:
+                continue
+            kept = queue.spec.retention_seconds if queue.spec.purge_open else None
+            if kept is not None and now - letter.last_attempt_at.timestamp() > kept:
+                expired.append(key)
+                continue
+            letters.restore(Entry.of(letter), LetterState.OPEN, letter.signature)
+            ids[letter.position] = letter.id
+        await self._world.store.delete(expired)
+        return letters, ids
+
+    async def _delete_letters(self, run: RunRef) -> None:
+        await self._world.store.delete([key async for key in self._world.store.list(StorageKeys(run).letters)])
+
+
+def _run_of(queue: DeadLetterQueue) -> RunRef:
+    return RunRef(queue.metadata.namespace, queue.spec.job_ref.name, queue.spec.job_ref.uid)
+
+
+def _name(one: DeadLetterQueue | Redrive) -> str:
+    return f"{one.metadata.namespace}/{one.metadata.name}"

@@ -1,0 +1,174 @@
+"""Keeps the DeadLetterQueue of one run: makes it with the first letter, and tells there what becomes of the letters."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable
+from typing import Final
+
+from mapreduce_operator.api import DeadLetterQueue, DeadLetterQueueStatus
+from mapreduce_operator.core.expressions import ExpressionError
+from mapreduce_operator.core.letter_queries import Eligibility
+from mapreduce_operator.core.names import Stage
+from mapreduce_operator.core.queue_report import queue_manifest, queue_status
+from mapreduce_operator.core.run import RunState
+from mapreduce_operator.engine.letters import Letters
+from mapreduce_operator.engine.pauses import pause_after
+from mapreduce_operator.engine.world import World
+from mapreduce_operator.ports import ClusterError, ClusterErrorReason, StorageError
+
+log = logging.getLogger(__name__)
+
+_INTERVAL_SECONDS: Final = 1.0
+_PURGE_SECONDS: Final = 60.0
+"""How often letters whose time is over are looked for."""
+_PAUSES: Final = (1.0, 2.0, 5.0, 10.0, 30.0)
+_UID_SHARE: Final = 8
+
+
+class QueueKeeper:
+    """The queue of one run, while it is at work."""
+
+    def __init__(
+        self,
+        world: World,
+        state: RunState,
+        letters: Letters,
+        id_of: Callable[[int], str],
+        wake: Callable[[], None],
+    ) -> None:
+        """`id_of` gives the id of the item at a position; `wake` lets the run look at its state again."""
+        self._world: Final = world
+        self._run: Final = state.ref
+        self._state: Final = state
+        self._letters: Final = letters
+        self._id_of: Final = id_of
+        self._wake: Final = wake
+        self._due: Final = asyncio.Event()
+        self._queue: DeadLetterQueue | None = None
+        self._written: DeadLetterQueueStatus | None = None
+        self._judged: tuple[int, str] = (-1, "")
+
+    @property
+    def name(self) -> str:
+        """Name of the queue; "" while there is none."""
+        return self._queue.metadata.name if self._queue else ""
+
+    def request(self) -> None:
+        """Something changed; it will be in the next status."""
+        self._due.set()
+
+    async def serve(self) -> None:
+        """Keeps the queue until cancelled."""
+        failures = 0
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_PURGE_SECONDS):
+                    await self._due.wait()
+            self._due.clear()
+            try:
+                await self.purge()
+                await self.keep()
+                failures = 0
+                await asyncio.sleep(_INTERVAL_SECONDS)
+            except (ClusterError, StorageError) as error:
+                log.warning("%s/%s: the dead letter queue waits: %s", self._run.namespace, self._run.name, error)
+                self._due.set()
+                await asyncio.sleep(pause_after(failures, _PAUSES))
+                failures += 1
+
+    async def purge(self) -> None:
+        """Deletes the letters whose time is over. Raises StorageError."""
+        policy = self._state.guard.queue
+        if policy.retention_seconds is None:
+            return
+        now = self._world.clock.now()
+        expired = self._state.dead_letters.expired(now - policy.retention_seconds, with_open=policy.purge_open)
+        if not expired:
+            return
+        await self._letters.delete([self._state.ledgers[Stage.MAP].key(position) for position in expired])
+        self._state.purge(expired, now)
+        log.info("%s/%s: %d letters were purged", self._run.namespace, self._run.name, len(expired))
+        self._wake()
+
+    async def keep(self) -> None:
+        """Makes the queue if there is none, and writes its status if that changed. Raises ClusterError."""
+        known = self._world.desk.queue_of(self._run.uid)
+        if known is not None and known.metadata.deletion_timestamp is not None:
+            # Its letters stay where they are, and the queue comes again.
+            await self._world.cluster.remove_queue_finalizer(
+                self._run.namespace, known.metadata.name, known.metadata.uid
+            )
+            self._queue = None
+            return
+        if known is not None:
+            self._queue = known
+        if self._queue is None:
+            if not len(self._state.dead_letters):
+                return
+            self._queue = await self._make()
+            self._wake()
+        await self._write(self._queue)
+
+    async def _make(self) -> DeadLetterQueue:
+        """Under the name of the job, or with a part of its uid behind it where an earlier job's queue has that name."""
+        names = (self._run.name, f"{self._run.name}-{self._run.uid[:_UID_SHARE]}")
+        for name in names:
+            manifest = queue_manifest(self._run, name, self._state.spec.dead_letter)
+            try:
+                await self._world.cluster.create_queue(self._run.namespace, manifest)
+            except ClusterError as error:
+                if error.reason is not ClusterErrorReason.ALREADY_EXISTS:
+                    raise
+            body = await self._world.cluster.get_queue(self._run.namespace, name)
+            if body is not None:
+                queue = DeadLetterQueue.model_validate(body)
+                if queue.spec.job_ref.uid == self._run.uid:
+                    self._written = None
+                    self._world.desk.observe_queue(queue)
+                    return queue
+        raise ClusterError(
+            ClusterErrorReason.CONFLICT, f"the names {' and '.join(names)} are taken by queues of other jobs"
+        )
+
+    async def _write(self, queue: DeadLetterQueue) -> None:
+        now = self._world.clock.now()
+        conditions = queue.status.conditions if queue.status else ()
+        status = queue_status(
+            self._state.dead_letters,
+            run=self._run,
+            id_of=self._id_of,
+            storage_url=self._world.storage_url,
+            generation=queue.metadata.generation,
+            reprocessing=sum(
+                self._state.ledgers[Stage.MAP].running_in(number) for number in self._state.redrives.running()
+            ),
+            full=self._state.guard.full(self._state.open_letters),
+            mistake=self._mistake(queue),
+            before=self._written.conditions if self._written else conditions,
+            now=now,
+        )
+        if status == self._written:
+            return
+        try:
+            await self._world.cluster.write_queue_status(
+                self._run.namespace, queue.metadata.name, queue.metadata.uid, status.to_kubernetes()
+            )
+        except ClusterError as error:
+            if error.reason is not ClusterErrorReason.NOT_FOUND:
+                raise
+            self._world.desk.forget_queue(queue.metadata.uid)
+            self._queue = None
+            self._due.set()
+        else:
+            self._written = status
+
+    def _mistake(self, queue: DeadLetterQueue) -> str:
+        """What is wrong with the rules of the queue; looked for once per generation."""
+        if self._judged[0] != queue.metadata.generation:
+            try:
+                Eligibility(queue.spec.eligibility)
+                self._judged = queue.metadata.generation, ""
+            except ExpressionError as error:
+                self._judged = queue.metadata.generation, f"{error}. Nothing is redriven until it is corrected"
+        return self._judged[1]

@@ -1,0 +1,295 @@
+"""Gives dead letters another run: answers the Redrives of one run, each once, in the order of their creation.
+
+What a Redrive takes is decided here and claimed in the state of the run; from then on its items go the way of all
+others. A Redrive that was accepted before, by this process or an earlier one, is known by its uid in the journal.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import msgspec
+from pydantic import ValidationError
+
+from mapreduce_operator.api import Backoff, BackoffType, DelayStrategy, LetterState, Redrive, RedriveStatus
+from mapreduce_operator.core.backoff import delay_seconds
+from mapreduce_operator.core.expressions import ExpressionError
+from mapreduce_operator.core.jobs import manifest
+from mapreduce_operator.core.journal import NO_RESULT, Accepted
+from mapreduce_operator.core.letter_queries import Eligibility, LetterFilter
+from mapreduce_operator.core.letters import Letter, LetterError
+from mapreduce_operator.core.names import Stage, item_key
+from mapreduce_operator.core.phases import FINAL_PHASES
+from mapreduce_operator.core.plan import PlannedItem
+from mapreduce_operator.core.redrive_report import Skipped, is_over, nothing_selected, refused, under_way, waiting
+from mapreduce_operator.core.redrives import patched_item
+from mapreduce_operator.core.run import RunState
+from mapreduce_operator.core.workloads import Dispatch
+from mapreduce_operator.engine.dispatcher import Dispatcher
+from mapreduce_operator.engine.letters import Letters
+from mapreduce_operator.engine.pauses import pause_after
+from mapreduce_operator.engine.world import World
+from mapreduce_operator.ports import ClusterError, ClusterErrorReason, StorageError
+
+log = logging.getLogger(__name__)
+
+_PAUSES: Final = (0.5, 1.0, 2.0, 5.0, 10.0)
+_REPORT_SECONDS: Final = 1.0
+_TAKEABLE: Final = frozenset({LetterState.OPEN, LetterState.ARCHIVED})
+
+
+class _RefusedError(Exception):
+    """The Redrive is wrong as it is."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason: Final = reason
+
+
+class Redriving:
+    """The Redrives of one run, while it is at work."""
+
+    def __init__(
+        self,
+        world: World,
+        state: RunState,
+        letters: Letters,
+        ids: list[str],
+        *,
+        item: Callable[[int], Awaitable[PlannedItem]],
+        wake: Callable[[], None],
+    ) -> None:
+        """`item` gives the planned item at a position; `wake` lets the run look at its state again."""
+        self._world: Final = world
+        self._state: Final = state
+        self._letters: Final = letters
+        self._ids: Final = ids
+        self._item: Final = item
+        self._wake: Final = wake
+        self._skipped: dict[str, list[Skipped]] = {}
+        self._news: Final = asyncio.Event()
+
+    def look(self) -> None:
+        """Something may have changed for a Redrive."""
+        self._news.set()
+
+    @property
+    def pending(self) -> bool:
+        """A Redrive has not been answered for good."""
+        return bool(self._world.desk.waiting_for(self._state.ref.uid))
+
+    async def serve(self) -> None:
+        """Answers until cancelled."""
+        failures = 0
+        while True:
+            await self._news.wait()
+            self._news.clear()
+            try:
+                for redrive in self._world.desk.waiting_for(self._state.ref.uid):
+                    await self._answer(redrive)
+                failures = 0
+                await asyncio.sleep(_REPORT_SECONDS)
+            except (ClusterError, StorageError) as error:
+                log.warning("%s/%s: a Redrive waits: %s", self._state.ref.namespace, self._state.ref.name, error)
+                await asyncio.sleep(pause_after(failures, _PAUSES))
+                failures += 1
+            if self.pending:
+                self.look()
+            self._wake()
+
+    async def _answer(self, redrive: Redrive) -> None:
+        uid = redrive.metadata.uid
+        progress = self._state.redrives.find(uid)
+        if progress is None:
+            status = await self._take(redrive)
+            if status is None:
+                progress = self._state.redrives.find(uid)
+            elif status != redrive.status:
+                await self._write(redrive, status)
+        if progress is None or not progress.durable:
+            return
+        over = not progress.remaining and (
+            not progress.accepted.rerun_reduce or self._state.committed_turn.phase in FINAL_PHASES
+        )
+        status = under_way(redrive, progress, self._skipped.get(uid), over=over, now=self._world.clock.now())
+        if status != redrive.status:
+            await self._write(redrive, status)
+
+    async def _write(self, redrive: Redrive, status: RedriveStatus) -> None:
+        try:
+            await self._world.cluster.write_redrive_status(
+                redrive.metadata.namespace, redrive.metadata.name, redrive.metadata.uid, status.to_kubernetes()
+            )
+        except ClusterError as error:
+            if error.reason is not ClusterErrorReason.NOT_FOUND:
+                raise
+            self._world.desk.forget_redrive(redrive.metadata.uid)
+        else:
+            self._world.desk.answered(redrive, status)
+            if is_over(redrive.model_copy(update={"status": status})):
+                self._skipped.pop(redrive.metadata.uid, None)
+
+    # --------------------------------------------------------------------------------------------- what it takes
+
+    async def _take(self, redrive: Redrive) -> RedriveStatus | None:
+        """Takes the letters that are meant; the status where there are none, or none yet."""
+        now = self._world.clock.now()
+        if not self._state.may_redrive():
+            return waiting(redrive, "Reducing", "the reduce of the job runs; letters are taken when it has ended", now)
+        try:
+            accepted = self._accepted(redrive)
+            await self._try_template(redrive, accepted)
+            letters, skipped = await self._select(redrive, accepted)
+        except _RefusedError as error:
+            return refused(redrive, error.reason, str(error), now)
+        # Reading took a while: what is taken is what is open now, and between here and the claim nothing waits.
+        now = self._world.clock.now()
+        takeable = [letter for letter in letters if self._state.dead_letters.state(letter.position) in _TAKEABLE]
+        if not self._state.may_redrive() or len(takeable) < len(letters):
+            self.look()
+            message = "the queue changed while letters were chosen; they are chosen anew"
+            return waiting(redrive, "Selecting", message, now)
+        if not letters:
+            return nothing_selected(redrive, skipped, now)
+        accepted = msgspec.structs.replace(accepted, selected=len(letters), at=now)
+        attempts = redrive.spec.attempts or self._state.spec.map.retry.max_attempts
+        self._skipped[redrive.metadata.uid] = skipped
+        self._state.redrive(
+            accepted, attempts, {letter.position: _not_before(redrive, letter, now) for letter in letters}, now
+        )
+        self._wake()
+        return None
+
+    def _accepted(self, redrive: Redrive) -> Accepted:
+        spec = redrive.spec
+        return Accepted(
+            number=len(self._state.redrives) + 1,
+            uid=redrive.metadata.uid,
+            name=redrive.metadata.name,
+            at=0.0,
+            selected=0,
+            parallelism=spec.parallelism or 0,
+            payload_patch=_raw(spec.payload_patch),
+            template_patch=_raw(spec.template_patch),
+            rerun_reduce=spec.rerun_reduce,
+        )
+
+    async def _try_template(self, redrive: Redrive, accepted: Accepted) -> None:
+        if redrive.spec.template_patch is None:
+            return
+        try:
+            revision = self._state.templates.redriven(accepted)
+        except ValidationError as error:
+            problems = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()[:5])
+            message = f"spec.templatePatch makes no pod template: {problems}"
+            raise _RefusedError("InvalidTemplatePatch", message) from error
+        body = manifest(
+            revision,
+            self._state.ref,
+            Dispatch("dry-run", 0),
+            attempt=1,
+            item=await self._item(0),
+            work=self._state.spec.map,
+        )
+        rejection = await Dispatcher(self._world.cluster, self._state.ref, self._world.pace).try_out(body)
+        if rejection is not None:
+            raise _RefusedError(
+                "TemplateRejected",
+                f"the API server refuses the template as spec.templatePatch changes it: {rejection}. "
+                "Create another Redrive with a patch that is right",
+            )
+
+    async def _select(self, redrive: Redrive, accepted: Accepted) -> tuple[list[Letter], list[Skipped]]:
+        spec, now = redrive.spec, self._world.clock.now()
+        try:
+            asked = LetterFilter(spec.selection.filter) if spec.selection.filter else None
+        except ExpressionError as error:
+            raise _RefusedError("InvalidFilter", f"spec.selection.filter: {error}. Nothing was taken") from error
+        queue = self._world.desk.queue_of(self._state.ref.uid)
+        try:
+            eligibility = Eligibility(queue.spec.eligibility if queue else ())
+        except ExpressionError as error:
+            raise _RefusedError("InvalidEligibility", f"the DeadLetterQueue: {error}. Nothing was taken") from error
+        positions, skipped = self._candidates(redrive)
+        letters: list[Letter] = []
+        patched = spec.payload_patch is not None or spec.template_patch is not None
+        for position in positions:
+            letter = await self._read(position, skipped)
+            state = self._state.dead_letters.state(position)
+            if letter is None or state is None:
+                continue
+            try:
+                if asked is not None and not asked.matches(letter, state, now):
+                    continue
+            except ExpressionError as error:
+                raise _RefusedError("InvalidFilter", f"spec.selection.filter: {error}. Nothing was taken") from error
+            eligible, why = eligibility.verdict(letter, state, now, patched=patched)
+            if not spec.force and state is LetterState.ARCHIVED:
+                eligible, why = False, "it is archived: force: true takes it all the same"
+            if not spec.force and not eligible:
+                skipped.append(Skipped(letter.id, why))
+            elif (problem := self._unpatchable(accepted, letter)) is not None:
+                skipped.append(Skipped(letter.id, problem))
+            else:
+                letters.append(letter)
+        return letters, skipped
+
+    def _candidates(self, redrive: Redrive) -> tuple[list[int], list[Skipped]]:
+        """Positions of the letters that may be meant, and what was asked for and cannot be."""
+        known = self._state.dead_letters
+        if redrive.spec.selection.ids is None:
+            states = _TAKEABLE if redrive.spec.force or redrive.spec.selection.filter else {LetterState.OPEN}
+            return [entry.position for entry, state, _ in known.all() if state in states], []
+        positions, skipped = [], []
+        for name in dict.fromkeys(redrive.spec.selection.ids):
+            ledger = self._state.ledgers[Stage.MAP]
+            position = ledger.position(item_key(self._state.ref.uid, Stage.MAP, name))
+            if position is None:
+                skipped.append(Skipped(name, "the job has no item with this id"))
+            elif (state := known.state(position)) in _TAKEABLE:
+                positions.append(position)
+            elif state is LetterState.CLAIMED:
+                skipped.append(Skipped(name, "another Redrive has taken it"))
+            else:
+                skipped.append(Skipped(name, f"it is in no letter: the item is {ledger[position].state}"))
+        return positions, skipped
+
+    async def _read(self, position: int, skipped: list[Skipped]) -> Letter | None:
+        try:
+            letter = await self._letters.read(self._state.ledgers[Stage.MAP].key(position))
+        except LetterError as error:
+            skipped.append(Skipped(self._ids[position], str(error)))
+            return None
+        if letter is None:
+            skipped.append(Skipped(self._ids[position], "its body is not in storage any more"))
+        return letter
+
+    def _unpatchable(self, accepted: Accepted, letter: Letter) -> str | None:
+        if accepted.payload_patch == NO_RESULT:
+            return None
+        if not isinstance(msgspec.json.decode(letter.payload), dict):
+            return "the item is no JSON object, which a payloadPatch could change"
+        size = len(patched_item(accepted, PlannedItem(letter.id, bytes(letter.payload))).payload)
+        limit = self._world.limits.item_bytes
+        if size <= limit:
+            return None
+        return f"the item would have {size:,} bytes with the payloadPatch; the limit is {limit:,}"
+
+
+def _raw(value: object) -> msgspec.Raw:
+    return NO_RESULT if value is None else msgspec.Raw(msgspec.json.encode(value))
+
+
+_BACKOFFS: Final = {DelayStrategy.FIXED: BackoffType.FIXED, DelayStrategy.EXPONENTIAL: BackoffType.EXPONENTIAL}
+
+
+def _not_before(redrive: Redrive, letter: Letter, now: float) -> float:
+    """When the item may run, in seconds since the epoch; 0 for at once."""
+    delay = redrive.spec.delay
+    if delay.strategy is DelayStrategy.IMMEDIATE:
+        return 0.0
+    backoff = Backoff(
+        type=_BACKOFFS[delay.strategy], initial_seconds=delay.seconds, max_seconds=delay.max_seconds, jitter=0
+    )
+    return now + delay_seconds(backoff, len(letter.redrives) + 1, 0.0)
