@@ -125,10 +125,9 @@ class Startup:
         launched_at = self._launched.pop(uid, None)
         if outcome.reason in TEMPLATE_FAULTS:
             revision.failed(outcome, launched_at, now)
-        elif launched_at is not None and outcome.verdict is not Verdict.INTERRUPTED:
-            # The agent was over before it was seen to run.
-            if outcome.reason is not Reason.INIT_FAILED:
-                revision.worked()
+        elif launched_at is not None and _shows_that_the_agent_ran(outcome):
+            # It was over before it was seen to run.
+            revision.worked()
         self._started.discard(uid)
         self._forget(uid)
         self._awaited.pop(uid, None)
@@ -289,6 +288,10 @@ class Startup:
     def _late_at(self) -> float:
         oldest = 0.0 if self._podless else next(iter(self._awaited.values()))[1]
         return max(oldest, self._last_pod_at) + POD_SECONDS
+
+
+def _shows_that_the_agent_ran(outcome: Outcome) -> bool:
+    return outcome.verdict is not Verdict.INTERRUPTED and outcome.reason is not Reason.INIT_FAILED
 
 
 def _counted(number: int, noun: str) -> str:

@@ -4,11 +4,23 @@ from dataclasses import replace
 
 import pytest
 from hypothesis import given
+from hypothesis import strategies as st
 
-from mapreduce_operator.api import Reason
+from mapreduce_operator.api import Reason, Retry
 from mapreduce_operator.core.contract import RESULT_FILE, ResultRule
 from mapreduce_operator.core.expressions import Expression
-from mapreduce_operator.core.failures import MEANINGS, MESSAGE_CHARACTERS, outcome_of_job, outcome_of_pod
+from mapreduce_operator.core.failures import (
+    MEANINGS,
+    MESSAGE_CHARACTERS,
+    REST_SECONDS,
+    TEMPLATE_FAULTS,
+    Action,
+    Delay,
+    Meaning,
+    outcome_of_job,
+    outcome_of_pod,
+    template_fault,
+)
 from mapreduce_operator.core.names import Stage
 from mapreduce_operator.core.outcomes import Outcome, Verdict
 from mapreduce_operator.core.workloads import Carried, ContainerEnd, Dispatch, JobSeen, PodSeen
@@ -30,7 +42,32 @@ KILLED = ContainerEnd(137, signal=9, reason="Error")
 TERMINATED = ContainerEnd(143, signal=15, reason="Error")
 OUT_OF_MEMORY = ContainerEnd(137, reason="OOMKilled")
 
+UNKNOWN = ContainerEnd(137, reason="ContainerStatusUnknown", message="The container could not be located")
+NO_SUCH_COMMAND = ContainerEnd(128, reason="StartError", message='exec: "/no/such/program"')
+SAID = '{"error": {"message": "no such file", "retryable": false}}'
+
 API_EVICTION = "EvictionByEvictionAPI"
+BY_KUBELET = "TerminationByKubelet"
+OVER_POD = "Pod ephemeral local storage usage exceeds the total limit of containers 20Mi. "
+OVER_CONTAINER = 'Container agent exceeded its local ephemeral storage limit "20Mi". '
+OVER_VOLUME = 'Usage of EmptyDir volume "tmp" exceeds the limit "20Mi". '
+LOW_ON_DISK = (
+    "The node was low on resource: ephemeral-storage. Threshold quantity: 1, available: 0. Container agent was using "
+    "20Mi, request is 0, has larger consumption of ephemeral-storage. "
+)
+
+NEVER = replace(POD, started=False)
+"""A pod whose agent never ran."""
+LATE = replace(NEVER, reason="DeadlineExceeded", message="Pod was active too long")
+INIT_FAILED = replace(
+    NEVER,
+    failed_init=ContainerEnd(7, reason="Error", message="cannot prepare\n", started_at=3.0, finished_at=5.0),
+    failed_init_name="prepare",
+    waiting="PodInitializing",
+)
+INIT_UNKNOWN = replace(INIT_FAILED, failed_init=UNKNOWN)
+NO_IMAGE = {"waiting": "ImagePullBackOff", "waiting_message": 'Back-off pulling image "x"'}
+NO_SECRET = {"waiting": "CreateContainerConfigError", "waiting_message": 'secret "x" not found'}
 
 
 @pytest.mark.parametrize(
@@ -41,24 +78,41 @@ API_EVICTION = "EvictionByEvictionAPI"
         (replace(POD, phase="Succeeded", agent=SILENT), Verdict.FAILED, Reason.RESULT_MISSING),
         (replace(POD, phase="Succeeded", agent=GARBLED), Verdict.FAILED, Reason.RESULT_INVALID),
         (replace(POD, agent=CRASHED), Verdict.FAILED, Reason.ERROR),
-        (replace(POD, agent=KILLED), Verdict.FAILED, Reason.ERROR),
         (replace(POD, agent=OUT_OF_MEMORY), Verdict.FAILED, Reason.OOM_KILLED),
-        (replace(POD, agent=ContainerEnd(128, reason="StartError")), Verdict.FAILED, Reason.ERROR),
+        (replace(POD, agent=replace(OUT_OF_MEMORY, message=SAID)), Verdict.FAILED, Reason.OOM_KILLED),
+        (replace(POD, agent=ContainerEnd(139, reason="Error")), Verdict.FAILED, Reason.ERROR),
+        (replace(POD, agent=ContainerEnd(139, signal=11, reason="Error")), Verdict.FAILED, Reason.ERROR),
+        # It was killed, and nobody says why; an agent that gives such an exit code of its own says so.
+        (replace(POD, agent=KILLED), Verdict.FAILED, Reason.KILLED),
+        (replace(POD, agent=TERMINATED), Verdict.FAILED, Reason.KILLED),
+        (replace(POD, agent=ContainerEnd(1, signal=9)), Verdict.FAILED, Reason.KILLED),
+        (replace(POD, agent=replace(KILLED, message=SAID)), Verdict.FAILED, Reason.ERROR),
         # Time ended it, whatever the agent did in its last moment.
         (replace(POD, reason="DeadlineExceeded"), Verdict.FAILED, Reason.DEADLINE_EXCEEDED),
         (replace(POD, reason="DeadlineExceeded", agent=TERMINATED), Verdict.FAILED, Reason.DEADLINE_EXCEEDED),
         (replace(POD, reason="DeadlineExceeded", agent=DONE), Verdict.FAILED, Reason.DEADLINE_EXCEEDED),
         (replace(POD, reason="DeadlineExceeded", agent=SILENT), Verdict.FAILED, Reason.DEADLINE_EXCEEDED),
-        # Time ran out before the agent could begin: its image, a secret or a volume is not there.
-        (replace(POD, reason="DeadlineExceeded", started=False), Verdict.INTERRUPTED, Reason.NOT_STARTED),
         # An eviction or a preemption ended it.
         (replace(POD, disruption=API_EVICTION, agent=TERMINATED), Verdict.INTERRUPTED, Reason.EVICTED),
         (replace(POD, disruption=API_EVICTION, agent=CRASHED), Verdict.INTERRUPTED, Reason.EVICTED),
         (replace(POD, disruption=API_EVICTION), Verdict.INTERRUPTED, Reason.EVICTED),
-        (replace(POD, disruption="PreemptionByScheduler", agent=KILLED), Verdict.INTERRUPTED, Reason.EVICTED),
+        (replace(POD, disruption="PreemptionByScheduler", agent=KILLED), Verdict.INTERRUPTED, Reason.PREEMPTED),
+        (replace(POD, disruption="DeletionByTaintManager", deleting=True), Verdict.INTERRUPTED, Reason.EVICTED),
         (replace(POD, reason="Evicted"), Verdict.INTERRUPTED, Reason.EVICTED),
         (replace(POD, reason="Evicted", agent=KILLED), Verdict.INTERRUPTED, Reason.EVICTED),
-        (replace(POD, reason="Preempting"), Verdict.INTERRUPTED, Reason.EVICTED),
+        (replace(POD, reason="Evicted", message=LOW_ON_DISK, agent=KILLED), Verdict.INTERRUPTED, Reason.EVICTED),
+        (replace(POD, reason="Preempting"), Verdict.INTERRUPTED, Reason.PREEMPTED),
+        (replace(POD, reason="Preempting", disruption=BY_KUBELET), Verdict.INTERRUPTED, Reason.PREEMPTED),
+        # What the agent itself has written to its disk is its own doing, whoever else was about to evict it.
+        (replace(POD, reason="Evicted", message=OVER_POD, agent=KILLED), Verdict.FAILED, Reason.STORAGE_EXCEEDED),
+        (replace(POD, reason="Evicted", message=OVER_CONTAINER), Verdict.FAILED, Reason.STORAGE_EXCEEDED),
+        (replace(POD, reason="Evicted", message=OVER_VOLUME, agent=SILENT), Verdict.FAILED, Reason.STORAGE_EXCEEDED),
+        (
+            replace(POD, reason="Evicted", message=OVER_POD, disruption=API_EVICTION, deleting=True),
+            Verdict.FAILED,
+            Reason.STORAGE_EXCEEDED,
+        ),
+        (replace(POD, reason="Evicted", message=OVER_POD, agent=DONE), Verdict.SUCCEEDED, None),
         # It was evicted, trapped the signal and exited with 0: only a result tells that it was done before.
         (replace(POD, disruption=API_EVICTION, agent=SILENT), Verdict.INTERRUPTED, Reason.EVICTED),
         (replace(POD, disruption=API_EVICTION, agent=GARBLED), Verdict.INTERRUPTED, Reason.EVICTED),
@@ -70,6 +124,9 @@ API_EVICTION = "EvictionByEvictionAPI"
         # The node ended or refused it.
         (replace(POD, reason="NodeShutdown", agent=KILLED), Verdict.INTERRUPTED, Reason.NODE_LOST),
         (replace(POD, reason="Terminated", agent=TERMINATED), Verdict.INTERRUPTED, Reason.NODE_LOST),
+        (replace(POD, reason="Terminated", disruption=BY_KUBELET), Verdict.INTERRUPTED, Reason.NODE_LOST),
+        (replace(POD, disruption="DeletionByPodGC", deleting=True), Verdict.INTERRUPTED, Reason.NODE_LOST),
+        (replace(POD, agent=UNKNOWN), Verdict.INTERRUPTED, Reason.NODE_LOST),
         (replace(POD, reason="NodeLost"), Verdict.INTERRUPTED, Reason.NODE_LOST),
         # It was evicted first, and at last removed without the word of its kubelet.
         (
@@ -82,8 +139,7 @@ API_EVICTION = "EvictionByEvictionAPI"
         (replace(POD, reason="OutOfcpu"), Verdict.INTERRUPTED, Reason.NODE_LOST),
         (replace(POD, reason="OutOfmemory"), Verdict.INTERRUPTED, Reason.NODE_LOST),
         (replace(POD, reason="Unheard"), Verdict.INTERRUPTED, Reason.NODE_LOST),
-        # Nothing but an init container can end a pod whose agent never ran.
-        (replace(POD), Verdict.FAILED, Reason.ERROR),
+        (replace(POD), Verdict.INTERRUPTED, Reason.NODE_LOST),
         # Somebody deleted it.
         (replace(POD, deleting=True, agent=TERMINATED), Verdict.INTERRUPTED, Reason.DELETED),
         (replace(POD, deleting=True, agent=SILENT), Verdict.INTERRUPTED, Reason.DELETED),
@@ -101,6 +157,107 @@ def test_what_is_seen_of_a_pod_gives_the_verdict_and_the_reason(
     outcome = outcome_of_pod(pod, OWED, NOW)
 
     assert (outcome.verdict, outcome.reason) == (verdict, reason)
+
+
+@pytest.mark.parametrize(
+    ("pod", "reason", "message"),
+    [
+        # The template asks for what is not there.
+        (
+            replace(NEVER, agent=NO_SUCH_COMMAND),
+            Reason.CONFIGURATION_ERROR,
+            'StartError: exec: "/no/such/program"',
+        ),
+        (replace(NEVER, agent=NO_SUCH_COMMAND, deleting=True), Reason.CONFIGURATION_ERROR, None),
+        (replace(NEVER, agent=replace(NO_SUCH_COMMAND, reason="ContainerCannotRun")), Reason.CONFIGURATION_ERROR, None),
+        (replace(INIT_FAILED, failed_init=NO_SUCH_COMMAND), Reason.CONFIGURATION_ERROR, None),
+        (replace(LATE, **NO_IMAGE), Reason.IMAGE_UNAVAILABLE, 'ImagePullBackOff: Back-off pulling image "x"'),
+        (replace(LATE, **NO_SECRET), Reason.CONFIGURATION_ERROR, 'CreateContainerConfigError: secret "x" not found'),
+        (replace(NEVER, phase="Pending", gone=True, **NO_IMAGE), Reason.IMAGE_UNAVAILABLE, None),
+        (replace(NEVER, deleting=True, **NO_SECRET), Reason.CONFIGURATION_ERROR, None),
+        (replace(NEVER, reason="SysctlForbidden", message="forbidden"), Reason.CONFIGURATION_ERROR, None),
+        (replace(NEVER, reason="AppArmor"), Reason.CONFIGURATION_ERROR, None),
+        # Time ran out before the agent could begin, and nobody says why.
+        (
+            LATE,
+            Reason.NOT_STARTED,
+            "the agent's container never ran: Pod was active too long",
+        ),
+        (
+            replace(LATE, waiting="ContainerCreating"),
+            Reason.NOT_STARTED,
+            "the agent's container never ran: ContainerCreating",
+        ),
+        (replace(LATE, agent=UNKNOWN), Reason.NOT_STARTED, None),
+        (replace(INIT_UNKNOWN, reason="DeadlineExceeded"), Reason.NOT_STARTED, None),
+        # An init container did not let it begin.
+        (INIT_FAILED, Reason.INIT_FAILED, "init container prepare exited with code 7: cannot prepare"),
+        (
+            replace(INIT_FAILED, failed_init=OUT_OF_MEMORY),
+            Reason.INIT_FAILED,
+            "init container prepare exited with code 137 (OOMKilled)",
+        ),
+        (
+            replace(INIT_FAILED, reason="DeadlineExceeded"),
+            Reason.DEADLINE_EXCEEDED,
+            "init container prepare ran until the pod's deadline",
+        ),
+        (replace(INIT_FAILED, deleting=True), Reason.DELETED, "the pod was deleted before the agent began"),
+        (replace(INIT_FAILED, disruption=API_EVICTION, deleting=True), Reason.EVICTED, None),
+        (replace(INIT_UNKNOWN), Reason.NODE_LOST, None),
+        # Somebody ended it before.
+        (replace(NEVER, phase="Pending", gone=True), Reason.DELETED, "the pod was deleted before the agent began"),
+        (replace(NEVER, agent=UNKNOWN, deleting=True), Reason.DELETED, None),
+        (replace(NEVER, disruption="PreemptionByScheduler", gone=True), Reason.PREEMPTED, None),
+        (replace(NEVER, disruption=API_EVICTION, **NO_IMAGE), Reason.EVICTED, None),
+        (replace(NEVER, reason="OutOfmemory", message="no room"), Reason.NODE_LOST, "OutOfmemory: no room"),
+        (
+            replace(NEVER, reason="Unheard", message="of"),
+            Reason.NODE_LOST,
+            "the agent's container never ran: Unheard of",
+        ),
+        (NEVER, Reason.NODE_LOST, "the agent's container never ran"),
+    ],
+)
+def test_what_is_seen_of_a_pod_whose_agent_never_ran_gives_the_reason_and_the_message(
+    pod: PodSeen, reason: Reason, message: str | None
+) -> None:
+    outcome = outcome_of_pod(pod, OWED, NOW)
+
+    assert (outcome.verdict, outcome.reason) == (MEANINGS[reason].verdict, reason)
+    assert message is None or outcome.message == message
+
+
+@pytest.mark.parametrize(
+    ("waiting", "fault"),
+    [
+        ("ErrImagePull", Reason.IMAGE_UNAVAILABLE),
+        ("ImagePullBackOff", Reason.IMAGE_UNAVAILABLE),
+        ("InvalidImageName", Reason.IMAGE_UNAVAILABLE),
+        ("ErrImageNeverPull", Reason.IMAGE_UNAVAILABLE),
+        ("RegistryUnavailable", Reason.IMAGE_UNAVAILABLE),
+        ("CreateContainerConfigError", Reason.CONFIGURATION_ERROR),
+        ("CreateContainerError", Reason.CONFIGURATION_ERROR),
+        ("RunContainerError", Reason.CONFIGURATION_ERROR),
+        ("ContainerCreating", None),
+        ("PodInitializing", None),
+        ("Unheard", None),
+        ("", None),
+    ],
+)
+def test_a_template_is_blamed_only_for_what_kubelets_say_of_one(waiting: str, fault: Reason | None) -> None:
+    assert template_fault(waiting) is fault
+
+
+def test_an_init_container_that_failed_is_told_with_its_exit_code_and_its_times() -> None:
+    outcome = outcome_of_pod(INIT_FAILED, OWED, NOW)
+
+    assert (outcome.exit_code, outcome.started_at, outcome.ended_at) == (7, 3.0, 5.0)
+
+
+def test_an_exit_code_that_no_program_gave_is_none() -> None:
+    assert outcome_of_pod(replace(NEVER, agent=NO_SUCH_COMMAND), OWED, NOW).exit_code is None
+    assert outcome_of_pod(replace(NEVER, agent=UNKNOWN, deleting=True), OWED, NOW).exit_code is None
 
 
 @pytest.mark.parametrize(
@@ -204,14 +361,6 @@ def test_a_missing_result_is_told_with_the_file_that_it_belongs_into() -> None:
             "OutOfcpu: Node didn't have enough cpu",
         ),
         (replace(POD, reason="DeadlineExceeded", message="active too long"), "active too long"),
-        (
-            replace(POD, reason="DeadlineExceeded", started=False, waiting="ImagePullBackOff: no such image"),
-            "the agent's container never ran: ImagePullBackOff: no such image",
-        ),
-        (
-            replace(POD, reason="DeadlineExceeded", started=False, message="active too long"),
-            "the agent's container never ran: active too long",
-        ),
         (replace(POD, phase="Running", gone=True), "the pod was deleted while the agent was running"),
     ],
 )
@@ -237,7 +386,26 @@ def test_of_a_long_message_the_end_is_kept(size: int) -> None:
     assert message.startswith("…") == (size > MESSAGE_CHARACTERS)
 
 
-@given(strategies.pods_that_ended)
+pods_that_ended = st.builds(
+    replace,
+    strategies.pods_that_ended,
+    reason=st.sampled_from(
+        ["", "DeadlineExceeded", "Evicted", "Preempting", "Terminated", "NodeLost", "OutOfcpu", "AppArmor", "Novel"]
+    ),
+    message=st.sampled_from([OVER_POD, OVER_CONTAINER, OVER_VOLUME, LOW_ON_DISK]) | st.text(),
+    disruption=st.sampled_from(["", API_EVICTION, BY_KUBELET, "PreemptionByScheduler", "DeletionByPodGC", "Novel"]),
+    waiting=st.sampled_from(["", "PodInitializing", "ImagePullBackOff", "CreateContainerConfigError", "Novel"]),
+    waiting_message=st.text(),
+    preparing=st.booleans(),
+    unschedulable=st.text(),
+    failed_init=st.none() | st.sampled_from([UNKNOWN, NO_SUCH_COMMAND, OUT_OF_MEMORY]) | strategies.container_ends,
+    failed_init_name=st.text(),
+    agent=st.none() | st.sampled_from([UNKNOWN, NO_SUCH_COMMAND, OUT_OF_MEMORY, KILLED]) | strategies.container_ends,
+)
+"""Every mixture of what a pod's status may say at its end, likely or not."""
+
+
+@given(pods_that_ended)
 def test_whatever_is_seen_there_is_an_outcome_whose_verdict_is_that_of_its_reason(pod: PodSeen) -> None:
     outcome = outcome_of_pod(pod, OWED, NOW)
 
@@ -248,7 +416,7 @@ def test_whatever_is_seen_there_is_an_outcome_whose_verdict_is_that_of_its_reaso
     assert outcome.reason is None or MEANINGS[outcome.reason].verdict is outcome.verdict
 
 
-@given(strategies.pods_that_ended)
+@given(pods_that_ended)
 def test_nothing_but_exit_code_0_and_a_result_is_a_success_where_a_result_is_owed(pod: PodSeen) -> None:
     outcome = outcome_of_pod(pod, OWED, NOW)
 
@@ -258,7 +426,7 @@ def test_nothing_but_exit_code_0_and_a_result_is_a_success_where_a_result_is_owe
         assert pod.agent.message.strip()
 
 
-@given(strategies.pods_that_ended)
+@given(pods_that_ended)
 def test_the_same_pod_gives_the_same_outcome(pod: PodSeen) -> None:
     assert outcome_of_pod(pod, OWED, NOW) == outcome_of_pod(pod, OWED, NOW)
 
@@ -282,7 +450,7 @@ JOB = JobSeen("default", "demo-abcdefghij-d2", "job-1", "run-1", CARRIED)
         (
             replace(JOB, failed_reason="PodFailurePolicy", failed_message="pod matched rule"),
             Verdict.INTERRUPTED,
-            Reason.DELETED,
+            Reason.EVICTED,
             "pod matched rule",
         ),
         (
@@ -313,11 +481,12 @@ def test_the_outcome_of_a_job_names_it() -> None:
 # ------------------------------------------------------------------------------------------------------------- meanings
 
 
-@pytest.mark.parametrize("reason", Reason)
-def test_every_reason_means_something_and_helps_the_person_who_reads_it(reason: Reason) -> None:
-    meaning = MEANINGS[reason]
+def test_every_reason_has_a_meaning() -> None:
+    assert set(MEANINGS) == set(Reason)
 
-    assert meaning.verdict in {Verdict.FAILED, Verdict.INTERRUPTED}
+
+@pytest.mark.parametrize("meaning", MEANINGS.values(), ids=MEANINGS.keys())
+def test_a_hint_is_a_sentence_for_the_person_who_reads_it(meaning: Meaning) -> None:
     assert meaning.hint.endswith(".")
     assert len(meaning.hint) > 40
 
@@ -326,11 +495,34 @@ def test_no_two_reasons_have_the_same_hint() -> None:
     assert len({meaning.hint for meaning in MEANINGS.values()}) == len(Reason)
 
 
-def test_what_is_no_attempt_says_that_none_is_counted() -> None:
-    silent = {
-        reason
-        for reason, meaning in MEANINGS.items()
-        if meaning.verdict is Verdict.INTERRUPTED and "no attempt is counted" not in meaning.hint
+@pytest.mark.parametrize("meaning", MEANINGS.values(), ids=MEANINGS.keys())
+def test_what_counts_as_an_attempt_is_tried_again_after_a_backoff_and_nothing_else_is(meaning: Meaning) -> None:
+    attempt = meaning.verdict is Verdict.FAILED
+
+    assert meaning.verdict is not Verdict.SUCCEEDED
+    assert (meaning.action is Action.RETRY) == (meaning.delay is Delay.BACKOFF) == attempt
+    assert not (meaning.excused and attempt)
+
+
+def test_what_is_not_held_against_an_item() -> None:
+    assert {reason for reason, meaning in MEANINGS.items() if meaning.excused} == {
+        Reason.SUSPENDED,
+        Reason.IMAGE_UNAVAILABLE,
+        Reason.CONFIGURATION_ERROR,
+        Reason.NOT_STARTED,
     }
 
-    assert silent == {Reason.SUSPENDED}
+
+def test_an_item_that_is_not_bounded_by_a_count_never_runs_again_at_once() -> None:
+    assert {meaning.delay for meaning in MEANINGS.values() if meaning.action is Action.PROBE} == {Delay.REST}
+    assert f"{REST_SECONDS:g} s" == Delay.REST
+
+
+def test_the_faults_of_a_template() -> None:
+    assert {Reason.IMAGE_UNAVAILABLE, Reason.CONFIGURATION_ERROR, Reason.NOT_STARTED} == TEMPLATE_FAULTS
+
+
+def test_the_spec_has_rules_for_what_counts_as_an_attempt_and_nothing_else() -> None:
+    rules = Retry.model_json_schema()["$defs"]["RetryRule"]["properties"]["onReasons"]["items"]["enum"]
+
+    assert set(rules) == {str(reason) for reason, meaning in MEANINGS.items() if meaning.verdict is Verdict.FAILED}

@@ -227,6 +227,98 @@ def test_a_pod_that_waits_for_its_image() -> None:
     assert (view.started, view.waiting) == (False, "ImagePullBackOff")
 
 
+def test_a_pod_that_waits_for_its_image_says_what_its_kubelet_says() -> None:
+    container = waiting("agent", "ErrImagePull")
+    container["state"]["waiting"]["message"] = "connection refused"
+
+    assert seen_pod(pod("Pending", container)).waiting_message == "connection refused"
+
+
+def test_a_pod_whose_init_container_waits_for_its_image_waits_for_that() -> None:
+    """Containers after it wait as well, for it."""
+    inits = [
+        terminated("first"),
+        waiting("second", "ImagePullBackOff"),
+        waiting("third", "PodInitializing"),
+    ]
+
+    view = seen_pod(pod("Pending", waiting(reason="PodInitializing"), status={"initContainerStatuses": inits}))
+
+    assert (view.started, view.waiting, view.failed_init) == (False, "ImagePullBackOff", None)
+
+
+def test_a_pod_whose_init_containers_are_in_order_waits_for_nothing_else() -> None:
+    inits = [terminated("first"), waiting("second", "PodInitializing")]
+
+    view = seen_pod(pod("Pending", waiting(reason="PodInitializing"), status={"initContainerStatuses": inits}))
+
+    assert view.waiting == "PodInitializing"
+
+
+def test_of_several_init_containers_the_last_that_failed_is_the_one_that_did() -> None:
+    """A sidecar that began before it is killed after it."""
+    inits = [
+        terminated("sidecar", exitCode=137, reason="Error"),
+        terminated("prepare", exitCode=7, reason="Error", message="cannot prepare"),
+        waiting("more", "PodInitializing"),
+    ]
+
+    view = seen_pod(pod("Failed", waiting(reason="PodInitializing"), status={"initContainerStatuses": inits}))
+
+    assert view.failed_init is not None
+    assert (view.failed_init_name, view.failed_init.exit_code, view.failed_init.message) == (
+        "prepare",
+        7,
+        "cannot prepare",
+    )
+
+
+def test_once_the_agent_runs_nothing_is_said_of_init_containers() -> None:
+    inits = [terminated("sidecar", exitCode=137, reason="Error"), waiting("other", "CrashLoopBackOff")]
+
+    view = seen_pod(pod("Failed", terminated(exitCode=1), status={"initContainerStatuses": inits}))
+
+    assert (view.started, view.waiting, view.failed_init, view.failed_init_name) == (True, "", None, "")
+
+
+@pytest.mark.parametrize("started_at", [None, "1970-01-01T00:00:00Z", "0001-01-01T00:00:00Z"])
+def test_a_container_that_could_not_be_started_has_not_started(started_at: str | None) -> None:
+    """Its kubelet gives it an end all the same, with the zero time of whoever wrote it."""
+    view = seen_pod(pod("Failed", terminated(exitCode=128, reason="StartError", startedAt=started_at)))
+
+    assert view.agent is not None
+    assert (view.started, view.agent.reason, view.agent.started_at) == (False, "StartError", 0.0)
+
+
+@pytest.mark.parametrize(
+    ("reason", "message", "told"),
+    [
+        ("Unschedulable", "0/3 nodes are available", "0/3 nodes are available"),
+        ("SchedulingGated", "", "SchedulingGated"),
+    ],
+)
+def test_a_pod_without_a_node_says_what_the_scheduler_says(reason: str, message: str, told: str) -> None:
+    conditions = [condition("PodScheduled", "False", reason, message)]
+
+    assert seen_pod(pod("Pending", status={"conditions": conditions})).unschedulable == told
+
+
+def test_a_pod_that_has_a_node_is_not_unschedulable() -> None:
+    conditions = [condition("PodScheduled", "True", message="of no interest")]
+
+    assert seen_pod(pod("Pending", status={"conditions": conditions})).unschedulable == ""
+
+
+@pytest.mark.parametrize(
+    ("phase", "status", "preparing"),
+    [("Pending", "False", True), ("Pending", "True", False), ("Failed", "False", False), ("Running", "True", False)],
+)
+def test_a_node_prepares_a_pod_before_it_pulls_images(phase: str, status: str, preparing: bool) -> None:
+    conditions = [condition("PodScheduled"), condition("PodReadyToStartContainers", status)]
+
+    assert seen_pod(pod(phase, status={"conditions": conditions})).preparing is preparing
+
+
 def test_a_pod_that_was_never_scheduled_has_no_node() -> None:
     body = pod("Pending", status={"containerStatuses": None})
     del body["spec"]["nodeName"]
