@@ -8,7 +8,7 @@ from mapreduce_operator.adapters.kube import ApiSession, KubeCluster
 from mapreduce_operator.ports import ClusterError, ClusterErrorReason
 from tests.integration.adapters.conftest import REAL_IMAGE, call, until
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(120), pytest.mark.usefixtures("service_account")]
 
 
 class Pods:
@@ -48,8 +48,7 @@ class Pods:
 
 
 @pytest.fixture
-async def pods(api: ApiSession, namespace: str, service_account: str) -> Pods:
-    assert service_account
+def pods(api: ApiSession, namespace: str) -> Pods:
     return Pods(api, namespace)
 
 

@@ -171,10 +171,11 @@ class KubeCluster:
         query = {"fieldSelector": f"metadata.name={pod}"}
         # A list of one: the operator has no right to read a pod by its name.
         answer = await self._api.request("GET", PODS.path(namespace), about=PODS.about(namespace, pod), query=query)
-        found = _pod_pages.decode(answer).items
-        if not found:
+        found = _pod_pages.decode(answer).items or ()
+        containers = [container.name for one in found for container in one.spec.containers or ()]
+        if not containers:
             raise ClusterError(ClusterErrorReason.NOT_FOUND, f"GET {PODS.about(namespace, pod)}: there is no such pod")
-        return (found[0].spec.containers or ())[AGENT_INDEX].name
+        return containers[AGENT_INDEX]
 
     # ------------------------------------------------------------------------------------------------- list and watch
 
