@@ -7,6 +7,7 @@ from mapreduce_operator.core.dead_letters import DeadLetters
 from mapreduce_operator.core.journal import Record
 from mapreduce_operator.core.names import Stage
 from mapreduce_operator.core.redrives import Redrives
+from mapreduce_operator.core.snapshot import Snapshot
 from mapreduce_operator.core.tally import Tally
 
 
@@ -30,6 +31,14 @@ class Account:
             self.dead_letters.turn(position, LetterState.RESOLVED)
         if item.redrive:
             self.redrives.count(item.redrive, item.state is ItemState.SUCCEEDED, outcome.ended_at)
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Brings back what a snapshot holds of it."""
+        self.tally = snapshot.tally
+        for letter in snapshot.letters:
+            self.dead_letters.restore(*letter)
+        for redrive in snapshot.redrives:
+            self.redrives.restore(*redrive)
 
     def copy(self) -> "Account":
         """Another one that goes its own way."""

@@ -25,13 +25,12 @@ from mapreduce_operator.api import (
     SuspendPolicy,
     Work,
 )
-from mapreduce_operator.core.account import Account
 from mapreduce_operator.core.batches import Batch, GivenUp, Uncommitted
+from mapreduce_operator.core.books import Books
 from mapreduce_operator.core.breaker import Breaker
 from mapreduce_operator.core.contract import ResultRule
 from mapreduce_operator.core.dead_letters import DeadLetters
 from mapreduce_operator.core.effects import (
-    Announce,
     Commit,
     DeleteJob,
     Effect,
@@ -41,29 +40,25 @@ from mapreduce_operator.core.effects import (
     PrepareReduce,
     RemovePod,
 )
-from mapreduce_operator.core.failures import MEANINGS, end_of, outcome_of_job, outcome_of_pod
+from mapreduce_operator.core.failures import MEANINGS, outcome_of_job, outcome_of_pod
 from mapreduce_operator.core.guard import Guard
-from mapreduce_operator.core.items import FINAL_STATES, Ended, Item, Redriven, Refused, Started
-from mapreduce_operator.core.jobs import Revision
+from mapreduce_operator.core.items import Ended, Item, Redriven, Refused, Started
 from mapreduce_operator.core.journal import Accepted, Claim, CommitReason, Mark, MarkKind, Record, Segment, Start
-from mapreduce_operator.core.ledger import Ledger
-from mapreduce_operator.core.letters import Attempt
-from mapreduce_operator.core.names import RunRef, Stage, item_key, job_name
+from mapreduce_operator.core.names import RunRef, Stage, job_name
 from mapreduce_operator.core.outcomes import Outcome, Verdict
 from mapreduce_operator.core.phases import FINAL_PHASES, NEXT, REDRIVING, Turn, after_map, after_reduce
 from mapreduce_operator.core.plan import PlannedItem
 from mapreduce_operator.core.redrives import Redrives, patched_item
 from mapreduce_operator.core.sightings import Sightings
 from mapreduce_operator.core.snapshot import Snapshot
-from mapreduce_operator.core.startup import Startup
+from mapreduce_operator.core.starting import Starting
+from mapreduce_operator.core.story import Story
 from mapreduce_operator.core.tally import Tally
 from mapreduce_operator.core.templates import Templates
 from mapreduce_operator.core.workloads import Carried, Dispatch, JobSeen, PodSeen
 
 VANISHED_SECONDS: Final = 60.0
 """How often Jobs of which nothing is known are asked for."""
-MAX_REDRIVE_SECONDS: Final = 86_400
-"""The longest wait that a Redrive can ask for."""
 MAX_UNCOMMITTED: Final = 500
 """Outcomes that may wait for storage before dispatching pauses; their Jobs stay, so nothing is lost meanwhile."""
 
@@ -73,33 +68,23 @@ class RunState:
 
     def __init__(self, ref: RunRef, spec: MapReduceJobSpec, keys: list[str], turn: Turn) -> None:
         self.ref: Final = ref
-        self.ledgers: Final = {
-            Stage.MAP: Ledger(keys),
-            Stage.REDUCE: Ledger([item_key(ref.uid, Stage.REDUCE, "reduce")]),
-        }
+        self.books: Final = Books(ref, keys)
+        self.ledgers: Final = self.books.ledgers
         self.turn = turn
         self.committed_turn = turn
         self.unsaved: Final = Uncommitted()
         self.uncommitted_since = 0.0
         self.commit_in_flight = False
-        self.account: Final = Account()
         self.guard: Final = Guard(spec, len(keys))
-        self.startup: Final = Startup()
         self.reduce_ready = False
-        self._past: dict[int, list[Attempt]] = {}
-        """Dispatches of the map items that have not succeeded so far, since the plan or the last Redrive."""
         self._retries = 0
-        self._giving_up: dict[str, str] = {}
-        """Names of Jobs that are to be deleted as soon as their start is durable, since their pods cannot start."""
-        self._reduce_again = False
-        """A Redrive asked for the reduce to run again."""
-        self._breaker_told = BreakerState.CLOSED
         self._stale_events = 0
         self._spec = spec
         self._last_reduce = spec.reduce
         self.templates: Final = Templates(ref, spec)
+        self._starting: Final = Starting(self.books, self.templates, spec)
+        self._story: Final = Story(self.books.announced)
         self._preparing_reduce = False
-        self._announced: set[Reason] = set()
         self._sightings: Final = Sightings()
         self._vanished_due: float | None = None
 
@@ -116,15 +101,15 @@ class RunState:
 
     @property
     def tally(self) -> Tally:
-        return self.account.tally
+        return self.books.account.tally
 
     @property
     def dead_letters(self) -> DeadLetters:
-        return self.account.dead_letters
+        return self.books.account.dead_letters
 
     @property
     def redrives(self) -> Redrives:
-        return self.account.redrives
+        return self.books.account.redrives
 
     @property
     def open_letters(self) -> int:
@@ -174,47 +159,29 @@ class RunState:
         if self.phase is Phase.REDUCE:
             if self.reduce_ready and self._spec.reduce:
                 ready = self.ledgers[Stage.REDUCE].ready()
-                yield 0, self._startable(Stage.REDUCE, self.templates.revision(Stage.REDUCE), ready, now)
+                yield 0, self._starting.startable(Stage.REDUCE, self.templates.revision(Stage.REDUCE), ready, now)
             return
         ledger = self.ledgers[Stage.MAP]
         for number in self.redrives.running():
             accepted, ready = self.redrives[number].accepted, ledger.ready(number)
             if accepted.parallelism:
                 ready = min(ready, accepted.parallelism - ledger.running_in(number))
-            yield number, self._startable(Stage.MAP, self.templates.redriven(accepted), ready, now)
+            yield number, self._starting.startable(Stage.MAP, self.templates.redriven(accepted), ready, now)
         if self.turn.reason != REDRIVING and not self.guard.is_full(self.open_letters):
-            yield 0, self._startable(Stage.MAP, self.templates.revision(Stage.MAP), ledger.ready(), now)
+            yield 0, self._starting.startable(Stage.MAP, self.templates.revision(Stage.MAP), ledger.ready(), now)
 
-    def _startable(self, stage: Stage, revision: Revision | None, ready: int, now: float) -> int:
-        """How many of so many items may be started: of those whose template is at fault one at a time, as a probe."""
-        if ready <= 0 or revision is None:
-            return 0
-        if not self.startup.suspect(stage, revision.hash, self._left(stage)):
-            return ready
-        return int(self.startup.may_probe(stage, revision.hash, self.active, now))
-
-    def _left(self, stage: Stage) -> int:
-        """Items of a stage that are not at their end."""
-        counts = self.ledgers[stage].counts
-        return len(self.ledgers[stage]) - sum(counts[state] for state in FINAL_STATES)
+    @property
+    def stage(self) -> Stage:
+        return Stage.REDUCE if self.phase is Phase.REDUCE else Stage.MAP
 
     @property
     def obstacle(self) -> tuple[str, str] | None:
         """(reason, message) of what a person has to mend before items can run."""
-        if self.templates.obstacle is not None:
-            return self.templates.obstacle
-        problem = self._start_problem()
-        return problem[:2] if problem is not None and problem[2] else None
+        return self._starting.obstacle(self.stage)
 
     def not_starting(self, now: float) -> tuple[str, str] | None:
         """(reason, message) of why pods that are there do not start; None where they do."""
-        problem = self._start_problem()
-        return (problem[:2] if problem else None) or self.startup.unschedulable() or self.startup.podless(now)
-
-    def _start_problem(self) -> tuple[str, str, bool] | None:
-        stage = Stage.REDUCE if self.phase is Phase.REDUCE else Stage.MAP
-        revision = self.templates.revision(stage)
-        return self.startup.problem(stage, revision.hash, self._left(stage)) if revision is not None else None
+        return self._starting.difficulty(self.stage, now)
 
     def next_wake(self, now: float) -> float | None:
         """When `decide` has something to do even if nothing happens, in seconds since the epoch."""
@@ -225,7 +192,7 @@ class RunState:
             moments.append(trial)
         if not self._spec.suspend:
             moments += [at for ledger in self.ledgers.values() if (at := ledger.next_release()) is not None]
-        if (due := self.startup.next_due(now, self._pending_seconds)) is not None:
+        if (due := self._starting.next_due(now)) is not None:
             moments.append(due)
         if self.guard.breaker.state is BreakerState.OPEN:
             moments.append(self.guard.breaker.open_until)
@@ -241,6 +208,7 @@ class RunState:
         self.guard.respec(spec, now)
         self._last_reduce = spec.reduce or self._last_reduce
         self.templates.respec(spec)
+        self._starting.respec(spec)
 
     def reduce_prepared(self) -> None:
         self._preparing_reduce = False
@@ -261,7 +229,7 @@ class RunState:
             key = ledger.key(position)
             name = job_name(self.ref, key, dispatch)
             self._sightings.carries(job_uid, name)
-            self.startup.expects(job_uid, name, now)
+            self.books.startup.expects(job_uid, name, now)
             self._since(now)
             self.unsaved.starts.append(Start(stage, key, dispatch, job_uid))
         return True
@@ -307,7 +275,7 @@ class RunState:
             # Its Job may have been deleted, under the eyes of nobody who could have recorded its start.
             if self._adopt(pod.carried, pod.job_uid, now):
                 self._sightings.lives(pod, now)
-                self.startup.observe(pod, now)
+                self.books.startup.observe(pod, now)
             return []
         return self._settle(outcome_of_pod(pod, rule, now), now, still_to_go=_JOB if pod.gone else _JOB_AND_POD)
 
@@ -331,7 +299,7 @@ class RunState:
         self._since(now)
         self.unsaved.redrives.append(accepted)
         self.redrives.accept(accepted, durable=False)
-        self._reduce_again |= accepted.rerun_reduce
+        self.books.reduce_again |= accepted.rerun_reduce
         for position, at in not_before.items():
             item = ledger.apply(position, Redriven(accepted.number, attempts, at), retry, now)
             if item is None:
@@ -367,7 +335,7 @@ class RunState:
     def begin_commit(self, reason: CommitReason, now: float, *, with_snapshot: bool = False) -> Batch:
         """Everything that is not durable yet; what comes after is in the next batch."""
         self.commit_in_flight = True
-        snapshot = self._snapshot() if with_snapshot else None
+        snapshot = self.books.snapshot(self.unsaved.records) if with_snapshot else None
         breaker = self.guard.breaker
         return self.unsaved.batch(reason, now, self.turn, breaker if breaker != Breaker() else None, snapshot)
 
@@ -381,23 +349,15 @@ class RunState:
         for accepted in batch.redrives:
             self.redrives[accepted.number].durable = True
         for claim in batch.claims:
-            self.ledgers[claim.stage].enqueue(self._position_of(claim.stage, claim.key))
+            self.ledgers[claim.stage].enqueue(self.books.position(claim.stage, claim.key))
         for record in batch.records:
-            position = self._position(record.outcome)
-            self.account.take(record, position)
+            position = self.books.position_of(record.outcome)
+            self.books.account.take(record, position)
             self.ledgers[record.outcome.stage].enqueue(position)
             if record.outcome.job:
                 effects.append(DeleteJob(record.outcome.job, record.outcome.job_uid))
         self._set_aside(now)
-        if before.phase is not batch.turn.phase:
-            effects.append(
-                Announce(
-                    "Warning" if batch.turn.phase is Phase.FAILED else "Normal",
-                    batch.turn.reason if batch.turn.phase is Phase.MAP else _PHASE_EVENTS[batch.turn.phase],
-                    batch.turn.message,
-                )
-            )
-        return effects
+        return [*effects, *self._story.turned(before, batch.turn)]
 
     def _set_aside(self, now: float) -> None:
         """Makes room in a queue that is over its capacity."""
@@ -405,102 +365,24 @@ class RunState:
             self._mark(position, MarkKind.ARCHIVED, now)
             self.dead_letters.turn(position, LetterState.ARCHIVED)
 
-    def _snapshot(self) -> Snapshot:
-        """As the run will be read back once everything that is not durable yet is."""
-        account = self.account.copy() if self.unsaved.records else self.account
-        for record in self.unsaved.records:
-            account.take(record, self._position(record.outcome))
-        return Snapshot(
-            items={stage: list(_durable(ledger)) for stage, ledger in self.ledgers.items()},
-            tally=account.tally,
-            announced=frozenset(self._announced),
-            past={position: list(attempts) for position, attempts in self._past.items()},
-            letters=list(account.dead_letters.all()),
-            redrives=[(one.accepted, one.succeeded, one.failed, one.ended_at) for one in account.redrives.all()],
-            failed_starts=self.startup.failed,
-            reduce_again=self._reduce_again,
-        )
-
     # --------------------------------------------------------------------------------------------------- coming back
 
     def restore(self, snapshot: Snapshot) -> None:
         """Brings a run back as of a snapshot, before the segments that came after it are replayed."""
-        self.account.tally = snapshot.tally
-        for letter in snapshot.letters:
-            self.dead_letters.restore(*letter)
-        for redrive in snapshot.redrives:
-            self.redrives.restore(*redrive)
-        self._past = {position: list(attempts) for position, attempts in snapshot.past.items()}
-        self.startup.restore(snapshot.failed_starts)
-        self._reduce_again = snapshot.reduce_again
-        self._announced.update(snapshot.announced)
-        for stage, items in snapshot.items.items():
-            for position, item in items:
-                self.ledgers[stage].restore(position, item)
+        self.books.restore(snapshot)
 
     def replay(self, segment: Segment) -> None:
         """Brings back what one commit made durable; segments come in their order."""
-        for start in segment.header.starts:
-            ledger, position = self.ledgers[start.stage], self._position_of(start.stage, start.key)
-            runs = replace(ledger[position], state=ItemState.RUNNING, job_uid=start.job_uid, not_before=0.0)
-            ledger.restore(position, runs)
-        for accepted in segment.header.redrives:
-            self.redrives.accept(accepted, durable=True)
-            self._reduce_again |= accepted.rerun_reduce
-        if segment.header.phase is Phase.REDUCE:
-            self._reduce_again = False
-        for claim in segment.header.claims:
-            self._reclaim(claim)
-        for mark in segment.header.marks:
-            position = self._position_of(Stage.MAP, mark.key)
-            if mark.kind is MarkKind.PURGED:
-                self.dead_letters.remove(position)
-            else:
-                self.dead_letters.turn(position, LetterState.ARCHIVED)
-        for record in segment.records:
-            position = self._position(record.outcome)
-            self.ledgers[record.outcome.stage].restore(position, record.item)
-            self._keep_history(record.outcome, record.item, position)
-            # As if the Job had been expected and had ended: so a success speaks for its template.
-            self.startup.expects(record.outcome.job_uid, record.outcome.job, record.outcome.ended_at)
-            self.startup.ended(record.outcome, record.outcome.ended_at)
-            if record.item.final and record.item.redrive:
-                self.redrives.settle(record.item.redrive)
-            self.account.take(record, position)
-            if record.outcome.reason is not None:
-                self._announced.add(record.outcome.reason)
-
-    def _reclaim(self, claim: Claim) -> None:
-        ledger, position = self.ledgers[claim.stage], self._position_of(claim.stage, claim.key)
-        state = ItemState.RETRY_WAIT if claim.not_before else ItemState.PENDING
-        item = replace(
-            ledger[position],
-            state=state,
-            not_before=claim.not_before,
-            cause=None,
-            excused=claim.excused,
-            allowed=claim.allowed,
-            redrive=claim.redrive,
-        )
-        ledger.restore(position, item)
-        if claim.stage is Stage.MAP:
-            self.dead_letters.turn(position, LetterState.CLAIMED)
+        self.books.replay(segment)
 
     def resume(self, now: float, breaker: Breaker | None = None) -> None:
         """The past is told. Some of the Jobs that carried running dispatches when it ended may be gone by now."""
-        for stage, ledger in self.ledgers.items():
-            # Written by a clock that was ahead, a wait could last for ever.
-            longest = self._retry(stage).backoff.max_seconds
-            for position in ledger.in_state(ItemState.RETRY_WAIT):
-                item = ledger[position]
-                latest = now + (max(longest, MAX_REDRIVE_SECONDS) if item.redrive else longest)
-                if item.not_before > latest:
-                    ledger.restore(position, replace(item, not_before=latest))
+        self.books.resume({stage: self._retry(stage).backoff.max_seconds for stage in Stage}, now)
         self._retries = self.tally.retries
         self.guard.resume(breaker, self.ledgers[Stage.MAP].in_state(ItemState.RUNNING), now)
         for job in self.carrying():
             self._sightings.carries(job.uid, job.name)
-            self.startup.expects(job.uid, job.name, now, resumed=True)
+            self.books.startup.expects(job.uid, job.name, now, resumed=True)
         self._vanished_due = now
 
     def carrying(self) -> list[JobSeen]:
@@ -529,8 +411,9 @@ class RunState:
         effects += [RemovePod(pod.name, pod.uid) for pod in self._sightings.take_lost(now)]
         if self.phase not in FINAL_PHASES:
             effects += self.templates.try_out(now)
-        effects += self._breaker_moves(now)
-        effects += self._give_up_starts(now)
+        self.guard.at(now)
+        effects += self._story.breaker(self.guard.breaker.state, self.hindrance)
+        effects += self._starting.give_up(self._unrecorded(), now)
         if self._spec.suspend and self._spec.suspend_policy is SuspendPolicy.INTERRUPT:
             effects += self._interrupt()
         self._turn_if_done(now)
@@ -544,7 +427,7 @@ class RunState:
 
     def launch(self, granted: int, now: float) -> list[Effect]:
         """Starts items, at most as many as the operator's own cap allows."""
-        stage = Stage.REDUCE if self.phase is Phase.REDUCE else Stage.MAP
+        stage = self.stage
         left = min(granted, self.wanted(now))
         effects: list[Effect] = []
         for lane, room in list(self._lanes(now)) if left else ():
@@ -607,10 +490,13 @@ class RunState:
             return None
         return self._stop() or self.guard.hindrance(self.open_letters)
 
+    def _unrecorded(self) -> set[str]:
+        """Jobs that must not vanish yet: whoever comes next does not know that they were started."""
+        return {start.job_uid for start in self.unsaved.starts}
+
     def _interrupt(self) -> list[Effect]:
         effects: list[Effect] = []
-        # One that is not known to have been started, by whoever comes next, must not vanish.
-        unrecorded = {start.job_uid for start in self.unsaved.starts}
+        unrecorded = self._unrecorded()
         for ledger in self.ledgers.values():
             for position in ledger.in_state(ItemState.RUNNING):
                 uid = ledger[position].job_uid
@@ -622,7 +508,7 @@ class RunState:
         if outcome.verdict is Verdict.INTERRUPTED and self._sightings.is_interrupting(outcome.job_uid):
             outcome = replace(outcome, reason=Reason.SUSPENDED, message=MEANINGS[Reason.SUSPENDED].hint)
         else:
-            outcome = self.startup.explained(outcome)
+            outcome = self.books.startup.explained(outcome)
         ledger, retry = self.ledgers[outcome.stage], self._retry(outcome.stage)
         position = ledger.position(outcome.dispatch.item_key)
         if position is None:
@@ -639,11 +525,11 @@ class RunState:
         self._since(now)
         self.unsaved.records.append(Record(outcome, item))
         self._sightings.settle(outcome.job_uid, still_to_go)
-        self.startup.ended(outcome, now)
-        self._giving_up.pop(outcome.job_uid, None)
+        self.books.startup.ended(outcome, now)
+        self._starting.ended(outcome.job_uid)
         if outcome.stage is Stage.MAP:
             self._account_for(outcome, item, position, now)
-        return self._announce_first(outcome, position)
+        return list(self._story.failed(outcome, position))
 
     def _account_for(self, outcome: Outcome, item: Item, position: int, now: float) -> None:
         if outcome.verdict is Verdict.INTERRUPTED:
@@ -651,76 +537,14 @@ class RunState:
         else:
             self.guard.attempt_ended(position, outcome.verdict is Verdict.SUCCEEDED, now)
         self._retries += item.state is ItemState.RETRY_WAIT and not item.redrive
-        history = self._keep_history(outcome, item, position)
+        history = self.books.tell(outcome, item, position)
         if item.state is ItemState.DEAD_LETTERED:
             self.unsaved.letters.append(GivenUp(position, item, outcome, history))
-        if item.final and item.redrive:
-            self.redrives.settle(item.redrive)
-
-    def _keep_history(self, outcome: Outcome, item: Item, position: int) -> tuple[Attempt, ...]:
-        """The dispatches of a map item up to this one; they are kept as long as it may become a dead letter."""
-        if outcome.stage is Stage.REDUCE:
-            return ()
-        past = self._past.pop(position, [])
-        if item.state is ItemState.SUCCEEDED:
-            return ()
-        redrive = self.redrives[item.redrive].accepted.name if item.redrive else ""
-        past.append(Attempt.of(outcome, redrive=redrive))
-        if not item.final:
-            self._past[position] = past
-        return tuple(past)
 
     def _since(self, now: float) -> None:
         """Something is not durable yet, since now or longer."""
         if not self.unsaved:
             self.uncommitted_since = now
-
-    def _announce_first(self, outcome: Outcome, position: int) -> list[Effect]:
-        """One Event for the first failure of each reason: the story of a job, not that of its items."""
-        if outcome.reason is None or outcome.reason in self._announced:
-            return []
-        self._announced.add(outcome.reason)
-        what = "reduce" if outcome.stage is Stage.REDUCE else f"item {position}"
-        return [
-            Announce(
-                "Normal" if outcome.verdict is Verdict.INTERRUPTED else "Warning",
-                f"First{outcome.reason}",
-                f"{what} (Job {outcome.job}): {end_of(outcome.message, 300)} - {MEANINGS[outcome.reason].hint} "
-                "Further ones are counted, not announced.",
-            )
-        ]
-
-    def _give_up_starts(self, now: float) -> list[Effect]:
-        """Deletes the Jobs of pods that have had their time to start, or whose template was corrected."""
-        revisions: dict[Stage, set[str]] = {
-            stage: {revision.hash} if (revision := self.templates.revision(stage)) is not None else set()
-            for stage in Stage
-        }
-        revisions[Stage.MAP].update(
-            self.templates.redriven(self.redrives[number].accepted).hash for number in self.redrives.running()
-        )
-        for pod in (*self.startup.overdue(now, self._pending_seconds), *self.startup.stale(revisions)):
-            self._giving_up[pod.job_uid] = pod.job
-        recorded = self._giving_up.keys() - {start.job_uid for start in self.unsaved.starts}
-        return [DeleteJob(self._giving_up.pop(uid), uid) for uid in sorted(recorded)]
-
-    @property
-    def _pending_seconds(self) -> dict[Stage, float]:
-        return {
-            stage: float((self.work(stage) or self._last_reduce or self._spec.map).pending_timeout_seconds)
-            for stage in Stage
-        }
-
-    def _breaker_moves(self, now: float) -> list[Effect]:
-        """The breaker follows the clock; people are told when it opens and when it is closed again."""
-        self.guard.at(now)
-        before, state = self._breaker_told, self.guard.breaker.state
-        if state is BreakerState.HALF_OPEN or state is before:
-            return []
-        self._breaker_told = state
-        if state is BreakerState.OPEN:
-            return [Announce("Warning", *hindrance)] if (hindrance := self.hindrance) is not None else []
-        return [Announce("Normal", "CircuitClosed", "the probes succeeded; agents are started as usual")]
 
     def _turn_if_done(self, now: float) -> None:
         ledger, reducing = self.ledgers[Stage.MAP], self.ledgers[Stage.REDUCE]
@@ -747,32 +571,22 @@ class RunState:
         if turn.phase is not Phase.REDUCE:
             return turn
         if not ledger[0].final:
-            self._reduce_again = False
+            self.books.reduce_again = False
             return turn
-        if not self._reduce_again:
+        if not self.books.reduce_again:
             return after_reduce(ledger[0].state is ItemState.SUCCEEDED, counts, self._spec)
         retry = self._retry(Stage.REDUCE)
         item = ledger.apply(0, Redriven(0, retry.max_attempts), retry, now)
         if item is None:
             raise RuntimeError(f"{self.ref.namespace}/{self.ref.name}: the reduce cannot be run again")
         self._claim(Stage.REDUCE, ledger.key(0), item)
-        self._reduce_again = self.reduce_ready = False
+        self.books.reduce_again = self.reduce_ready = False
         return turn
 
     def _turn_to(self, turn: Turn) -> None:
         if turn.phase not in NEXT[self.phase]:
             raise RuntimeError(f"{self.ref.namespace}/{self.ref.name}: {self.phase} is not followed by {turn.phase}")
         self.turn = turn
-
-    def _position(self, outcome: Outcome) -> int:
-        return self._position_of(outcome.stage, outcome.dispatch.item_key)
-
-    def _position_of(self, stage: Stage, key: str) -> int:
-        """Position of an item that is known to be of this run."""
-        position = self.ledgers[stage].position(key)
-        if position is None:
-            raise KeyError(f"no item of {self.ref.namespace}/{self.ref.name} has the key {key}")
-        return position
 
     def _adopt(self, carried: Carried, job_uid: str, now: float) -> bool:
         """Takes over a Job that an earlier operator left behind, or whose creation seemed to have failed.
@@ -800,20 +614,5 @@ class RunState:
         return dispatch.number < ledger[position].dispatch - waiting
 
 
-def _durable(ledger: Ledger) -> Iterator[tuple[int, Item]]:
-    """What is to be read back of the items; one whose Job is just being created was never started."""
-    for position, item in ledger.changed():
-        if item.state is not ItemState.RUNNING or item.job_uid:
-            yield position, item
-        elif item.dispatch > 1:
-            yield position, replace(item, state=ItemState.PENDING)
-
-
 _JOB: Final = frozenset({"job"})
 _JOB_AND_POD: Final = frozenset({"job", "pod"})
-_PHASE_EVENTS: Final = {
-    Phase.REDUCE: "ReduceStarted",
-    Phase.SUCCEEDED: "Succeeded",
-    Phase.PARTIALLY_SUCCEEDED: "PartiallySucceeded",
-    Phase.FAILED: "Failed",
-}

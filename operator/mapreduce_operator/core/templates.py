@@ -7,6 +7,8 @@ tried at once; a refusal is tried again by itself, since what the template refer
 from dataclasses import dataclass
 from typing import Final
 
+from pydantic import ValidationError
+
 from mapreduce_operator.api import MapReduceJobSpec, ResultContract, Work
 from mapreduce_operator.core.contract import ResultRule
 from mapreduce_operator.core.effects import Announce, Effect, VerifyTemplate
@@ -36,7 +38,7 @@ class Templates:
         self._verified: dict[Stage, str] = {}
         self._verifying: dict[Stage, str] = {}
         self._rules: dict[Stage, ResultRule] = {}
-        self._redriven: dict[str, tuple[Revision, Revision]] = {}
+        self._redriven: dict[str, tuple[Revision, Revision | None]] = {}
         """What Redrives make of the map's revision, and of which, by the uids of the Redrives."""
         self.respec(spec)
 
@@ -59,15 +61,19 @@ class Templates:
     def revision(self, stage: Stage) -> Revision | None:
         return self._revisions.get(stage)
 
-    def redriven(self, accepted: Accepted) -> Revision:
-        """The template of the map as a Redrive patches it; raises ValidationError when the patch makes no template."""
+    def redriven(self, accepted: Accepted) -> Revision | None:
+        """The template of the map as a Redrive patches it; None where the patch makes no template of it."""
         current = self._revisions[Stage.MAP]
         if accepted.template_patch == NO_RESULT:
             return current
         known = self._redriven.get(accepted.uid)
         if known is None or known[0] is not current:
-            work = self._map.model_copy(update={"template": patched_template(accepted, self._map)})
-            known = self._redriven[accepted.uid] = current, prepare(Stage.MAP, work, self._ref)
+            try:
+                template = patched_template(accepted, self._map)
+                revision = prepare(Stage.MAP, self._map.model_copy(update={"template": template}), self._ref)
+            except ValidationError:
+                revision = None
+            known = self._redriven[accepted.uid] = current, revision
         return known[1]
 
     def rule(self, stage: Stage) -> ResultRule:

@@ -10,7 +10,6 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 import msgspec
-from pydantic import ValidationError
 
 from mapreduce_operator.api import Backoff, BackoffType, DelayStrategy, LetterState, Redrive, RedriveStatus
 from mapreduce_operator.core.backoff import delay_seconds
@@ -178,12 +177,9 @@ class Redriving:
     async def _try_template(self, redrive: Redrive, accepted: Accepted) -> None:
         if redrive.spec.template_patch is None:
             return
-        try:
-            revision = self._state.templates.redriven(accepted)
-        except ValidationError as error:
-            problems = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()[:5])
-            message = f"spec.templatePatch makes no pod template: {problems}"
-            raise _RefusedError("InvalidTemplatePatch", message) from error
+        revision = self._state.templates.redriven(accepted)
+        if revision is None:
+            raise _RefusedError("InvalidTemplatePatch", "spec.templatePatch makes no pod template of spec.map.template")
         body = manifest(
             revision,
             self._state.ref,

@@ -1,0 +1,161 @@
+"""The books of a run: what the journal tells of it. They are kept while it runs, written down, and read back."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Final
+
+from mapreduce_operator.api import ItemState, LetterState, Phase, Reason
+from mapreduce_operator.core.account import Account
+from mapreduce_operator.core.items import Item
+from mapreduce_operator.core.journal import Claim, MarkKind, Record, Segment
+from mapreduce_operator.core.ledger import Ledger
+from mapreduce_operator.core.letters import Attempt
+from mapreduce_operator.core.names import RunRef, Stage, item_key
+from mapreduce_operator.core.outcomes import Outcome
+from mapreduce_operator.core.snapshot import Snapshot
+from mapreduce_operator.core.startup import Startup
+
+MAX_REDRIVE_SECONDS: Final = 86_400
+"""The longest wait that a Redrive can ask for."""
+
+
+class Books:
+    """Ledgers speak of what has happened, the account of what is durable; the rest goes with the ledgers."""
+
+    def __init__(self, ref: RunRef, keys: list[str]) -> None:
+        self._ref: Final = ref
+        self.ledgers: Final = {
+            Stage.MAP: Ledger(keys),
+            Stage.REDUCE: Ledger([item_key(ref.uid, Stage.REDUCE, "reduce")]),
+        }
+        self.account: Final = Account()
+        self.startup: Final = Startup()
+        self.announced: Final[set[Reason]] = set()
+        """Reasons of which an Event has told."""
+        self.reduce_again = False
+        """A Redrive asked for the reduce to run again."""
+        self._past: Final[dict[int, list[Attempt]]] = {}
+        """Dispatches of the map items that have not succeeded so far, since the plan or the last Redrive."""
+
+    def position(self, stage: Stage, key: str) -> int:
+        """Position of an item that is known to be of this run."""
+        position = self.ledgers[stage].position(key)
+        if position is None:
+            raise KeyError(f"no item of {self._ref.namespace}/{self._ref.name} has the key {key}")
+        return position
+
+    def position_of(self, outcome: Outcome) -> int:
+        return self.position(outcome.stage, outcome.dispatch.item_key)
+
+    def tell(self, outcome: Outcome, item: Item, position: int) -> tuple[Attempt, ...]:
+        """An outcome goes into the history of its item; returns that history if the item may become a dead letter."""
+        if outcome.stage is Stage.REDUCE:
+            return ()
+        redrives = self.account.redrives
+        if item.final and item.redrive:
+            redrives.settle(item.redrive)
+        past = self._past.pop(position, [])
+        if item.state is ItemState.SUCCEEDED:
+            return ()
+        past.append(Attempt.of(outcome, redrive=redrives[item.redrive].accepted.name if item.redrive else ""))
+        if not item.final:
+            self._past[position] = past
+        return tuple(past)
+
+    # ----------------------------------------------------------------------------------------------- written down
+
+    def snapshot(self, waiting: Sequence[Record]) -> Snapshot:
+        """As the run will be read back once these records are durable too."""
+        account = self.account.copy() if waiting else self.account
+        for record in waiting:
+            account.take(record, self.position_of(record.outcome))
+        return Snapshot(
+            items={stage: list(_durable(ledger)) for stage, ledger in self.ledgers.items()},
+            tally=account.tally,
+            announced=frozenset(self.announced),
+            past={position: list(attempts) for position, attempts in self._past.items()},
+            letters=list(account.dead_letters.all()),
+            redrives=[(one.accepted, one.succeeded, one.failed, one.ended_at) for one in account.redrives.all()],
+            failed_starts=self.startup.failed,
+            reduce_again=self.reduce_again,
+        )
+
+    # ------------------------------------------------------------------------------------------------- read back
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Brings a run back as of a snapshot, before the segments that came after it are replayed."""
+        self.account.restore(snapshot)
+        self._past.update((position, list(attempts)) for position, attempts in snapshot.past.items())
+        self.startup.restore(snapshot.failed_starts)
+        self.reduce_again = snapshot.reduce_again
+        self.announced.update(snapshot.announced)
+        for stage, items in snapshot.items.items():
+            for position, item in items:
+                self.ledgers[stage].restore(position, item)
+
+    def replay(self, segment: Segment) -> None:
+        """Brings back what one commit made durable; segments come in their order."""
+        header = segment.header
+        for start in header.starts:
+            ledger, position = self.ledgers[start.stage], self.position(start.stage, start.key)
+            runs = replace(ledger[position], state=ItemState.RUNNING, job_uid=start.job_uid, not_before=0.0)
+            ledger.restore(position, runs)
+        for accepted in header.redrives:
+            self.account.redrives.accept(accepted, durable=True)
+            self.reduce_again |= accepted.rerun_reduce
+        if header.phase is Phase.REDUCE:
+            self.reduce_again = False
+        for claim in header.claims:
+            self._claim(claim)
+        for mark in header.marks:
+            position = self.position(Stage.MAP, mark.key)
+            if mark.kind is MarkKind.PURGED:
+                self.account.dead_letters.remove(position)
+            else:
+                self.account.dead_letters.turn(position, LetterState.ARCHIVED)
+        for record in segment.records:
+            self._record(record)
+
+    def _claim(self, claim: Claim) -> None:
+        ledger, position = self.ledgers[claim.stage], self.position(claim.stage, claim.key)
+        item = replace(
+            ledger[position],
+            state=ItemState.RETRY_WAIT if claim.not_before else ItemState.PENDING,
+            not_before=claim.not_before,
+            cause=None,
+            excused=claim.excused,
+            allowed=claim.allowed,
+            redrive=claim.redrive,
+        )
+        ledger.restore(position, item)
+        if claim.stage is Stage.MAP:
+            self.account.dead_letters.turn(position, LetterState.CLAIMED)
+
+    def _record(self, record: Record) -> None:
+        outcome, position = record.outcome, self.position_of(record.outcome)
+        self.ledgers[outcome.stage].restore(position, record.item)
+        self.tell(outcome, record.item, position)
+        # As if the Job had been expected and had ended: so a success speaks for its template.
+        self.startup.expects(outcome.job_uid, outcome.job, outcome.ended_at)
+        self.startup.ended(outcome, outcome.ended_at)
+        self.account.take(record, position)
+        if outcome.reason is not None:
+            self.announced.add(outcome.reason)
+
+    def resume(self, longest: Mapping[Stage, float], now: float) -> None:
+        """Cuts the waits to what the policy of each stage allows: a clock that was ahead may have written them."""
+        for stage, ledger in self.ledgers.items():
+            for position in ledger.in_state(ItemState.RETRY_WAIT):
+                item = ledger[position]
+                latest = now + (max(longest[stage], MAX_REDRIVE_SECONDS) if item.redrive else longest[stage])
+                if item.not_before > latest:
+                    ledger.restore(position, replace(item, not_before=latest))
+
+
+def _durable(ledger: Ledger) -> Iterator[tuple[int, Item]]:
+    """What is to be read back of the items; one whose Job is just being created was never started."""
+    for position, item in ledger.changed():
+        if item.state is not ItemState.RUNNING or item.job_uid:
+            yield position, item
+        elif item.dispatch > 1:
+            yield position, replace(item, state=ItemState.PENDING)

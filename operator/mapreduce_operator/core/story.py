@@ -1,0 +1,59 @@
+"""The story of a run, as its Events tell it: that of the job, not that of its items."""
+
+from collections.abc import Iterator
+from typing import Final
+
+from mapreduce_operator.api import BreakerState, Phase, Reason
+from mapreduce_operator.core.effects import Announce
+from mapreduce_operator.core.failures import MEANINGS, end_of
+from mapreduce_operator.core.names import Stage
+from mapreduce_operator.core.outcomes import Outcome, Verdict
+from mapreduce_operator.core.phases import Turn
+
+_PHASES: Final = {
+    Phase.REDUCE: "ReduceStarted",
+    Phase.SUCCEEDED: "Succeeded",
+    Phase.PARTIALLY_SUCCEEDED: "PartiallySucceeded",
+    Phase.FAILED: "Failed",
+}
+
+
+class Story:
+    """Each method gives the Event that is due, if one is."""
+
+    def __init__(self, announced: set[Reason]) -> None:
+        """`announced` holds the reasons of which an Event has told, and is kept up to date."""
+        self._announced: Final = announced
+        self._breaker = BreakerState.CLOSED
+
+    def failed(self, outcome: Outcome, position: int) -> Iterator[Announce]:
+        """One for the first failure of each reason."""
+        if outcome.reason is None or outcome.reason in self._announced:
+            return
+        self._announced.add(outcome.reason)
+        what = "reduce" if outcome.stage is Stage.REDUCE else f"item {position}"
+        yield Announce(
+            "Normal" if outcome.verdict is Verdict.INTERRUPTED else "Warning",
+            f"First{outcome.reason}",
+            f"{what} (Job {outcome.job}): {end_of(outcome.message, 300)} - {MEANINGS[outcome.reason].hint} "
+            "Further ones are counted, not announced.",
+        )
+
+    def turned(self, before: Turn, turn: Turn) -> Iterator[Announce]:
+        """One for each phase that has become durable."""
+        if before.phase is not turn.phase:
+            yield Announce(
+                "Warning" if turn.phase is Phase.FAILED else "Normal",
+                _PHASES.get(turn.phase, turn.reason),
+                turn.message,
+            )
+
+    def breaker(self, state: BreakerState, hindrance: tuple[str, str] | None) -> Iterator[Announce]:
+        """One when the breaker opens, and one when it is closed again: what lies between is trying."""
+        if state is self._breaker or state is BreakerState.HALF_OPEN:
+            return
+        self._breaker = state
+        if state is BreakerState.CLOSED:
+            yield Announce("Normal", "CircuitClosed", "the probes succeeded; agents are started as usual")
+        elif hindrance is not None:
+            yield Announce("Warning", *hindrance)
