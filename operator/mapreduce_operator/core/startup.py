@@ -30,11 +30,10 @@ SAMPLE_CHARACTERS: Final = 512
 
 @dataclass(frozen=True, slots=True)
 class _Trouble:
-    """A pod that cannot start, and since when that is known."""
+    """A pod that cannot start."""
 
     pod: PodSeen
     reason: Reason
-    since: float
 
     @property
     def text(self) -> str:
@@ -47,8 +46,8 @@ class _Trouble:
 class _Revision:
     """One template of a stage."""
 
-    clocks: OrderedDict[str, _Trouble] = field(default_factory=OrderedDict)
-    """Pods that are to be given up when their time is over, the oldest trouble first."""
+    clocks: OrderedDict[str, tuple[float, _Trouble]] = field(default_factory=OrderedDict)
+    """Pods that are to be given up when their time is over, and since when it runs; the oldest first."""
     suspects: set[str] = field(default_factory=set)
     """Keys of items that could not start, since the last that did; no more than SEVERAL."""
     sample: tuple[Reason, str] | None = None
@@ -146,11 +145,10 @@ class Startup:
         due: list[PodSeen] = []
         for (stage, _), revision in self._revisions.items():
             while revision.clocks:
-                uid, trouble = next(iter(revision.clocks.items()))
-                if trouble.since + pending_seconds[stage] > now:
+                uid, (since, _) = next(iter(revision.clocks.items()))
+                if since + pending_seconds[stage] > now:
                     break
-                self._give_up(revision, uid, trouble)
-                due.append(trouble.pod)
+                due.append(self._give_up(revision, uid))
         return due
 
     def stale(self, revisions: Mapping[Stage, Container[str]]) -> list[PodSeen]:
@@ -159,10 +157,7 @@ class Startup:
         for (stage, name), revision in list(self._revisions.items()):
             if name in revisions[stage]:
                 continue
-            for uid, trouble in list(revision.clocks.items()):
-                if uid in self._stuck:
-                    self._give_up(revision, uid, trouble)
-                    found.append(trouble.pod)
+            found += [self._give_up(revision, uid) for uid in list(revision.clocks) if uid in self._stuck]
             if not revision.clocks:
                 del self._revisions[stage, name]
         return found
@@ -195,7 +190,7 @@ class Startup:
         moments = []
         for (stage, _), revision in self._revisions.items():
             if revision.clocks:
-                moments.append(next(iter(revision.clocks.values())).since + pending_seconds[stage])
+                moments.append(next(iter(revision.clocks.values()))[0] + pending_seconds[stage])
             if revision.suspects and revision.not_before > now:
                 moments.append(revision.not_before)
         if (self._awaited or self._podless) and (late := self._late_at()) > now:
@@ -258,21 +253,20 @@ class Startup:
         fault, stuck = template_fault(pod.waiting), self._stuck.get(uid)
         if fault is not None:
             # Between two tries the kubelet shows other reasons, or none; that is the same trouble.
-            trouble = _Trouble(pod, fault, stuck.since if stuck is not None else now)
-            self._stuck[uid] = trouble
+            self._stuck[uid] = _Trouble(pod, fault)
             if stuck is None:
                 revision.clocks.pop(uid, None)
-                revision.clocks[uid] = trouble
+                revision.clocks[uid] = now, self._stuck[uid]
                 revision.suspect(pod.carried.dispatches[0].item_key)
         elif stuck is None and pod.preparing:
             # As every pod does at first.
-            revision.clocks.setdefault(uid, _Trouble(pod, Reason.NOT_STARTED, now))
+            revision.clocks.setdefault(uid, (now, _Trouble(pod, Reason.NOT_STARTED)))
         elif stuck is None:
             revision.clocks.pop(uid, None)
 
-    def _give_up(self, revision: _Revision, uid: str, trouble: _Trouble) -> None:
-        del revision.clocks[uid]
-        self._stuck.setdefault(uid, trouble)
+    def _give_up(self, revision: _Revision, uid: str) -> PodSeen:
+        _, trouble = revision.clocks.pop(uid)
+        return self._stuck.setdefault(uid, trouble).pod
 
     def _forget(self, uid: str) -> None:
         """The pod does not wait any more."""

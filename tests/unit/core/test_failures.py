@@ -1,6 +1,7 @@
 """What Kubernetes shows of a dispatch that ended, and what is concluded from it."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -66,8 +67,8 @@ INIT_FAILED = replace(
     waiting="PodInitializing",
 )
 INIT_UNKNOWN = replace(INIT_FAILED, failed_init=UNKNOWN)
-NO_IMAGE = {"waiting": "ImagePullBackOff", "waiting_message": 'Back-off pulling image "x"'}
-NO_SECRET = {"waiting": "CreateContainerConfigError", "waiting_message": 'secret "x" not found'}
+NO_IMAGE: dict[str, Any] = {"waiting": "ImagePullBackOff", "waiting_message": 'Back-off pulling image "x"'}
+NO_SECRET: dict[str, Any] = {"waiting": "CreateContainerConfigError", "waiting_message": 'secret "x" not found'}
 
 
 @pytest.mark.parametrize(
@@ -92,6 +93,11 @@ NO_SECRET = {"waiting": "CreateContainerConfigError", "waiting_message": 'secret
         (replace(POD, reason="DeadlineExceeded", agent=TERMINATED), Verdict.FAILED, Reason.DEADLINE_EXCEEDED),
         (replace(POD, reason="DeadlineExceeded", agent=DONE), Verdict.FAILED, Reason.DEADLINE_EXCEEDED),
         (replace(POD, reason="DeadlineExceeded", agent=SILENT), Verdict.FAILED, Reason.DEADLINE_EXCEEDED),
+        (
+            replace(POD, reason="DeadlineExceeded", disruption=API_EVICTION, agent=TERMINATED),
+            Verdict.FAILED,
+            Reason.DEADLINE_EXCEEDED,
+        ),
         # An eviction or a preemption ended it.
         (replace(POD, disruption=API_EVICTION, agent=TERMINATED), Verdict.INTERRUPTED, Reason.EVICTED),
         (replace(POD, disruption=API_EVICTION, agent=CRASHED), Verdict.INTERRUPTED, Reason.EVICTED),

@@ -17,11 +17,11 @@ from mapreduce_operator.core.workloads import Carried, Dispatch, PodSeen
 
 PENDING: Final = {Stage.MAP: 300.0, Stage.REDUCE: 60.0}
 NOW: Final = 1_800_000_000.0
-NO_IMAGE: Final = {"waiting": "ErrImagePull", "waiting_message": "no such host"}
-BACK_OFF: Final = {"waiting": "ImagePullBackOff", "waiting_message": 'Back-off pulling image "x"'}
-NO_SECRET: Final = {"waiting": "CreateContainerConfigError", "waiting_message": 'secret "x" not found'}
-CREATING: Final = {"waiting": "ContainerCreating"}
-PREPARING: Final = {"waiting": "ContainerCreating", "preparing": True}
+NO_IMAGE: Final[dict[str, Any]] = {"waiting": "ErrImagePull", "waiting_message": "no such host"}
+BACK_OFF: Final[dict[str, Any]] = {"waiting": "ImagePullBackOff", "waiting_message": 'Back-off pulling image "x"'}
+NO_SECRET: Final[dict[str, Any]] = {"waiting": "CreateContainerConfigError", "waiting_message": 'secret "x" not found'}
+CREATING: Final[dict[str, Any]] = {"waiting": "ContainerCreating"}
+PREPARING: Final[dict[str, Any]] = {"waiting": "ContainerCreating", "preparing": True}
 
 
 def pod(item: str, *, stage: Stage = Stage.MAP, revision: str = "5f1c", number: int = 1, **seen: Any) -> PodSeen:
@@ -90,6 +90,17 @@ def test_a_kubelet_that_tries_again_and_again_does_not_start_the_time_anew() -> 
         startup.observe(pod("a", **seen), NOW + second)
 
     assert told(startup.overdue(NOW + 300, PENDING)) == ["a"]
+
+
+@pytest.mark.parametrize("seen", [NO_IMAGE, PREPARING], ids=["image", "volume"])
+def test_a_pod_that_was_given_up_and_is_still_there_is_not_given_up_again(seen: dict[str, Any]) -> None:
+    startup = Startup()
+    launch(startup, pod("a", **seen), NOW)
+    startup.overdue(NOW + 300, PENDING)
+    startup.observe(pod("a", **BACK_OFF), NOW + 301)
+
+    assert startup.overdue(NOW + 1e6, PENDING) == []
+    assert startup.next_due(NOW + 301, PENDING) is None
 
 
 def test_what_its_node_prepared_in_time_is_no_trouble() -> None:
@@ -469,7 +480,15 @@ def test_a_job_that_has_its_pod_or_its_outcome_is_not_waited_for() -> None:
 
 # -------------------------------------------------------------------------------------------------------- any history
 
-STATES: Final = [{}, CREATING, PREPARING, NO_IMAGE, BACK_OFF, NO_SECRET, {"unschedulable": "no node"}]
+STATES: Final[list[dict[str, Any]]] = [
+    {},
+    CREATING,
+    PREPARING,
+    NO_IMAGE,
+    BACK_OFF,
+    NO_SECRET,
+    {"unschedulable": "no node"},
+]
 
 
 class Histories(RuleBasedStateMachine):
