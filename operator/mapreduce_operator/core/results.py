@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
+from mapreduce_operator.api import ItemState
 from mapreduce_operator.core import names
 from mapreduce_operator.core.contract import FAILURES_FILE, RESULTS_FILE
 from mapreduce_operator.core.jobs import Manifest, owner_reference
@@ -65,7 +66,7 @@ class ReduceInput:
 
 def reduce_input(last: Iterable[tuple[str, Record]]) -> ReduceInput:
     """The input of reduce, from the id and the last record of each item, in plan order."""
-    results, failures = [], []
+    results, failures, skipped = [], [], 0
     for name, record in last:
         outcome = record.outcome
         if outcome.result is not None:
@@ -75,7 +76,13 @@ def reduce_input(last: Iterable[tuple[str, Record]]) -> ReduceInput:
             if outcome.exit_code is not None:
                 failure["exitCode"] = outcome.exit_code
             failures.append(canonical(failure))
-    counts = {"total": len(results) + len(failures), "succeeded": len(results), "deadLettered": len(failures)}
+            skipped += record.item.state is ItemState.SKIPPED
+    counts = {
+        "total": len(results) + len(failures),
+        "succeeded": len(results),
+        "deadLettered": len(failures) - skipped,
+        "skipped": skipped,
+    }
     return ReduceInput(_lines(results), _lines(failures), counts)
 
 

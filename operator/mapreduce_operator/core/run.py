@@ -167,7 +167,7 @@ class RunState:
             if accepted.parallelism:
                 ready = min(ready, accepted.parallelism - ledger.running_in(number))
             yield number, self._starting.startable(Stage.MAP, self.templates.redriven(accepted), ready, now)
-        if self.turn.reason != REDRIVING and not self.guard.is_full(self.open_letters):
+        if self._takes_new_items():
             yield 0, self._starting.startable(Stage.MAP, self.templates.revision(Stage.MAP), ledger.ready(), now)
 
     @property
@@ -240,8 +240,12 @@ class RunState:
         item = ledger[position]
         if item.state is not ItemState.RUNNING or item.dispatch != dispatch or item.job_uid:
             return False
-        fits = stage is Stage.REDUCE or (ledger.running <= self._spec.map.max_parallel and self.guard.admits(position))
-        return fits and self._may_dispatch()
+        if not self._may_dispatch():
+            return False
+        if stage is Stage.REDUCE:
+            return True
+        may_start = bool(item.redrive) or self._takes_new_items()
+        return may_start and ledger.running <= self._spec.map.max_parallel and self.guard.admits(position)
 
     def refused(self, stage: Stage, position: int, dispatch: int) -> None:
         """The Job of a dispatch does not exist and will not; its number is used again."""
@@ -473,9 +477,11 @@ class RunState:
     def _may_dispatch(self) -> bool:
         if self._spec.suspend or self.phase is not self.committed_turn.phase or self.phase in FINAL_PHASES:
             return False
-        if self._stop() is not None:
-            return False
         return len(self.uncommitted) <= MAX_UNCOMMITTED and self.templates.good
+
+    def _takes_new_items(self) -> bool:
+        """Items other than those that a Redrive has taken may be started: what was taken is never left where it is."""
+        return self.turn.reason != REDRIVING and self._stop() is None and not self.guard.is_full(self.open_letters)
 
     def _stop(self) -> tuple[str, str] | None:
         """(reason, message) of why no more items are started for good; those that run come to their end."""
@@ -549,10 +555,10 @@ class RunState:
     def _turn_if_done(self, now: float) -> None:
         ledger, reducing = self.ledgers[Stage.MAP], self.ledgers[Stage.REDUCE]
         if self.phase is Phase.MAP:
-            redriving = self.turn.reason == REDRIVING
-            if ledger.running == 0 and (stop := self._stop()) is not None:
+            redriven = next(self.redrives.running(), None) is None
+            if ledger.running == 0 and redriven and (stop := self._stop()) is not None:
                 self._turn_to(Turn(Phase.FAILED, *stop))
-            elif ledger.finished or (redriving and next(self.redrives.running(), None) is None):
+            elif ledger.finished or (redriven and self.turn.reason == REDRIVING):
                 self._turn_to(self._after_map(now))
         elif self.phase is not Phase.REDUCE:
             return

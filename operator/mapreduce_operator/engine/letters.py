@@ -22,7 +22,7 @@ from mapreduce_operator.ports import ClusterError
 log = logging.getLogger(__name__)
 
 _AT_ONCE: Final = 8
-LOG_SECONDS: Final = 5.0
+LOG_SECONDS: Final = 3.0
 """For the ends of all logs of one commit: outcomes must not wait for a kubelet that does not answer."""
 LOG_LINES: Final = 40
 LOG_BYTES: Final = 4096
