@@ -177,6 +177,10 @@ class Redriving:
     async def _try_template(self, redrive: Redrive, accepted: Accepted) -> None:
         if redrive.spec.template_patch is None:
             return
+        unknown = sorted(redrive.spec.template_patch.keys() - {"metadata", "spec"})
+        if unknown:
+            message = f"spec.templatePatch.{unknown[0]} is no field of a pod template, which has metadata and spec"
+            raise _RefusedError("InvalidTemplatePatch", message)
         revision = self._state.templates.redriven(accepted)
         if revision is None:
             raise _RefusedError("InvalidTemplatePatch", "spec.templatePatch makes no pod template of spec.map.template")
