@@ -82,7 +82,9 @@ MEANINGS: Final[dict[Reason, Meaning]] = {
         "The agent wrote more to its disk than its limit; raise resources.limits.ephemeral-storage or the volume's "
         "sizeLimit, or write less."
     ),
-    Reason.INIT_FAILED: _attempt("An init container of the template failed, so that the agent did not run."),
+    Reason.INIT_FAILED: _attempt(
+        "An init container of the template failed, so that the agent did not run; its exit code and message say why."
+    ),
     Reason.RESULT_MISSING: _attempt(
         "The agent exited with 0 but wrote no /mapreduce/result.json; write one, or set result.required: false."
     ),

@@ -9,7 +9,8 @@ from typing import Any, Final
 import pytest
 import yaml
 
-from mapreduce_operator.api import MapReduceJob, Phase, Reason
+from mapreduce_operator.api import Cause, MapReduceJob, Phase, Reason
+from mapreduce_operator.core.failures import MEANINGS
 from mapreduce_operator.core.journal import CommitReason
 from mapreduce_operator.core.outcomes import Verdict
 from mapreduce_operator.ports import StorageErrorReason
@@ -28,6 +29,7 @@ SOURCES_OF_REASONS: Final = (
     "core/templates.py",
     "core/status.py",
     "core/plan.py",
+    "core/startup.py",
     "engine/dispatcher.py",
     "engine/journal.py",
     "engine/loading.py",
@@ -83,10 +85,13 @@ def spelt_out() -> set[str]:
 
 
 def reasons_of_the_code() -> set[str]:
-    # An item's own end is never an outcome's reason, so that no event is about it.
-    first = {f"First{reason}" for reason in Reason if reason is not Reason.TOO_MANY_INTERRUPTIONS}
+    first = {f"First{reason}" for reason in Reason}
     ends = {Phase.SUCCEEDED, Phase.PARTIALLY_SUCCEEDED, Phase.FAILED}
-    return {*map(str, (*Reason, *CommitReason, *StorageErrorReason, *ends)), *first, *(spelt_out() - NO_REASONS)}
+    return {
+        *map(str, (*Reason, *Cause, *CommitReason, *StorageErrorReason, *ends)),
+        *first,
+        *(spelt_out() - NO_REASONS),
+    }
 
 
 def reasons_of_the_tables() -> set[str]:
@@ -147,6 +152,15 @@ def test_every_reason_that_the_code_can_give_is_explained() -> None:
 
 def test_every_reason_that_is_explained_is_in_the_code() -> None:
     assert reasons_of_the_tables() - reasons_of_the_code() == set()
+
+
+@pytest.mark.parametrize("reason", Reason)
+def test_the_table_of_failures_is_the_one_in_the_code(reason: Reason) -> None:
+    meaning = MEANINGS[reason]
+    counts_as = "attempt" if meaning.verdict is Verdict.FAILED else "nothing" if meaning.excused else "interruption"
+    row = f"| `{reason}` | {counts_as} | {meaning.action} | {meaning.delay} | {meaning.hint} |"
+
+    assert row in TROUBLESHOOTING.read_text().splitlines()
 
 
 def test_the_words_for_verdicts_are_those_of_the_architecture() -> None:
