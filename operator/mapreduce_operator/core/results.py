@@ -72,7 +72,12 @@ def reduce_input(last: Iterable[tuple[str, Record]]) -> ReduceInput:
         if outcome.result is not None:
             results.append(msgspec.json.encode({"id": name, "result": msgspec.Raw(outcome.result)}))
         else:
-            failure: dict[str, Any] = {"id": name, "reason": record.item.reason, "message": outcome.message}
+            failure: dict[str, Any] = {
+                "id": name,
+                "cause": record.item.cause,
+                "reason": record.item.reason,
+                "message": outcome.message,
+            }
             if outcome.exit_code is not None:
                 failure["exitCode"] = outcome.exit_code
             failures.append(canonical(failure))

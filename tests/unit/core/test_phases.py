@@ -38,17 +38,19 @@ def test_every_phase_of_a_run_says_what_may_follow() -> None:
     assert all(following <= set(NEXT) for following in NEXT.values())
 
 
-def test_what_is_final_is_never_left() -> None:
+def test_what_is_final_is_left_for_a_map_alone_and_that_is_a_redrive() -> None:
     assert {Phase.SUCCEEDED, Phase.PARTIALLY_SUCCEEDED, Phase.FAILED} == FINAL_PHASES
-    assert all(NEXT[phase] == frozenset() for phase in FINAL_PHASES)
+    assert all(NEXT[phase] == {Phase.MAP} for phase in FINAL_PHASES)
 
 
-def test_no_phase_comes_twice_in_a_run() -> None:
+def test_between_two_ends_no_phase_comes_twice_in_a_run() -> None:
     def reachable(phase: Phase) -> set[Phase]:
-        return set(NEXT[phase]).union(*(reachable(following) for following in NEXT[phase]))
+        following = frozenset() if phase in FINAL_PHASES else NEXT[phase]
+        return set(following).union(*map(reachable, following))
 
     assert all(phase not in reachable(phase) for phase in NEXT)
     assert reachable(Phase.PLANNING) == set(NEXT) - {Phase.PLANNING}
+    assert reachable(Phase.MAP) == {Phase.REDUCE} | FINAL_PHASES
 
 
 # -------------------------------------------------------------------------------------------------------------- the map
@@ -116,6 +118,25 @@ def test_a_run_without_items_does_what_the_empty_policy_says(
     turn = after_map(ended(0, 0), spec(reduce, empty=empty))
 
     assert (turn.phase, turn.reason) == (phase, "NoItems")
+
+
+@pytest.mark.parametrize("unrun", [ItemState.PENDING, ItemState.RETRY_WAIT])
+@pytest.mark.parametrize("reduce", [None, RunWhen.ALWAYS])
+def test_a_map_that_was_stopped_before_all_items_ran_has_failed_whatever_the_others_came_to(
+    unrun: ItemState, reduce: RunWhen | None
+) -> None:
+    turn = after_map({**ended(7, 2), unrun: 1234}, spec(reduce))
+
+    assert (turn.phase, turn.reason) == (Phase.FAILED, "NotAllItemsRun")
+    assert turn.message == "1,234 of 1,243 items were not run, since the job was stopped before"
+
+
+def test_an_item_that_was_left_out_has_failed_like_one_in_the_queue() -> None:
+    left_out = {**ended(2, 0), ItemState.SKIPPED: 1}
+
+    assert after_map(left_out, spec()).reason == "SomeItemsFailed"
+    assert after_map(left_out, spec(RunWhen.ALL_SUCCEEDED)).reason == "ReduceNotRun"
+    assert after_map({**ended(0, 0), ItemState.SKIPPED: 3}, spec()).reason == "NoItemSucceeded"
 
 
 # ------------------------------------------------------------------------------------------------------- success policy

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mapreduce_operator.api import ItemState, Reason
+from mapreduce_operator.api import Cause, ItemState, Reason
 from mapreduce_operator.core.items import Item
 from mapreduce_operator.core.journal import Record
 from mapreduce_operator.core.names import RunRef, Stage
@@ -28,7 +28,7 @@ def succeeded(result: bytes) -> Record:
 
 def failed(reason: Reason, message: str, exit_code: int | None) -> Record:
     outcome = Outcome(Stage.MAP, Dispatch("key", 1), "u", Verdict.FAILED, reason, message, exit_code)
-    return Record(outcome, Item(ItemState.DEAD_LETTERED, 1, reason=reason))
+    return Record(outcome, Item(ItemState.DEAD_LETTERED, 1, reason=reason, cause=Cause.ATTEMPTS_EXHAUSTED))
 
 
 def test_results_and_failures_come_in_the_order_of_the_plan() -> None:
@@ -43,19 +43,31 @@ def test_results_and_failures_come_in_the_order_of_the_plan() -> None:
 
     assert found.results == (b'{"id":"GPL-3","result":{"words":5644}}\n{"id":"Apache-2.0","result":{"words":1581}}\n')
     assert found.failures == (
-        b'{"exitCode":3,"id":"broken","message":"no such file","reason":"Error"}\n'
-        b'{"id":"slow","message":"too long","reason":"DeadlineExceeded"}\n'
+        b'{"cause":"AttemptsExhausted","exitCode":3,"id":"broken","message":"no such file","reason":"Error"}\n'
+        b'{"cause":"AttemptsExhausted","id":"slow","message":"too long","reason":"DeadlineExceeded"}\n'
     )
-    assert found.counts == {"total": 4, "succeeded": 2, "deadLettered": 2}
+    assert found.counts == {"total": 4, "succeeded": 2, "deadLettered": 2, "skipped": 0}
 
 
 def test_an_item_that_was_interrupted_too_often_is_told_as_such_and_not_by_its_last_interruption() -> None:
     evicted = Outcome(Stage.MAP, Dispatch("key", 11), "u", Verdict.INTERRUPTED, Reason.EVICTED, "drained")
-    given_up = Record(evicted, Item(ItemState.DEAD_LETTERED, interruptions=11, reason=Reason.TOO_MANY_INTERRUPTIONS))
+    given_up = Record(
+        evicted,
+        Item(ItemState.DEAD_LETTERED, interruptions=11, reason=Reason.EVICTED, cause=Cause.TOO_MANY_INTERRUPTIONS),
+    )
 
     found = reduce_input([("a", given_up)])
 
-    assert found.failures == b'{"id":"a","message":"drained","reason":"TooManyInterruptions"}\n'
+    assert found.failures == b'{"cause":"TooManyInterruptions","id":"a","message":"drained","reason":"Evicted"}\n'
+
+
+def test_items_that_were_left_out_are_counted_apart_from_those_in_the_queue() -> None:
+    left_out = Record(failed(Reason.ERROR, "boom", 1).outcome, Item(ItemState.SKIPPED, 1, reason=Reason.ERROR))
+
+    found = reduce_input([("a", succeeded(b"1")), ("b", left_out), ("c", failed(Reason.ERROR, "boom", 1))])
+
+    assert found.counts == {"total": 3, "succeeded": 1, "deadLettered": 1, "skipped": 1}
+    assert found.failures.count(b"\n") == 2, "reduce is told of both"
 
 
 def test_the_same_outcomes_are_the_same_bytes() -> None:
@@ -95,13 +107,13 @@ def test_every_failure_is_one_line_whatever_the_agent_said(items: list[tuple[str
 @pytest.mark.parametrize("found", [ReduceInput.empty(), reduce_input([])], ids=["empty", "of nothing"])
 def test_without_items_there_are_two_empty_files(found: ReduceInput) -> None:
     assert (found.results, found.failures) == (b"", b"")
-    assert found.counts == {"total": 0, "succeeded": 0, "deadLettered": 0}
+    assert found.counts == {"total": 0, "succeeded": 0, "deadLettered": 0, "skipped": 0}
 
 
 def test_reduce_is_an_item_whose_payload_is_the_counts() -> None:
     found = reduce_input([("a", succeeded(b"1")), ("b", failed(Reason.ERROR, "boom", 1))])
 
-    assert found.as_item() == PlannedItem("reduce", b'{"items":{"deadLettered":1,"succeeded":1,"total":2}}')
+    assert found.as_item() == PlannedItem("reduce", b'{"items":{"deadLettered":1,"skipped":0,"succeeded":1,"total":2}}')
 
 
 # ------------------------------------------------------------------------------------------------------------ ConfigMap
@@ -118,7 +130,7 @@ def test_the_files_travel_in_a_config_map_of_the_run() -> None:
     assert body["metadata"]["ownerReferences"][0]["uid"] == "run-1"
     assert body["data"] == {
         "results.jsonl": '{"id":"a","result":"ü"}\n',
-        "failures.jsonl": '{"exitCode":1,"id":"b","message":"boom","reason":"Error"}\n',
+        "failures.jsonl": '{"cause":"AttemptsExhausted","exitCode":1,"id":"b","message":"boom","reason":"Error"}\n',
     }
 
 
