@@ -105,14 +105,15 @@ class Books:
             self.reduce_again |= accepted.rerun_reduce
         if header.phase is Phase.REDUCE:
             self.reduce_again = False
-        for claim in header.claims:
-            self._claim(claim)
+        # A letter that was set aside may be claimed in the same commit, and never the other way round.
         for mark in header.marks:
             position = self.position(Stage.MAP, mark.key)
             if mark.kind is MarkKind.PURGED:
                 self.account.dead_letters.remove(position)
             else:
                 self.account.dead_letters.turn(position, LetterState.ARCHIVED)
+        for claim in header.claims:
+            self._claim(claim)
         for record in segment.records:
             self._record(record)
 

@@ -62,11 +62,17 @@ class Group:
     signature: str
     text: str
     reason: Reason
-    count: int = 0
-    first_at: float = 0.0
-    last_at: float = 0.0
-    samples: list[int] = field(default_factory=list)
-    """Positions of some of them."""
+    positions: dict[int, None] = field(default_factory=dict)
+    """In the order in which they were added."""
+
+    @property
+    def count(self) -> int:
+        return len(self.positions)
+
+    @property
+    def samples(self) -> list[int]:
+        """Positions of the first of them."""
+        return list(islice(self.positions, SAMPLES))
 
 
 class DeadLetters:
@@ -146,17 +152,14 @@ class DeadLetters:
                 del counter[key]
         group = self._groups.get(entry.signature)
         if group is None:
-            group = Group(entry.signature, self._texts[entry.signature], entry.reason, first_at=entry.at)
+            group = Group(entry.signature, self._texts[entry.signature], entry.reason)
             self._groups[entry.signature] = group
-        group.count += one
-        if not group.count:
+        if one > 0:
+            group.positions[entry.position] = None
+        else:
+            del group.positions[entry.position]
+        if not group.positions:
             del self._groups[entry.signature]
-        elif one > 0:
-            group.last_at = entry.at
-            if len(group.samples) < SAMPLES:
-                group.samples.append(entry.position)
-        elif entry.position in group.samples:
-            group.samples.remove(entry.position)
 
     # --------------------------------------------------------------------------------------------------- what is so
 
@@ -192,11 +195,12 @@ class DeadLetters:
         """The letters that were added last, the newest first."""
         return [(entry, self._states[entry.position]) for entry in islice(reversed(self._entries.values()), number)]
 
-    def span(self) -> tuple[float, float] | None:
-        """When the open letters that are longest and shortest in the queue were added."""
-        if not self._open:
+    def span(self, group: Group | None = None) -> tuple[float, float] | None:
+        """When the first and the last of the open letters, or of those of a group, were added; None without any."""
+        positions = self._open if group is None else group.positions
+        if not positions:
             return None
-        return self._entries[next(iter(self._open))].at, self._entries[next(reversed(self._open))].at
+        return self._entries[next(iter(positions))].at, self._entries[next(reversed(positions))].at
 
     def largest_groups(self, number: int) -> list[Group]:
         return heapq.nsmallest(number, self._groups.values(), key=lambda group: (-group.count, group.signature))

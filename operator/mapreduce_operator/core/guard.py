@@ -111,8 +111,10 @@ class Guard:
 
     def hindrance(self, open_letters: int) -> tuple[str, str] | None:
         """(reason, message) of what keeps new agents from being started for now; None when nothing does."""
-        if (full := self.full(open_letters)) is not None:
-            return full
+        return self.full(open_letters) or self.circuit()
+
+    def circuit(self) -> tuple[str, str] | None:
+        """(reason, message) while the breaker is not closed."""
         match self.breaker.state:
             case BreakerState.OPEN:
                 message = (

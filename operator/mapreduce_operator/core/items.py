@@ -4,6 +4,7 @@
                        -> RetryWait -> Pending        an attempt that failed and is worth another one
                        -> DeadLettered | Skipped      one that is not, or the last one allowed
                        -> Pending                     an interruption: somebody else ended the dispatch
+                       -> RetryWait -> Pending        one by a template that cannot start
     DeadLettered -> Pending | RetryWait               a Redrive takes it
     Succeeded | DeadLettered -> Pending               the reduce is run again
 
@@ -16,7 +17,7 @@ from typing import Final
 
 from mapreduce_operator.api import Cause, ItemState, Reason, Retry, RetryAction
 from mapreduce_operator.core.backoff import chance_of, delay_seconds
-from mapreduce_operator.core.failures import MEANINGS
+from mapreduce_operator.core.failures import MEANINGS, REST_SECONDS, TEMPLATE_FAULTS
 from mapreduce_operator.core.outcomes import Outcome, Verdict
 
 FINAL_STATES: Final = frozenset({ItemState.SUCCEEDED, ItemState.DEAD_LETTERED, ItemState.SKIPPED})
@@ -91,6 +92,8 @@ class Ended:
     """The job may spend another retry."""
     skip: bool = False
     """An item that is given up is left out and becomes no dead letter."""
+    template_changed: bool = False
+    """The template of the dispatch was corrected since, so that what was wrong with it says nothing any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +157,8 @@ def _settle(item: Item, event: Ended, retry: Retry, now: float) -> Item:
             ended = replace(ended, interruptions=item.interruptions + 1, excused=item.excused + excused)
             if ended.interruptions - ended.excused > retry.max_interruptions:
                 return _given_up(ended, Cause.TOO_MANY_INTERRUPTIONS, event)
+            if outcome.reason in TEMPLATE_FAULTS and not event.template_changed:
+                return replace(ended, state=ItemState.RETRY_WAIT, not_before=now + REST_SECONDS)
             return replace(ended, state=ItemState.PENDING)
         case Verdict.FAILED:
             ended = replace(

@@ -86,6 +86,8 @@ def prepare(stage: Stage, work: Work, run: RunRef) -> Revision:
         volumes.append({"name": _RESULTS_VOLUME, "configMap": {"name": names.results_config_map_name(run)}})
     _extend(spec, "volumes", volumes)
     environment = _environment(stage, run)
+    for container in _objects(spec, "initContainers"):
+        _default(container, terminationMessagePolicy="FallbackToLogsOnError")
     for container in (*_objects(spec, "initContainers"), *spec["containers"]):
         _prepare_container(container, mounts, environment)
     # The log's end stands in for an agent that fails without a word; it never replaces a result.

@@ -62,7 +62,7 @@ def queue_status(
     keys = StorageKeys(run)
     prefix = f"{storage_url.rstrip('/')}/"
     span = letters.span()
-    conditions = {
+    conditions: dict[str, tuple[bool, str, str]] = {
         "Ready": (
             not mistake,
             "InvalidEligibility" if mistake else "Kept",
@@ -76,6 +76,9 @@ def queue_status(
         ),
         "Full": (True, *full) if full else (False, "RoomLeft", "the queue takes more letters"),
     }
+    if mistake:
+        # kstatus takes this one's mere truth as "failed": a person has to mend it.
+        conditions["Stalled"] = (True, "InvalidEligibility", mistake)
     return DeadLetterQueueStatus.model_validate(
         {
             "observed_generation": generation,
@@ -97,12 +100,13 @@ def queue_status(
                         "signature_id": group.signature,
                         "reason": group.reason,
                         "count": group.count,
-                        "first_time": group.first_at,
-                        "last_time": group.last_at,
+                        "first_time": first,
+                        "last_time": last,
                         "samples": [id_of(position) for position in group.samples],
                     }
                 )
                 for group in letters.largest_groups(GROUPS)
+                for first, last in (letters.span(group) or (now, now),)
             ],
             "oldest_time": span[0] if span else None,
             "newest_time": span[1] if span else None,

@@ -53,7 +53,7 @@ from mapreduce_operator.core.sightings import Sightings
 from mapreduce_operator.core.snapshot import Snapshot
 from mapreduce_operator.core.starting import Starting
 from mapreduce_operator.core.story import Story
-from mapreduce_operator.core.tally import Tally
+from mapreduce_operator.core.tally import Tally, is_retry
 from mapreduce_operator.core.templates import Templates
 from mapreduce_operator.core.workloads import Carried, Dispatch, JobSeen, PodSeen
 
@@ -416,7 +416,7 @@ class RunState:
         if self.phase not in FINAL_PHASES:
             effects += self.templates.try_out(now)
         self.guard.at(now)
-        effects += self._story.breaker(self.guard.breaker.state, self.hindrance)
+        effects += self._story.breaker(self.guard.breaker.state, self.guard.circuit())
         effects += self._starting.give_up(self._unrecorded(), now)
         if self._spec.suspend and self._spec.suspend_policy is SuspendPolicy.INTERRUPT:
             effects += self._interrupt()
@@ -524,12 +524,17 @@ class RunState:
             # A Job whose creation seemed to have failed may exist all the same.
             ledger.apply(position, Started(outcome.dispatch.number, outcome.job_uid), retry, now)
         skip = self._spec.failure_policy.on_exhausted is OnExhausted.SKIP and outcome.stage is Stage.MAP
-        item = ledger.apply(position, Ended(outcome, self.guard.budget_left(self._retries), skip), retry, now)
+        current = self.templates.revision(outcome.stage)
+        changed = current is not None and current.hash != outcome.revision
+        ended = Ended(outcome, self.guard.budget_left(self._retries), skip, template_changed=changed)
+        item = ledger.apply(position, ended, retry, now)
         if item is None:
             self._stale_events += 1
             return []
         self._since(now)
-        self.unsaved.records.append(Record(outcome, item))
+        record = Record(outcome, item)
+        self.unsaved.records.append(record)
+        self._retries += outcome.stage is Stage.MAP and is_retry(record)
         self._sightings.settle(outcome.job_uid, still_to_go)
         self.books.startup.ended(outcome, now)
         self._starting.ended(outcome.job_uid)
@@ -542,7 +547,6 @@ class RunState:
             self.guard.ended_otherwise(position)
         else:
             self.guard.attempt_ended(position, outcome.verdict is Verdict.SUCCEEDED, now)
-        self._retries += item.state is ItemState.RETRY_WAIT and not item.redrive
         history = self.books.tell(outcome, item, position)
         if item.state is ItemState.DEAD_LETTERED:
             self.unsaved.letters.append(GivenUp(position, item, outcome, history))

@@ -48,12 +48,12 @@ class Story:
                 turn.message,
             )
 
-    def breaker(self, state: BreakerState, hindrance: tuple[str, str] | None) -> Iterator[Announce]:
+    def breaker(self, state: BreakerState, told: tuple[str, str] | None) -> Iterator[Announce]:
         """One when the breaker opens, and one when it is closed again: what lies between is trying."""
         if state is self._breaker or state is BreakerState.HALF_OPEN:
             return
         self._breaker = state
         if state is BreakerState.CLOSED:
             yield Announce("Normal", "CircuitClosed", "the probes succeeded; agents are started as usual")
-        elif hindrance is not None:
-            yield Announce("Warning", *hindrance)
+        elif told is not None:
+            yield Announce("Warning", *told)

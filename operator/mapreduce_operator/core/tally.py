@@ -17,6 +17,12 @@ SIGNATURES: Final = 100
 """So many kinds of failure are told apart. What comes later and is like none of them is counted by its reason alone."""
 
 
+def is_retry(record: Record) -> bool:
+    """The job itself gives the item another attempt."""
+    failed = record.outcome.verdict is Verdict.FAILED
+    return failed and record.item.state is ItemState.RETRY_WAIT and not record.item.redrive
+
+
 @dataclass(frozen=True, slots=True)
 class FailureCount:
     """How often a kind of failure was seen, with the first item as a sample."""
@@ -52,7 +58,7 @@ class Tally:
         tally = replace(
             self,
             reasons={**self.reasons, reason: self.reasons.get(reason, 0) + 1},
-            retries=self.retries + (record.item.state is ItemState.RETRY_WAIT and not record.item.redrive),
+            retries=self.retries + is_retry(record),
         )
         if outcome.verdict is not Verdict.FAILED and not record.item.final:
             return tally

@@ -7,6 +7,7 @@ answer, comes to the same: bodies are merged with what is there.
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Iterable, Sequence
+from itertools import islice
 from typing import Final
 
 import msgspec
@@ -120,12 +121,19 @@ class Letters:
         stored = await self._world.store.get(where)
         return None if stored is None else decode_letter(stored.data, where)
 
-    async def read_all(self, keys: Sequence[str]) -> AsyncIterator[Letter]:
-        """The letters of these items in their order, without those that are not there. Raises as `read` does."""
-        for first in range(0, len(keys), _AT_ONCE):
-            for letter in await asyncio.gather(*map(self.read, keys[first : first + _AT_ONCE])):
-                if letter is not None:
-                    yield letter
+    async def read_all(self, keys: Iterable[str]) -> AsyncIterator[tuple[str, Letter | LetterError | None]]:
+        """Each of these keys with its letter, None where there is none, or why it cannot be read. Raises StorageError."""
+
+        async def read(key: str) -> tuple[str, Letter | LetterError | None]:
+            try:
+                return key, await self.read(key)
+            except LetterError as error:
+                return key, error
+
+        ahead = iter(keys)
+        while some := list(islice(ahead, _AT_ONCE)):
+            for one in await asyncio.gather(*map(read, some)):
+                yield one
 
     async def delete(self, keys: Iterable[str]) -> None:
         """Deletes bodies; what is not there is as good as deleted. Raises StorageError."""

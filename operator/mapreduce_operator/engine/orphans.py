@@ -8,9 +8,10 @@ and never from the mere fact that it is not known here.
 import asyncio
 import logging
 from collections.abc import Container, Coroutine
+from math import inf
 from typing import Final
 
-from mapreduce_operator.api import DeadLetterQueue, DeadLetterQueueStatus, LetterState, Redrive, RedriveStatus
+from mapreduce_operator.api import DeadLetterQueue, LetterState, Redrive, RedriveStatus
 from mapreduce_operator.core.dead_letters import DeadLetters, Entry
 from mapreduce_operator.core.letters import LetterError, decode_letter
 from mapreduce_operator.core.names import RunRef, StorageKeys
@@ -52,8 +53,8 @@ class Orphans:
     def __init__(self, world: World) -> None:
         self._world: Final = world
         self._gone: Final[set[str]] = set()
-        self._seen: Final[dict[str, tuple[int, DeadLetterQueueStatus]]] = {}
-        """Generation and status of the queues that need no further look."""
+        self._next_look: Final[dict[tuple[str, int], float]] = {}
+        """When a queue of that uid and generation has something to purge, in seconds since the epoch."""
 
     async def keep(self, queue: DeadLetterQueue) -> None:
         """Does what a queue whose job is gone is due. Raises ClusterError, StorageError."""
@@ -64,7 +65,8 @@ class Orphans:
             await self._delete_letters(run)
             await self._world.cluster.remove_queue_finalizer(metadata.namespace, metadata.name, metadata.uid)
             return
-        if queue.spec.retention_seconds is None and self._seen.get(metadata.uid, (-1,))[0] == metadata.generation:
+        now = self._world.clock.now()
+        if now < self._next_look.get((metadata.uid, metadata.generation), 0.0):
             return
         letters, ids = await self._read(queue)
         status = queue_status(
@@ -77,13 +79,14 @@ class Orphans:
             full=None,
             mistake="",
             before=queue.status.conditions if queue.status else (),
-            now=self._world.clock.now(),
+            now=now,
         )
-        if self._seen.get(metadata.uid, (0, None))[1] != status:
+        if status != queue.status:
             await self._world.cluster.write_queue_status(
                 metadata.namespace, metadata.name, metadata.uid, status.to_kubernetes()
             )
-        self._seen[metadata.uid] = metadata.generation, status
+        span, kept = letters.span(), queue.spec.retention_seconds if queue.spec.purge_open else None
+        self._next_look[metadata.uid, metadata.generation] = inf if span is None or kept is None else span[0] + kept
 
     async def answer(self, redrive: Redrive, queue: DeadLetterQueue | None) -> None:
         """Says why nothing comes of a Redrive, now or ever. Raises ClusterError."""

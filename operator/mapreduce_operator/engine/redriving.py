@@ -17,7 +17,7 @@ from mapreduce_operator.core.expressions import ExpressionError
 from mapreduce_operator.core.jobs import manifest
 from mapreduce_operator.core.journal import NO_RESULT, Accepted
 from mapreduce_operator.core.letter_queries import Eligibility, LetterFilter
-from mapreduce_operator.core.letters import Letter, LetterError
+from mapreduce_operator.core.letters import Letter
 from mapreduce_operator.core.names import Stage, item_key
 from mapreduce_operator.core.phases import FINAL_PHASES
 from mapreduce_operator.core.plan import PlannedItem
@@ -214,10 +214,14 @@ class Redriving:
         positions, skipped = self._candidates(redrive)
         letters: list[Letter] = []
         patched = spec.payload_patch is not None or spec.template_patch is not None
-        for position in positions:
-            letter = await self._read(position, skipped)
+        ledger = self._state.ledgers[Stage.MAP]
+        async for key, letter in self._letters.read_all([ledger.key(position) for position in positions]):
+            position = ledger.position(key) or 0
+            if not isinstance(letter, Letter):
+                skipped.append(Skipped(self._ids[position], str(letter or "its body is not in storage any more")))
+                continue
             state = self._state.dead_letters.state(position)
-            if letter is None or state is None:
+            if state is None:
                 continue
             try:
                 if asked is not None and not asked.matches(letter, state, now):
@@ -254,16 +258,6 @@ class Redriving:
             else:
                 skipped.append(Skipped(name, f"it is in no letter: the item is {ledger[position].state}"))
         return positions, skipped
-
-    async def _read(self, position: int, skipped: list[Skipped]) -> Letter | None:
-        try:
-            letter = await self._letters.read(self._state.ledgers[Stage.MAP].key(position))
-        except LetterError as error:
-            skipped.append(Skipped(self._ids[position], str(error)))
-            return None
-        if letter is None:
-            skipped.append(Skipped(self._ids[position], "its body is not in storage any more"))
-        return letter
 
     def _unpatchable(self, accepted: Accepted, letter: Letter) -> str | None:
         if accepted.payload_patch == NO_RESULT:

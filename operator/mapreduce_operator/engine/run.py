@@ -111,7 +111,7 @@ class Run:
         self._awake.set()
 
     async def _live(self) -> None:
-        to_do = not self._over
+        to_do = not self._over or self._asked_for()
         while not self._deleting and not self._stopping:
             self._awake.clear()
             if to_do:
@@ -121,7 +121,7 @@ class Run:
             else:
                 self._reporter.request()
                 await self._sleep(self._purge_at)
-            to_do = bool(self._world.desk.waiting_for(self.ref.uid)) or self._time_to_purge()
+            to_do = self._asked_for()
         if self._deleting:
             await tear_down(
                 self._world,
@@ -131,6 +131,10 @@ class Run:
                 self._awake,
                 keep_letters=self._letters_left,
             )
+
+    def _asked_for(self) -> bool:
+        """A run that has ended has something to do once more."""
+        return bool(self._world.desk.waiting_for(self.ref.uid)) or self._time_to_purge()
 
     @property
     def _purge_at(self) -> float | None:
