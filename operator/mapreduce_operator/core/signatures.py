@@ -109,51 +109,48 @@ _PLAIN: Final = r"[^\W\d_]++[.:,]?+ (?![A-Z][a-z][a-z] \d)[^\W\d_]"
 """Not so `Wed May 1`, which is a time."""
 
 # What says which failure it is, and stays.
-_HTTP_ERROR: Final = r"[45]\d\d(?= [A-Z{]| ?…)"
+_HTTP_ERROR: Final = r"[45]\d\d(?= [A-Z{<]| ?…)"
 """`503 Service Unavailable`, `404 Client Error`, `429 {"type":`"""
 _IS: Final = r"[ :=#(\"'\[]{1,4}"
-_CODES: Final = "|".join(
-    (
-        # HTTP 503, HTTP/1.1 503, status=503, statusCode: 503, "code": 429
-        rf"(?:https?(?:/[\d.]++)?|status(?:code)?|code){_IS}(?:\d{{1,3}}|-\d{{1,5}}){_END}(?![.:/,-]\d)",
-        # errno 13, [WinError 5], SQLSTATE[42P01], curl: (28), exit status 3221225477, exited with 3, signal 9
-        r"(?:errno|winerror|sqlstate|hresult|curl|signal|exit(?:ed)?|(?:(?<=exit )|(?<=error ))(?:code|status)"
-        rf"|(?<=exited )with){_IS}-?[a-z]{{0,5}}\d[^\W_]*+(?![.:/,-]\d)",
-        # error[E0308]: …, ERROR 1062 (23000): …, (os error 2), error TS2307: …
-        r"(?:error[ (\[]-?|(?<=error ))[a-z]{0,5}\d[^\W_]*+(?=[\])}:;,'\"](?!\d)| \(|$)",
-        # returned error: 404, got 503 from …, failed with 429
-        r"(?:returned|response|got|received|error|(?:(?<=responded )|(?<=replied )|(?<=failed ))with):?[ (]{1,2}"
-        rf"[45]\d\d{_END}(?=$|[.,:](?!\d)|[^\w\s.,:%/-]| (?:for|from|on|at|after|while|when|in|by|to|…))",
-    )
+_CODES: Final = (
+    # HTTP 503, HTTP/1.1 503, status=503, statusCode: 503, "code": 429
+    rf"(?:https?(?:/[\d.]++)?|status(?:code)?|code){_IS}(?:\d{{1,3}}|-\d{{1,5}}){_END}(?![.:/,-]\d)"
+    # errno 13, [WinError 5], SQLSTATE[42P01], curl: (28), exit status 3221225477, exited with 3, signal 9
+    r"|(?:errno|winerror|sqlstate|hresult|curl|signal|exit(?:ed)?|(?:(?<=\bexit )|(?<=\berror ))(?:code|status)"
+    rf"|(?<=\bexited )with){_IS}-?[a-z]{{0,5}}\d[^\W_]*+(?![.:/,-]\d)"
+    # error[E0308]: …, ERROR 1062 (23000): …, (os error 2), error TS2307: …
+    r"|(?:error[ (\[]-?|(?<=\berror ))[a-z]{0,5}\d[^\W_]*+(?=[\])}:;,'\"](?!\d)| \(|$)"
+    # returned error: 404, got 503 from …, failed with 429
+    r"|(?:returned|response|got|received|error|(?:(?<=\bresponded )|(?<=\breplied )|(?<=\bfailed ))with):?[ (]{1,2}"
+    rf"[45]\d\d{_END}(?=$|[.,:](?!\d)|[^\w\s.,:%/-]| (?:for|from|on|at|after|while|when|in|by|to|…))"
 )
-_NAMES: Final = "|".join(
-    (
-        r"[A-Z][A-Za-z0-9]*(?:Error|Exception|Failure|Fault)",
-        r"(?<![\w.])(?:[a-z]\w*+\.)+[A-Z]\w*+(?=[: (]|$)",
-        r"(?i:utf-?(?:8|16|32)|sha-?(?:1|256|512)|md5|base64|u?int(?:8|16|32|64)|float(?:32|64)|ipv[46]|s3|ec2|k8s"
-        r"|oauth2|http2|log4j|x86_64|(?:amd|arm|x)64)",
-    )
+_NAMES: Final = (
+    r"[A-Z][A-Za-z0-9]*(?:Error|Exception|Failure|Fault)"
+    r"|(?<![\w.])(?:[a-z]\w*+\.)+[A-Z]\w*+(?=[: (]|$)"
+    r"|(?i:utf-?(?:8|16|32)|sha-?(?:1|256|512)|md5|base64|u?int(?:8|16|32|64)|float(?:32|64)|ipv[46]|s3|ec2|k8s"
+    r"|oauth2|http2|log4j|x509|x86_64|(?:amd|arm|x)64)"
 )
 """Words that have a digit in them and yet mean the same for every item."""
 _SPOKEN: Final = "error|err|exception|message|msg|reason|detail|title|desc|type|kind|code|status|cause"
 """Keys whose values say what went wrong: those quotes are opened, and what stands in them is read like any text."""
-_OPENED: Final = "|".join(
-    (
-        # {"error": "…, 'code': '…, and the other keys of JSON
-        rf"(?:(?<=[{{,])|(?<=[{{,] ))\\?[\"'](?:(?:{_SPOKEN})\\?[\"'] ?: ?\\?[\"']"
-        r"|[\w.-]++\\?[\"'] ?:(?= ?(?:[\d\"'{\[\\-]|true|false|null|None|True|False)))",
-        # msg="…, message: "…
-        rf"(?:(?:{_SPOKEN}) ?=|(?:message|msg|desc) ?:) ?\\?[\"']",
-        # OSError(5, '…, OperationalError: (2003, "…
-        r"(?<![\w.])[\w.]++(?:(?<=Error)|(?<=Exception))(?<!KeyError)(?::? ?\(-?\d{1,5}, ?|\()[bu]?[\"']",
-    )
+_IN_BRACES: Final = "(?:(?<=[{,])|(?<=[{,] ))"
+_OPENED: Final = (
+    # {"error": "…, 'code': '…
+    rf"{_IN_BRACES}\\?[\"'](?:{_SPOKEN})\\?[\"'] ?: ?\\?[\"']"
+    # {"id": 5, the quote of any other key
+    rf"|{_IN_BRACES}\\?[\"'](?=[\w.<>-]++\\?[\"'] ?: ?(?:[\d\"'{{\[\\<-]|(?:true|false|null|None|True|False)\b))"
+    # msg="…, message: "…
+    rf"|(?:(?:{_SPOKEN}) ?=|(?:message|msg|desc) ?:) ?\\?[\"']"
+    # OSError(5, '…, OperationalError: (2003, "…, but KeyError('… only names the key
+    r"|(?<![\w.])[\w.]++(?:(?<=Error)|(?<=Exception))(?<!KeyError)(?::? ?\(-?\d{1,5}, ?|\()[bu]?[\"']"
 )
 
 # What names the case, and goes.
 _QUOTED: Final = (
-    r"[bru]?(?:'(?:[^'\\]++|\\.)*+'|\"(?:[^\"\\]++|\\.)*+\"|`[^`']*+[`']|\\\"[^\"\\]*+\\\"|‘[^‘’]*+’|“[^“”]*+”)"
+    r"[bru]?(?:'\[[^\[\]]*+\]'|'(?:[^'\\]++|\\.)*+'|\"(?:[^\"\\]++|\\.)*+\"|\\\"[^\"\\]*+\\\"|`[^`']*+[`']"
+    r"|\u2018[^\u2018\u2019]*+\u2019|\u201c[^\u201c\u201d]*+\u201d)"
 )
-_VALUE: Final = rf"(?<![^\s(\[{{=:,;|])(?![\"']{_HTTP_ERROR}){_QUOTED}(?:, ?{_QUOTED}(?! ?:))*+"
+_VALUE: Final = rf"(?<![^\s(\[{{=:,;|@])(?![\"']{_HTTP_ERROR}){_QUOTED}(?:, ?{_QUOTED}(?! ?:))*+"
 """One value or a list of them, which may be of any length. An apostrophe opens no quote."""
 
 _URL: Final = r"[A-Za-z][A-Za-z0-9+.-]{1,15}://[^\s\"'<>`|()\[\]{}]*[^\s\"'<>`|()\[\]{}.,:;!?…]"
@@ -162,20 +159,17 @@ _FILES: Final = (
     "|tmp|tsv|txt|wav|webp|xlsx?|xml|ya?ml|zip|zst"
 )
 """Endings by which a bare name is known as that of data. A file of source code tells where it failed, and stays."""
-_PATH: Final = "|".join(
-    (
-        # /a, ./a, ~/a
-        r"(?<![\w.<>/~@%+-])(?:~|\.{1,2})?/[\w.@+~%=$#&?*/-]*[\w@+~%=$#&*/-]",
-        # a/b/c, a/b.c, a.csv, but neither 1/2 nor Input/output nor application/json
-        r"(?<![\w.@+~%/-])(?!\d+/\w+(?:/\d+)?(?![\w/.-]))(?:[\w.@+~%-]++(?:/[\w.@+~%=-]+){2,}/?"
-        rf"|[\w.@+~%-]++/[\w.@+~%-]*\.[A-Za-z]\w{{0,4}}(?![\w/-])|[\w.@+~%-]+\.(?:{_FILES})(?![\w/-]))",
-        # C:\a b\c, \\a\b
-        r"[A-Za-z]:\\(?:[\w .()+~%-]*\\)*[\w.+~%-]*",
-        r"(?<![\w\\>])\\\\[\w.-]+(?:\\[\w.$-]+)+",
-    )
+_PATH: Final = (
+    # /a, ./a, ~/a
+    r"(?<![\w.<>/~@%+-])(?:~|\.{1,2})?/[\w.@+~%=$#&?*/-]*[\w@+~%=$#&*/-]"
+    # a/b/c, a/b.c, a.csv, but neither 1/2 nor Input/output nor application/json
+    r"|(?<![\w.@+~%/-])(?!(?<=>)[_.@+~%-]|\d+/\w+(?:/\d+)?(?![\w/.-]))(?:[\w.@+~%-]++(?:/[\w.@+~%=-]+){2,}/?"
+    rf"|[\w.@+~%-]++/[\w.@+~%-]*\.[A-Za-z]\w{{0,4}}(?![\w/<-])|[\w.@+~%-]+\.(?:{_FILES})(?![\w/<-]))"
+    # C:\a b\c, \\a\b
+    r"|[A-Za-z]:\\(?:[\w .()+~%-]*\\)*[\w.+~%-]*|(?<![\w\\>])\\\\[\w.-]+(?:\\[\w.$-]+)+"
 )
 _DOMAINS: Final = "com|org|net|edu|gov|io|ai|dev|app|cloud|info|eu|uk|de|fr|local|internal|svc|test|example|invalid"
-_HOST: Final = rf"(?<![\w.-])(?:[\w-]++\.)+(?:{_DOMAINS})(?![\w-]|\.\w)(?::\d++{_END})?(?:/[\w./%~+@-]*)?"
+_HOST: Final = rf"(?<![\w.-])(?:[\w-]++\.)+(?:{_DOMAINS})(?![\w-]|\.[\w<])(?::\d++{_END})?(?:/[\w./%~+@-]*)?"
 _EMAIL: Final = r"(?<![\w.+-])[\w.+-]++@[\w-]++(?:\.[\w-]++)+"
 
 _MONTH: Final = "(?:Jan|Feb|Mar|Apr|May|June?|July?|Aug|Sept?|Oct|Nov|Dec)[a-z]*"
@@ -190,7 +184,7 @@ _HEX: Final = rf"(?:0[xX][0-9a-fA-F]+|(?=[a-fA-F]*\d)(?=\d*[a-fA-F])[0-9a-fA-F]{
 _RANDOM: Final = "[bcdfghjklmnpqrstvwxz2456789]"
 """What Kubernetes makes its random suffixes of."""
 _POD: Final = (
-    rf"(?<![\w-])[a-z0-9]++(?:-[a-z0-9]++)*?"
+    r"(?<![\w-])[a-z0-9]++(?:-[a-z0-9]++)*?"
     rf"-(?:{_RANDOM}{{8,10}}-{_RANDOM}{{5}}|[a-z2-7]{{10}}-d\d++(?:-{_RANDOM}{{5}})?)(?![\w-])"
 )
 _NUMBER: Final = r"[^\W\d_]*+\d[^\W_]*+"
@@ -199,7 +193,7 @@ are all digits now and then, so that a placeholder of their own would split grou
 _N: Final = (
     rf"(?:(?<![\w>])[-+](?=\d))?{_NUMBER}(?:(?<=[\dA-Fa-f][eE])[-+]\d+{_END})?"
     rf"(?:(?:[.:/]|, ?)(?!{_HTTP_ERROR}){_NUMBER})*+"
-    rf"(?:%| (?:[kKMGTP]i?B|B|bytes?|ns|us|µs|ms|s|secs?|min|h|(?:milli)?seconds?|minutes?|hours?|days?){_END})?"
+    rf"(?:%{_END}| (?:[kKMGTP]i?B|B|bytes?|ns|us|µs|ms|s|secs?|min|h|(?:milli)?seconds?|minutes?|hours?|days?){_END})?"
 )
 """Also 1,024 and 1.2.3 and 10.0.0.1:443 and 1, 2, 3: as long as it may be, it is one."""
 
