@@ -122,7 +122,7 @@ class Letters:
         return None if stored is None else decode_letter(stored.data, where)
 
     async def read_all(self, keys: Iterable[str]) -> AsyncIterator[tuple[str, Letter | LetterError | None]]:
-        """Each of these keys with its letter, None where there is none, or why it cannot be read. Raises StorageError."""
+        """Each of these keys with its letter, with None for none, or why it cannot be read. Raises StorageError."""
 
         async def read(key: str) -> tuple[str, Letter | LetterError | None]:
             try:

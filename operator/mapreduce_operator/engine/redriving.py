@@ -201,43 +201,41 @@ class Redriving:
             )
 
     async def _select(self, redrive: Redrive, accepted: Accepted) -> tuple[list[Letter], list[Skipped]]:
-        spec, now = redrive.spec, self._world.clock.now()
-        try:
-            asked = LetterFilter(spec.selection.filter) if spec.selection.filter else None
-        except ExpressionError as error:
-            raise _RefusedError("InvalidFilter", f"spec.selection.filter: {error}. Nothing was taken") from error
-        queue = self._world.desk.queue_of(self._state.ref.uid)
-        try:
-            eligibility = Eligibility(queue.spec.eligibility if queue else ())
-        except ExpressionError as error:
-            raise _RefusedError("InvalidEligibility", f"the DeadLetterQueue: {error}. Nothing was taken") from error
+        asked, eligibility = self._rules(redrive)
         positions, skipped = self._candidates(redrive)
+        ledger, now = self._state.ledgers[Stage.MAP], self._world.clock.now()
         letters: list[Letter] = []
-        patched = spec.payload_patch is not None or spec.template_patch is not None
-        ledger = self._state.ledgers[Stage.MAP]
         async for key, letter in self._letters.read_all([ledger.key(position) for position in positions]):
             position = ledger.position(key) or 0
-            if not isinstance(letter, Letter):
-                skipped.append(Skipped(self._ids[position], str(letter or "its body is not in storage any more")))
-                continue
             state = self._state.dead_letters.state(position)
-            if state is None:
+            if not isinstance(letter, Letter) or state is None:
+                skipped.append(Skipped(self._ids[position], str(letter or "its body is not in storage any more")))
                 continue
             try:
                 if asked is not None and not asked.matches(letter, state, now):
                     continue
             except ExpressionError as error:
                 raise _RefusedError("InvalidFilter", f"spec.selection.filter: {error}. Nothing was taken") from error
-            eligible, why = eligibility.verdict(letter, state, now, patched=patched)
-            if not spec.force and state is LetterState.ARCHIVED:
-                eligible, why = False, "it is archived: force: true takes it all the same"
-            if not spec.force and not eligible:
-                skipped.append(Skipped(letter.id, why))
-            elif (problem := self._unpatchable(accepted, letter)) is not None:
-                skipped.append(Skipped(letter.id, problem))
-            else:
+            eligible, why = (True, "") if redrive.spec.force else _verdict(redrive, eligibility, letter, state, now)
+            problem = self._unpatchable(accepted, letter) if eligible else why
+            if problem is None:
                 letters.append(letter)
+            else:
+                skipped.append(Skipped(letter.id, problem))
         return letters, skipped
+
+    def _rules(self, redrive: Redrive) -> tuple[LetterFilter | None, Eligibility]:
+        """What the Redrive asks for, and what its queue allows."""
+        text = redrive.spec.selection.filter
+        try:
+            asked = LetterFilter(text) if text else None
+        except ExpressionError as error:
+            raise _RefusedError("InvalidFilter", f"spec.selection.filter: {error}. Nothing was taken") from error
+        queue = self._world.desk.queue_of(self._state.ref.uid)
+        try:
+            return asked, Eligibility(queue.spec.eligibility if queue else ())
+        except ExpressionError as error:
+            raise _RefusedError("InvalidEligibility", f"the DeadLetterQueue: {error}. Nothing was taken") from error
 
     def _candidates(self, redrive: Redrive) -> tuple[list[int], list[Skipped]]:
         """Positions of the letters that may be meant, and what was asked for and cannot be."""
@@ -269,6 +267,16 @@ class Redriving:
         if size <= limit:
             return None
         return f"the item would have {size:,} bytes with the payloadPatch; the limit is {limit:,}"
+
+
+def _verdict(
+    redrive: Redrive, eligibility: Eligibility, letter: Letter, state: LetterState, now: float
+) -> tuple[bool, str]:
+    """(may be taken without force, why not)."""
+    if state is LetterState.ARCHIVED:
+        return False, "it is archived: force: true takes it all the same"
+    patched = redrive.spec.payload_patch is not None or redrive.spec.template_patch is not None
+    return eligibility.verdict(letter, state, now, patched=patched)
 
 
 def _raw(value: object) -> msgspec.Raw:
