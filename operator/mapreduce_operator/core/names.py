@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
+from mapreduce_operator.api import MapReduceJob
+
 GROUP: Final = "mapreduce.dev"
 FINALIZER: Final = f"{GROUP}/finalizer"
 MANAGED_BY: Final = "mapreduce-operator"
@@ -47,6 +49,10 @@ class RunRef:
     namespace: str
     name: str
     uid: str
+
+    @classmethod
+    def of(cls, job: MapReduceJob) -> "RunRef":
+        return cls(job.metadata.namespace, job.metadata.name, job.metadata.uid)
 
 
 def item_key(run_uid: str, stage: Stage, item_id: str) -> str:

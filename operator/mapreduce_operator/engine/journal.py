@@ -11,7 +11,7 @@ import asyncio
 import logging
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from itertools import accumulate
 from typing import Final
 
@@ -270,8 +270,8 @@ class Journal:
             raise JournalError(f"{key} is missing; the head of the run says that it was written")
         return stored.data
 
-    async def delete_all(self, *, but_letters: bool = False) -> None:
-        """Deletes everything of the run, the head first: without it nothing else counts."""
+    async def delete_all(self, stays: Callable[[str], bool] = lambda _: False) -> None:
+        """Deletes everything of the run whose key does not stay, the head first: without it nothing else counts."""
         await self._store.delete([self._keys.head])
         keys = [key async for key in self._store.list(self._keys.prefix)]
-        await self._store.delete(key for key in keys if not (but_letters and key.startswith(self._keys.letters)))
+        await self._store.delete(key for key in keys if not stays(key))

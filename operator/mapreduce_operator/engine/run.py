@@ -27,7 +27,7 @@ from mapreduce_operator.engine.pauses import pause_after
 from mapreduce_operator.engine.queue import QueueKeeper
 from mapreduce_operator.engine.redriving import Redriving
 from mapreduce_operator.engine.reporter import Reporter
-from mapreduce_operator.engine.teardown import tear_down
+from mapreduce_operator.engine.teardown import letters_left, tear_down
 from mapreduce_operator.engine.troubles import Troubles
 from mapreduce_operator.engine.world import World
 from mapreduce_operator.ports import ClusterError, StorageError
@@ -46,7 +46,7 @@ class Run:
     """The life of one MapReduceJob in this process."""
 
     def __init__(self, job: MapReduceJob, world: World) -> None:
-        self.ref: Final = ref_of(job)
+        self.ref: Final = RunRef.of(job)
         self._job = job
         self._world: Final = world
         self._journal: Final = Journal(world.store, self.ref, world.clock, world.leadership)
@@ -123,14 +123,8 @@ class Run:
                 await self._sleep(self._purge_at)
             to_do = self._asked_for()
         if self._deleting:
-            await tear_down(
-                self._world,
-                self.ref,
-                self._journal,
-                self._job.spec.retention,
-                self._awake,
-                keep_letters=self._letters_left,
-            )
+            letters = await letters_left(self._world, self._job, self._journal, self._state, self._reporter.written)
+            await tear_down(self._world, self._job, self._journal, letters, self._awake)
 
     def _asked_for(self) -> bool:
         """A run that has ended has something to do once more."""
@@ -152,14 +146,6 @@ class Run:
             return False
         self._visited = True
         return True
-
-    @property
-    def _letters_left(self) -> bool:
-        """There are dead letters that nobody has resolved: they outlive the job."""
-        if self._state is not None:
-            return self._state.dead_letters.unresolved > 0
-        written = self._reporter.written
-        return written is not None and written.dead_letters is not None and written.dead_letters.unresolved > 0
 
     @property
     def _deleting(self) -> bool:
@@ -408,7 +394,3 @@ class Run:
             hindrance=self._state.hindrance if self._state else None,
             not_starting=self._state.not_starting(self._world.clock.now()) if self._state else None,
         )
-
-
-def ref_of(job: MapReduceJob) -> RunRef:
-    return RunRef(job.metadata.namespace, job.metadata.name, job.metadata.uid)

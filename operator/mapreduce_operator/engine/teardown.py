@@ -6,12 +6,17 @@ the object is let go.
 
 import asyncio
 import logging
+from collections.abc import Callable
 from typing import Final
 
-from mapreduce_operator.api import OnDelete, Retention
-from mapreduce_operator.core.names import RunRef, results_config_map_name
+from mapreduce_operator.api import LetterState, MapReduceJob, MapReduceJobStatus, OnDelete
+from mapreduce_operator.core.journal import JournalError
+from mapreduce_operator.core.names import RunRef, Stage, StorageKeys, results_config_map_name
+from mapreduce_operator.core.plan import InputError
+from mapreduce_operator.core.run import RunState
 from mapreduce_operator.core.workloads import JobSeen
 from mapreduce_operator.engine.journal import Journal
+from mapreduce_operator.engine.loading import load
 from mapreduce_operator.engine.world import World
 from mapreduce_operator.ports import ClusterError, StorageError
 
@@ -22,28 +27,59 @@ STORAGE_SECONDS: Final = 30.0
 _RETRY_SECONDS: Final = 2.0
 
 
+Kept = Callable[[str], bool]
+"""Says of a key in storage whether the object stays."""
+
+
+async def letters_left(
+    world: World, job: MapReduceJob, journal: Journal, state: RunState | None, written: MapReduceJobStatus | None
+) -> Kept | None:
+    """Which objects are dead letters that nobody has resolved: they outlive the job. None where there are none.
+
+    `state` is None for a run that has ended and is not in memory any more; `written` is its last status.
+    """
+    run = RunRef.of(job)
+    keys = StorageKeys(run)
+    if state is None:
+        if written is None or written.dead_letters is None or not written.dead_letters.unresolved:
+            return None
+        try:
+            async with asyncio.timeout(STORAGE_SECONDS):
+                state = (await load(world, run, journal, job, planned_before=True)).state
+        except (TimeoutError, InputError, StorageError, JournalError, ClusterError) as error:
+            log.warning("%s/%s: all its letters stay, also resolved ones: %s", run.namespace, run.name, error)
+            return lambda key: key.startswith(keys.letters)
+    left = {
+        keys.letter(state.ledgers[Stage.MAP].key(entry.position))
+        for entry, where, _ in state.dead_letters.all()
+        if where is not LetterState.RESOLVED
+    }
+    return left.__contains__ if left else None
+
+
 async def tear_down(
-    world: World, run: RunRef, journal: Journal, retention: Retention, changed: asyncio.Event, *, keep_letters: bool
+    world: World, job: MapReduceJob, journal: Journal, letters: Kept | None, changed: asyncio.Event
 ) -> None:
     """Removes what the run left, and lets the object go. `changed` is set whenever a workload of the run changed.
 
-    With `keep_letters` its dead letter queue stays, and the letters with it.
+    Its dead letter queue stays with the objects that `letters` names; with None it goes.
     """
+    run = RunRef.of(job)
     try:
         async with asyncio.timeout(JOBS_SECONDS):
             await _delete_jobs(world, run, changed)
     except TimeoutError:
         log.warning("%s/%s: not all Jobs were deleted within %.0f s", run.namespace, run.name, JOBS_SECONDS)
-    if retention.on_delete is OnDelete.DELETE:
+    if job.spec.retention.on_delete is OnDelete.DELETE:
         try:
             async with asyncio.timeout(STORAGE_SECONDS):
-                await journal.delete_all(but_letters=keep_letters)
+                await journal.delete_all(*((letters,) if letters is not None else ()))
         except (TimeoutError, StorageError) as error:
             log.warning("%s/%s: storage was not cleaned up: %s", run.namespace, run.name, str(error) or "time ran out")
     while True:
         try:
             queue = world.desk.queue_of(run.uid)
-            if queue is not None and not keep_letters:
+            if queue is not None and letters is None:
                 name, uid = queue.metadata.name, queue.metadata.uid
                 await world.cluster.remove_queue_finalizer(run.namespace, name, uid)
                 await world.cluster.delete_queue(run.namespace, name, uid)
