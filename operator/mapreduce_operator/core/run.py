@@ -166,9 +166,15 @@ class RunState:
             accepted, ready = self.redrives[number].accepted, ledger.ready(number)
             if accepted.parallelism:
                 ready = min(ready, accepted.parallelism - ledger.running_in(number))
-            yield number, self._starting.startable(Stage.MAP, self.templates.redriven(accepted), ready, now)
+            yield number, self._starting.startable(Stage.MAP, self.revision(Stage.MAP, number), ready, now)
         if self._takes_new_items():
             yield 0, self._starting.startable(Stage.MAP, self.templates.revision(Stage.MAP), ledger.ready(), now)
+
+    def revision(self, stage: Stage, redrive: int) -> Revision | None:
+        """The template that an item is started with now, by the number of the Redrive that took it last."""
+        if redrive:
+            return self.templates.redriven(self.redrives[redrive].accepted)
+        return self.templates.revision(stage)
 
     @property
     def stage(self) -> Stage:
@@ -524,7 +530,7 @@ class RunState:
             # A Job whose creation seemed to have failed may exist all the same.
             ledger.apply(position, Started(outcome.dispatch.number, outcome.job_uid), retry, now)
         skip = self._spec.failure_policy.on_exhausted is OnExhausted.SKIP and outcome.stage is Stage.MAP
-        current = self.templates.revision(outcome.stage)
+        current = self.revision(outcome.stage, ledger[position].redrive)
         changed = current is not None and current.hash != outcome.revision
         ended = Ended(outcome, self.guard.budget_left(self._retries), skip, template_changed=changed)
         item = ledger.apply(position, ended, retry, now)

@@ -124,7 +124,7 @@ class Effects:
     async def _launch(self, effect: Launch) -> None:
         stage, position, number = effect.stage, effect.position, effect.dispatch.number
         work = self._state.work(stage)
-        revision = self._revision(effect)
+        revision = self._state.revision(stage, effect.redrive)
         if revision is None or work is None:
             self._state.refused(stage, position, number)
             return
@@ -163,11 +163,6 @@ class Effects:
         self._state.refused(effect.stage, effect.position, effect.dispatch.number)
         self._troubles.refused(refusal, self._world.clock.now())
         self._wake()
-
-    def _revision(self, effect: Launch) -> Revision | None:
-        if effect.redrive:
-            return self._state.templates.redriven(self._state.redrives[effect.redrive].accepted)
-        return self._state.templates.revision(effect.stage)
 
     async def _delete(self, effect: DeleteJob) -> None:
         # A request to create it that is still under way, since the answer to one before was lost, must meet the Job:
