@@ -43,6 +43,7 @@ from mapreduce_operator.core.effects import (
 from mapreduce_operator.core.failures import MEANINGS, outcome_of_job, outcome_of_pod
 from mapreduce_operator.core.guard import Guard
 from mapreduce_operator.core.items import Ended, Item, Redriven, Refused, Started
+from mapreduce_operator.core.jobs import Revision
 from mapreduce_operator.core.journal import Accepted, Claim, CommitReason, Mark, MarkKind, Record, Segment, Start
 from mapreduce_operator.core.names import RunRef, Stage, job_name
 from mapreduce_operator.core.outcomes import Outcome, Verdict
