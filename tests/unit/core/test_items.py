@@ -6,18 +6,20 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from mapreduce_operator.api import Backoff, BackoffType, ItemState, Reason, Retry, RetryAction, RetryRule
+from mapreduce_operator.api import Backoff, BackoffType, Cause, ItemState, Reason, Retry, RetryAction, RetryRule
+from mapreduce_operator.core.failures import MEANINGS, REST_SECONDS, TEMPLATE_FAULTS
 from mapreduce_operator.core.items import (
     FINAL_STATES,
     Dispatched,
     Ended,
     Item,
     ItemEvent,
+    Redriven,
     Refused,
     Released,
     Started,
     transition,
-    worth_retrying,
+    why_give_up,
 )
 from mapreduce_operator.core.names import Stage
 from mapreduce_operator.core.outcomes import Outcome, Verdict
@@ -70,7 +72,7 @@ def test_the_last_failure_that_is_allowed_is_the_end() -> None:
 
     after = transition(replace(RUNNING, attempts=2), Ended(third), RETRY, NOW)
 
-    assert after == Item(ItemState.DEAD_LETTERED, attempts=3, reason=Reason.ERROR)
+    assert after == Item(ItemState.DEAD_LETTERED, attempts=3, reason=Reason.ERROR, cause=Cause.ATTEMPTS_EXHAUSTED)
 
 
 def test_an_interruption_is_no_attempt_and_needs_no_wait() -> None:
@@ -110,6 +112,7 @@ EVENTS: dict[str, ItemEvent] = {
     "succeeded": Ended(SUCCEEDED),
     "failed": Ended(FAILED),
     "interrupted": Ended(EVICTED),
+    "redriven": Redriven(1, attempts=3),
 }
 TABLE = [
     (ItemState.PENDING, {"dispatched": ItemState.RUNNING, "started": ItemState.RUNNING}),
@@ -124,8 +127,10 @@ TABLE = [
         },
     ),
     (ItemState.RETRY_WAIT, {"started": ItemState.RUNNING, "released": ItemState.PENDING}),
-    (ItemState.SUCCEEDED, {}),
-    (ItemState.DEAD_LETTERED, {}),
+    # A success of the map is never asked to; one of reduce is, when a Redrive changed what it works on.
+    (ItemState.SUCCEEDED, {"redriven": ItemState.PENDING}),
+    (ItemState.DEAD_LETTERED, {"redriven": ItemState.PENDING}),
+    (ItemState.SKIPPED, {}),
 ]
 
 
@@ -226,21 +231,53 @@ def test_an_item_that_is_always_interrupted_is_given_up_after_the_last_interrupt
 
     assert states == [ItemState.PENDING] * max_interruptions + [ItemState.DEAD_LETTERED]
     assert item == Item(
-        ItemState.DEAD_LETTERED, interruptions=max_interruptions + 1, reason=Reason.TOO_MANY_INTERRUPTIONS
+        ItemState.DEAD_LETTERED,
+        interruptions=max_interruptions + 1,
+        reason=Reason.EVICTED,
+        cause=Cause.TOO_MANY_INTERRUPTIONS,
     )
+
+
+def why(outcome: Outcome, attempts: int, retry: Retry, *, budget_left: bool = True, **item: int) -> Cause | None:
+    """Why an item is given up after so many attempts, of which the outcome is the last."""
+    return why_give_up(Item(ItemState.RUNNING, attempts, **item), outcome, retry, budget_left=budget_left)
 
 
 @pytest.mark.parametrize("max_attempts", range(1, 11))
 def test_without_rules_attempts_alone_decide(max_attempts: int) -> None:
     retry = Retry(max_attempts=max_attempts)
 
-    assert [worth_retrying(FAILED, attempts, retry) for attempts in range(1, 12)] == [
-        attempts < max_attempts for attempts in range(1, 12)
+    assert [why(FAILED, attempts, retry) for attempts in range(1, 12)] == [
+        None if attempts < max_attempts else Cause.ATTEMPTS_EXHAUSTED for attempts in range(1, 12)
     ]
 
 
 def test_an_agent_that_calls_its_failure_hopeless_is_not_retried() -> None:
-    assert not worth_retrying(replace(FAILED, retryable=False), 1, RETRY)
+    assert why(replace(FAILED, retryable=False), 1, RETRY) is Cause.NOT_RETRYABLE
+
+
+@pytest.mark.parametrize("attempts", [3, 5])
+def test_what_a_redrive_granted_counts_and_not_max_attempts(attempts: int) -> None:
+    granted = attempts + 2
+
+    assert [why(FAILED, so_far, RETRY, allowed=granted, redrive=1) for so_far in range(attempts + 1, granted + 2)] == [
+        None,
+        Cause.ATTEMPTS_EXHAUSTED,
+        Cause.ATTEMPTS_EXHAUSTED,
+    ]
+
+
+def test_without_a_budget_a_failure_is_the_last_one() -> None:
+    assert why(FAILED, 1, RETRY, budget_left=False) is Cause.RETRY_BUDGET_EXHAUSTED
+
+
+def test_what_a_redrive_granted_is_not_taken_from_the_budget() -> None:
+    assert why(FAILED, 4, RETRY, budget_left=False, allowed=6, redrive=2) is None
+
+
+def test_a_letter_says_what_is_true_of_the_item_before_it_blames_the_budget_of_all() -> None:
+    assert why(FAILED, 3, RETRY, budget_left=False) is Cause.ATTEMPTS_EXHAUSTED
+    assert why(replace(FAILED, retryable=False), 3, RETRY, budget_left=False) is Cause.NOT_RETRYABLE
 
 
 NEVER_ON_3 = RetryRule(action=RetryAction.DO_NOT_RETRY, on_exit_codes=frozenset({3, 4}))
@@ -273,19 +310,21 @@ def test_the_first_rule_all_of_whose_criteria_match_decides(
 ) -> None:
     retry = RETRY.model_copy(update={"rules": rules})
 
-    assert worth_retrying(replace(FAILED, exit_code=exit_code, reason=reason), 1, retry) is retried
+    assert why(replace(FAILED, exit_code=exit_code, reason=reason), 1, retry) is (
+        None if retried else Cause.NOT_RETRYABLE
+    )
 
 
 def test_a_rule_outweighs_the_word_of_the_agent() -> None:
     retry = RETRY.model_copy(update={"rules": (ALWAYS_ON_3,)})
 
-    assert worth_retrying(replace(FAILED, exit_code=3, retryable=False), 1, retry)
+    assert why(replace(FAILED, exit_code=3, retryable=False), 1, retry) is None
 
 
 def test_a_rule_does_not_outweigh_max_attempts() -> None:
     retry = RETRY.model_copy(update={"rules": (ALWAYS_ON_3,)})
 
-    assert not worth_retrying(replace(FAILED, exit_code=3), 3, retry)
+    assert why(replace(FAILED, exit_code=3), 3, retry) is Cause.ATTEMPTS_EXHAUSTED
 
 
 def test_a_failure_that_a_rule_forbids_to_retry_is_given_up_after_its_first_attempt() -> None:
@@ -293,7 +332,7 @@ def test_a_failure_that_a_rule_forbids_to_retry_is_given_up_after_its_first_atte
 
     after = transition(RUNNING, Ended(replace(FAILED, exit_code=3)), retry, NOW)
 
-    assert after == Item(ItemState.DEAD_LETTERED, attempts=1, reason=Reason.ERROR)
+    assert after == Item(ItemState.DEAD_LETTERED, attempts=1, reason=Reason.ERROR, cause=Cause.NOT_RETRYABLE)
 
 
 def test_the_same_failure_waits_equally_long_when_it_is_told_again() -> None:
@@ -314,6 +353,131 @@ def test_items_that_failed_together_do_not_come_back_together() -> None:
     assert NOW + 80 <= min(waits) < max(waits) <= NOW + 100
 
 
+# --------------------------------------------------------------------------------------- what is not held against it
+
+
+@pytest.mark.parametrize("reason", [reason for reason in Reason if MEANINGS[reason].excused])
+def test_an_interruption_that_is_not_the_items_fault_is_counted_and_excused(reason: Reason) -> None:
+    after = transition(RUNNING, Ended(replace(EVICTED, reason=reason)), RETRY, NOW)
+
+    assert after is not None
+    assert (after.attempts, after.interruptions, after.excused) == (0, 1, 1)
+
+
+def test_excused_interruptions_never_exhaust_the_others() -> None:
+    worn = replace(RUNNING, interruptions=500, excused=500)
+
+    assert run_through(worn, [EVICTED] * 2).state is ItemState.PENDING
+    assert run_through(worn, [EVICTED] * 3).cause is Cause.TOO_MANY_INTERRUPTIONS
+
+
+@pytest.mark.parametrize("reason", TEMPLATE_FAULTS)
+def test_an_item_whose_template_cannot_start_rests_before_it_is_tried_again(reason: Reason) -> None:
+    after = transition(RUNNING, Ended(replace(EVICTED, reason=reason)), RETRY, NOW)
+
+    assert after == Item(ItemState.RETRY_WAIT, interruptions=1, excused=1, not_before=NOW + REST_SECONDS, reason=reason)
+
+
+@pytest.mark.parametrize("reason", TEMPLATE_FAULTS)
+def test_an_item_whose_template_was_corrected_since_does_not_rest(reason: Reason) -> None:
+    after = transition(RUNNING, Ended(replace(EVICTED, reason=reason), template_changed=True), RETRY, NOW)
+
+    assert after == Item(interruptions=1, excused=1, reason=reason)
+
+
+def test_only_kills_for_memory_ask_for_more_of_it() -> None:
+    oom = replace(FAILED, reason=Reason.OOM_KILLED)
+
+    assert [run_through(RUNNING, kills).oom_kills for kills in ([FAILED], [oom], [oom, FAILED], [oom, oom])] == [
+        0,
+        1,
+        1,
+        2,
+    ]
+
+
+def run_through(item: Item, ends: list[Outcome]) -> Item:
+    """The item after it was run once for each of these ends; waits are over at once."""
+    for end in ends:
+        running = replace(item, state=ItemState.RUNNING, job_uid="job-1", not_before=0.0)
+        after = transition(running, Ended(replace(end, dispatch=Dispatch("abcdefghij", item.dispatch))), RETRY, NOW)
+        assert after is not None
+        item = after
+    return item
+
+
+# ---------------------------------------------------------------------------------------------------- skipped, redriven
+
+DEAD = Item(
+    ItemState.DEAD_LETTERED,
+    attempts=3,
+    interruptions=2,
+    reason=Reason.OOM_KILLED,
+    cause=Cause.ATTEMPTS_EXHAUSTED,
+    excused=1,
+    oom_kills=3,
+)
+
+
+def test_an_item_that_is_given_up_may_be_left_out_instead() -> None:
+    hopeless = Ended(replace(FAILED, retryable=False), skip=True)
+
+    assert transition(RUNNING, hopeless, RETRY, NOW) == Item(
+        ItemState.SKIPPED, attempts=1, reason=Reason.ERROR, cause=Cause.NOT_RETRYABLE
+    )
+    assert transition(RUNNING, Ended(FAILED, skip=True), RETRY, NOW) == WAITING, "it was not given up"
+
+
+def test_a_dead_letter_is_never_left_out_later() -> None:
+    redriven = replace(DEAD, state=ItemState.RUNNING, job_uid="job-1", allowed=4, redrive=1)
+    last = Ended(replace(FAILED, dispatch=Dispatch("abcdefghij", redriven.dispatch)), skip=True)
+
+    after = transition(redriven, last, RETRY, NOW)
+
+    assert after is not None
+    assert after.state is ItemState.DEAD_LETTERED
+
+
+def test_a_redriven_item_gets_attempts_on_top_of_those_it_had_and_a_clean_record_of_interruptions() -> None:
+    assert transition(DEAD, Redriven(7, attempts=2), RETRY, NOW) == Item(
+        ItemState.PENDING,
+        attempts=3,
+        interruptions=2,
+        reason=Reason.OOM_KILLED,
+        excused=2,
+        oom_kills=3,
+        allowed=5,
+        redrive=7,
+    )
+
+
+def test_a_redriven_item_may_have_to_wait() -> None:
+    waiting = transition(DEAD, Redriven(7, attempts=2, not_before=NOW + 60), RETRY, NOW)
+
+    assert waiting is not None
+    assert (waiting.state, waiting.not_before) == (ItemState.RETRY_WAIT, NOW + 60)
+    assert transition(waiting, Released(), RETRY, NOW + 59.9) is None
+    released = transition(waiting, Released(), RETRY, NOW + 60)
+    assert released == transition(DEAD, Redriven(7, attempts=2), RETRY, NOW)
+
+
+def test_a_time_to_wait_that_is_over_is_none() -> None:
+    assert transition(DEAD, Redriven(7, attempts=2, not_before=NOW), RETRY, NOW) == transition(
+        DEAD, Redriven(7, attempts=2), RETRY, NOW
+    )
+
+
+@pytest.mark.parametrize("attempts", [1, 2, 5])
+def test_a_redriven_item_that_always_fails_is_a_dead_letter_again_after_what_was_granted(attempts: int) -> None:
+    item = transition(DEAD, Redriven(7, attempts), RETRY, NOW)
+    assert item is not None
+
+    ends = [run_through(item, [FAILED] * number) for number in range(1, attempts + 1)]
+
+    assert [end.state for end in ends] == [ItemState.RETRY_WAIT] * (attempts - 1) + [ItemState.DEAD_LETTERED]
+    assert (ends[-1].attempts, ends[-1].cause, ends[-1].redrive) == (3 + attempts, Cause.ATTEMPTS_EXHAUSTED, 7)
+
+
 # ------------------------------------------------------------------------------------------------------ any life at all
 
 
@@ -325,13 +489,17 @@ class ItemLife(RuleBasedStateMachine):
         self.retry = retry
         self.item = Item()
         self.now = NOW
+        self.allowed = retry.max_attempts
+        self.last_dispatch = 0
 
     def tell(self, event: ItemEvent) -> Item | None:
         before, after = self.item, transition(self.item, event, self.retry, self.now)
         if after is not None:
-            assert not before.final
+            assert not before.final or isinstance(event, Redriven)
             assert after.attempts >= before.attempts
             assert after.interruptions >= before.interruptions
+            assert after.excused >= before.excused
+            assert after.oom_kills >= before.oom_kills
             self.item = after
         return after
 
@@ -358,26 +526,71 @@ class ItemLife(RuleBasedStateMachine):
         self.end(Verdict.SUCCEEDED)
 
     @precondition(lambda self: self.item.state is ItemState.RUNNING)
-    @rule(retryable=st.booleans())
-    def fails(self, retryable: bool) -> None:
-        attempts = self.item.attempts
-        after = self.end(Verdict.FAILED, Reason.ERROR, retryable=retryable)
+    @rule(
+        reason=st.sampled_from([Reason.ERROR, Reason.OOM_KILLED]),
+        retryable=st.booleans(),
+        budget_left=st.booleans(),
+        skip=st.booleans(),
+    )
+    def fails(self, reason: Reason, retryable: bool, budget_left: bool, skip: bool) -> None:
+        before = self.item
+        after = self.end(Verdict.FAILED, reason, retryable=retryable, budget_left=budget_left, skip=skip)
         assert after is not None
-        assert after.attempts == attempts + 1
-        may_be_retried = retryable and after.attempts < self.retry.max_attempts
-        assert after.state is (ItemState.RETRY_WAIT if may_be_retried else ItemState.DEAD_LETTERED)
+        assert after.attempts == before.attempts + 1
+        has_budget = budget_left or before.redrive
+        if retryable and has_budget and after.attempts < self.allowed:
+            assert (after.state, after.cause) == (ItemState.RETRY_WAIT, None)
+        else:
+            self.is_given_up(after, skip)
+            assert after.cause is not Cause.TOO_MANY_INTERRUPTIONS
 
     @precondition(lambda self: self.item.state is ItemState.RUNNING)
-    @rule()
-    def is_interrupted(self) -> None:
-        self.end(Verdict.INTERRUPTED, Reason.EVICTED)
+    @rule(
+        reason=st.sampled_from(
+            [reason for reason, meaning in MEANINGS.items() if meaning.verdict is Verdict.INTERRUPTED]
+        ),
+        skip=st.booleans(),
+    )
+    def is_interrupted(self, reason: Reason, skip: bool) -> None:
+        held_against = self.item.interruptions - self.item.excused + (not MEANINGS[reason].excused)
+        after = self.end(Verdict.INTERRUPTED, reason, skip=skip)
+        assert after is not None
+        if held_against > self.retry.max_interruptions:
+            self.is_given_up(after, skip)
+            assert after.cause is Cause.TOO_MANY_INTERRUPTIONS
+        else:
+            assert (after.final, after.cause) == (False, None)
 
-    def end(self, verdict: Verdict, reason: Reason | None = None, *, retryable: bool = True) -> Item | None:
+    def is_given_up(self, item: Item, skip: bool) -> None:
+        assert item.state is (ItemState.SKIPPED if skip and not item.redrive else ItemState.DEAD_LETTERED)
+        assert item.cause is not None
+
+    def end(
+        self,
+        verdict: Verdict,
+        reason: Reason | None = None,
+        *,
+        retryable: bool = True,
+        budget_left: bool = True,
+        skip: bool = False,
+    ) -> Item | None:
         dispatch, uid = Dispatch("abcdefghij", self.item.dispatch), self.item.job_uid or "job-1"
+        assert dispatch.number == self.last_dispatch + 1, "numbers are neither used twice nor left out"
+        self.last_dispatch = dispatch.number
         outcome = Outcome(Stage.MAP, dispatch, uid, verdict, reason, retryable=retryable)
-        after = self.tell(Ended(outcome))
-        assert self.tell(Ended(outcome)) is None, "the same outcome again is no news"
+        after = self.tell(Ended(outcome, budget_left, skip))
+        assert self.tell(Ended(outcome, budget_left, skip)) is None, "the same outcome again is no news"
         return after
+
+    @rule(attempts=st.integers(1, 3), seconds=st.sampled_from([0, 60]))
+    def is_redriven(self, attempts: int, seconds: int) -> None:
+        before = self.item
+        after = self.tell(Redriven(before.redrive + 1, attempts, self.now + seconds if seconds else 0.0))
+        assert (after is not None) == (before.state in {ItemState.DEAD_LETTERED, ItemState.SUCCEEDED})
+        if after is not None:
+            assert (after.state, after.cause) == (ItemState.RETRY_WAIT if seconds else ItemState.PENDING, None)
+            assert after.interruptions == after.excused
+            self.allowed = before.attempts + attempts
 
     @rule(behind=st.integers(1, 3), uid=st.sampled_from(["job-1", "job-2"]), verdict=st.sampled_from(Verdict))
     def old_news_arrive(self, behind: int, uid: str, verdict: Verdict) -> None:
@@ -399,13 +612,15 @@ class ItemLife(RuleBasedStateMachine):
 
     @invariant()
     def attempts_and_interruptions_are_bounded(self) -> None:
-        assert self.item.attempts <= self.retry.max_attempts
-        assert self.item.interruptions <= self.retry.max_interruptions + 1
+        assert self.item.attempts <= self.allowed
+        assert 0 <= self.item.interruptions - self.item.excused <= self.retry.max_interruptions + 1
+        assert self.item.oom_kills <= self.item.attempts
 
     @invariant()
     def an_item_that_may_not_be_tried_again_is_not_waiting_to_be(self) -> None:
-        if self.item.attempts == self.retry.max_attempts:
+        if self.item.attempts == self.allowed:
             assert self.item.state in FINAL_STATES
+        assert (self.item.cause is not None) == (self.item.state in {ItemState.DEAD_LETTERED, ItemState.SKIPPED})
 
     @invariant()
     def only_a_running_item_has_a_job_and_only_a_waiting_one_a_time(self) -> None:
