@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from mapreduce_operator.api import Backoff, BackoffType, ItemState, Reason, Retry
-from mapreduce_operator.core.items import Ended, Item, ItemEvent, Refused, Started, transition
+from mapreduce_operator.api import Backoff, BackoffType, Cause, ItemState, Reason, Retry
+from mapreduce_operator.core.items import Ended, Item, ItemEvent, Redriven, Refused, Started, transition
 from mapreduce_operator.core.ledger import Ledger
 from mapreduce_operator.core.names import Stage
 from mapreduce_operator.core.outcomes import Outcome, Verdict
@@ -158,7 +158,7 @@ def test_nothing_is_to_be_released_where_nothing_waits() -> None:
     assert Ledger(KEYS).next_release() is None
 
 
-@pytest.mark.parametrize("last", [ItemState.SUCCEEDED, ItemState.DEAD_LETTERED])
+@pytest.mark.parametrize("last", [ItemState.SUCCEEDED, ItemState.DEAD_LETTERED, ItemState.SKIPPED])
 def test_a_ledger_is_finished_when_the_last_item_has_ended(last: ItemState) -> None:
     ledger = Ledger(["a", "b"])
     ledger.restore(0, Item(ItemState.SUCCEEDED, attempts=1))
@@ -167,6 +167,87 @@ def test_a_ledger_is_finished_when_the_last_item_has_ended(last: ItemState) -> N
     ledger.restore(1, Item(last, attempts=1))
 
     assert ledger.finished
+
+
+# ---------------------------------------------------------------------------------------------------------------- lanes
+
+
+def dead_lettered(size: int) -> Ledger:
+    ledger = Ledger(KEYS[:size])
+    for position in range(size):
+        ledger.restore(position, Item(ItemState.DEAD_LETTERED, attempts=3, cause=Cause.ATTEMPTS_EXHAUSTED))
+    return ledger
+
+
+def take(ledger: Ledger, redrive: int, *positions: int) -> None:
+    """A Redrive takes these, and that is durable."""
+    for position in positions:
+        assert ledger.apply(position, Redriven(redrive, attempts=2), RETRY, NOW) is not None
+        ledger.enqueue(position)
+
+
+def test_what_a_redrive_took_does_not_run_before_that_is_durable() -> None:
+    ledger = dead_lettered(1)
+
+    ledger.apply(0, Redriven(1, attempts=1), RETRY, NOW)
+    assert (ledger.ready(1), ledger.is_settled(0)) == (0, False)
+    assert ledger.dispatch_next(RETRY, NOW, lane=1) is None
+
+    ledger.enqueue(0)
+    assert (ledger.ready(1), ledger.is_settled(0)) == (1, True)
+    assert ledger.dispatch_next(RETRY, NOW, lane=1) == 0
+
+
+def test_what_a_redrive_took_and_is_to_wait_does_not_begin_to_before_that_is_durable() -> None:
+    ledger = dead_lettered(1)
+    ledger.apply(0, Redriven(1, attempts=1, not_before=NOW + 10), RETRY, NOW)
+
+    ledger.release(RETRY, NOW + 100)
+    assert ledger[0].state is ItemState.RETRY_WAIT
+
+    ledger.enqueue(0)
+    ledger.release(RETRY, NOW + 100)
+    assert ledger.dispatch_next(RETRY, NOW + 100, lane=1) == 0
+
+
+def test_each_redrive_has_a_lane_of_its_own_beside_that_of_all_others() -> None:
+    ledger = dead_lettered(6)
+    take(ledger, 1, 4, 1)
+    take(ledger, 2, 3)
+    ledger.restore(5, Item())
+
+    assert [ledger.ready(lane) for lane in range(4)] == [1, 2, 1, 0]
+    assert [ledger.dispatch_next(RETRY, NOW, lane) for lane in (1, 2, 1, 1, 0, 3)] == [1, 3, 4, None, 5, None]
+    assert [ledger.running_in(lane) for lane in range(4)] == [1, 2, 1, 0]
+    assert ledger.running == 4
+
+
+@pytest.mark.parametrize("verdict", [Verdict.INTERRUPTED, Verdict.FAILED])
+def test_an_item_stays_in_the_lane_of_its_redrive_until_its_end(verdict: Verdict) -> None:
+    ledger = dead_lettered(2)
+    take(ledger, 1, 0)
+    assert ledger.dispatch_next(RETRY, NOW, lane=1) == 0
+
+    ledger.apply(0, ended(verdict, dispatch=4), RETRY, NOW)
+    ledger.enqueue(0)
+    ledger.release(RETRY, NOW + 10)
+
+    assert (ledger.ready(), ledger.ready(1), ledger.running_in(1)) == (0, 1, 0)
+
+
+def test_an_item_moves_to_the_lane_of_the_redrive_that_took_it_last() -> None:
+    ledger = dead_lettered(1)
+    take(ledger, 1, 0)
+    ledger.dispatch_next(RETRY, NOW, lane=1)
+    ledger.apply(0, Ended(replace(ended(Verdict.FAILED, 4).outcome, retryable=False)), RETRY, NOW)
+    ledger.enqueue(0)
+    assert ledger[0].state is ItemState.DEAD_LETTERED
+
+    take(ledger, 2, 0)
+
+    assert (ledger.ready(1), ledger.ready(2)) == (0, 1)
+    assert ledger.dispatch_next(RETRY, NOW, lane=1) is None
+    assert ledger.dispatch_next(RETRY, NOW, lane=2) == 0
 
 
 # ------------------------------------------------------------------------------------------------------------ intervals
@@ -249,6 +330,7 @@ class LedgerAgainstModel(RuleBasedStateMachine):
     """A plain list of items, the set of those whose turn may come, and what the journal has of them.
 
     Operators die (`crash`), and what they launched lives on and is adopted; outcomes become durable late, or never.
+    Redrives take what has failed for good, also some that an earlier one took.
     """
 
     @initialize(size=st.integers(1, 6))
@@ -271,11 +353,14 @@ class LedgerAgainstModel(RuleBasedStateMachine):
         found = [position for position, item in enumerate(self.items) if item.state is state]
         return data.draw(st.sampled_from(found)) if found else None
 
-    @rule()
-    def dispatch_next(self) -> None:
-        pending = {position for position, item in enumerate(self.items) if item.state is ItemState.PENDING}
-        expected = min(pending & self.may_run, default=None)
-        assert self.ledger.dispatch_next(RETRY, self.now) == expected
+    def pending_in(self, lane: int) -> set[int]:
+        pending = ((position, item) for position, item in enumerate(self.items) if item.state is ItemState.PENDING)
+        return {position for position, item in pending if item.redrive == lane} & self.may_run
+
+    @rule(lane=st.integers(0, 3))
+    def dispatch_next(self, lane: int) -> None:
+        expected = min(self.pending_in(lane), default=None)
+        assert self.ledger.dispatch_next(RETRY, self.now, lane) == expected
         if expected is not None:
             self.items[expected] = replace(self.items[expected], state=ItemState.RUNNING)
             self.may_run.discard(expected)
@@ -304,12 +389,24 @@ class LedgerAgainstModel(RuleBasedStateMachine):
         dispatch = Dispatch(self.keys[position], self.items[position].dispatch - 1)
         assert self.tell(position, Ended(Outcome(Stage.MAP, dispatch, "job-1", verdict, Reason.ERROR))) is None
 
+    @rule(data=st.data(), lane=st.integers(1, 3), seconds=st.sampled_from([0, 50]))
+    def a_redrive_takes(self, data: st.DataObject, lane: int, seconds: int) -> None:
+        letters = [
+            position
+            for position, item in enumerate(self.items)
+            if item.state is ItemState.DEAD_LETTERED and item == self.durable[position]
+        ]
+        if letters:
+            position = data.draw(st.sampled_from(letters))
+            self.tell(position, Redriven(lane, attempts=1, not_before=self.now + seconds))
+            self.may_run.discard(position)
+
     @rule(data=st.data())
-    def an_outcome_becomes_durable(self, data: st.DataObject) -> None:
+    def an_outcome_or_a_claim_becomes_durable(self, data: st.DataObject) -> None:
         late = [
             position
             for position, item in enumerate(self.items)
-            if item.dispatch > self.durable[position].dispatch and item.state is not ItemState.RUNNING
+            if position not in self.may_run and item != self.durable[position] and item.state is not ItemState.RUNNING
         ]
         if late:
             position = data.draw(st.sampled_from(late))
@@ -361,8 +458,10 @@ class LedgerAgainstModel(RuleBasedStateMachine):
 
     @invariant()
     def ready_are_those_that_would_be_dispatched(self) -> None:
-        pending = {position for position, item in enumerate(self.items) if item.state is ItemState.PENDING}
-        assert self.ledger.ready == len(pending & self.may_run)
+        for lane in range(4):
+            assert self.ledger.ready(lane) == len(self.pending_in(lane))
+            in_lane = [item for item in self.items if item.redrive == lane and item.state is ItemState.RUNNING]
+            assert self.ledger.running_in(lane) == len(in_lane)
 
     @invariant()
     def attempts_and_interruptions_are_the_sums_over_the_items(self) -> None:
