@@ -17,8 +17,7 @@ def cluster() -> None:
     client.CoreV1Api().list_node(_request_timeout=10)
 
 
-@pytest.fixture
-def sandbox(request: pytest.FixtureRequest) -> Iterator[Sandbox]:
+def namespace(request: pytest.FixtureRequest) -> Iterator[Sandbox]:
     """A namespace that enforces the restricted Pod Security Standard: agents must pass it without asking for more."""
     core = client.CoreV1Api()
     name = f"e2e-{secrets.token_hex(4)}"
@@ -34,9 +33,14 @@ def sandbox(request: pytest.FixtureRequest) -> Iterator[Sandbox]:
     core.delete_namespace(name)
 
 
+sandbox = pytest.fixture(namespace, name="sandbox")
+shared = pytest.fixture(namespace, name="shared", scope="module")
+"""One for all tests of a module, so that what they look at can run at the same time."""
+
+
 def _dump(namespace: str) -> None:
     for command in (
-        ["kubectl", "describe", "mrj", "--namespace", namespace],
+        ["kubectl", "describe", "mrj,dlq,redrives", "--namespace", namespace],
         ["kubectl", "get", "jobs,pods", "--namespace", namespace, "--output", "wide"],
         ["kubectl", "logs", "--namespace", "mapreduce-system", "deployment/mapreduce-operator", "--tail", "60"],
     ):

@@ -5,12 +5,15 @@ import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import yaml
 from kubernetes import client, watch
 
 PROJECT = Path(__file__).resolve().parents[2]
-GROUP, VERSION, PLURAL = "mapreduce.dev", "v1alpha1", "mapreducejobs"
+GROUP, VERSION = "mapreduce.dev", "v1alpha1"
+PLURAL, QUEUES, REDRIVES = "mapreducejobs", "deadletterqueues", "redrives"
+LABEL_JOB = f"{GROUP}/job"
 AGENT_IMAGE = "debian:bookworm-slim"
 
 # How long an agent runs must decide nothing: one whose item says "gated" waits, in its first dispatch, until the test
@@ -50,6 +53,16 @@ def job(name: str, items: list[Any], script: str, *, map_: Body | None = None, *
     }
 
 
+def redrive(name: str, queue: str, selection: Body, **spec: Any) -> Body:
+    """A Redrive."""
+    return {
+        "apiVersion": f"{GROUP}/{VERSION}",
+        "kind": "Redrive",
+        "metadata": {"name": name},
+        "spec": {"queue": queue, "selection": selection} | spec,
+    }
+
+
 class Sandbox:
     """One namespace. Waiting is done by watching, and always has a bound."""
 
@@ -59,26 +72,37 @@ class Sandbox:
         self._batch = client.BatchV1Api()
         self._core = client.CoreV1Api()
 
-    def kubectl(self, *arguments: str) -> str:
+    def kubectl(self, *arguments: str, stdin: str | None = None) -> str:
         """What kubectl prints."""
-        done = subprocess.run(
+        done = self._run_kubectl(*arguments, stdin=stdin)
+        assert done.returncode == 0, f"kubectl {' '.join(arguments)}: {done.stderr}{done.stdout}"
+        return done.stdout
+
+    def refused(self, *arguments: str) -> str:
+        """What kubectl says of a request that the API server refuses."""
+        done = self._run_kubectl(*arguments)
+        assert done.returncode != 0, f"kubectl {' '.join(arguments)}: {done.stdout}"
+        return done.stderr
+
+    def _run_kubectl(self, *arguments: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
             ["kubectl", "--namespace", self.namespace, *arguments],
+            input=stdin,
             check=False,
             text=True,
             capture_output=True,
             timeout=120,
         )
-        assert done.returncode == 0, f"kubectl {' '.join(arguments)}: {done.stderr}{done.stdout}"
-        return done.stdout
 
     def create(self, body: Body) -> str:
-        """Creates a MapReduceJob, returns its name."""
-        self._objects.create_namespaced_custom_object(GROUP, VERSION, self.namespace, PLURAL, body)
+        """Creates a MapReduceJob or a Redrive, returns its name."""
+        plural = PLURAL if body["kind"] == "MapReduceJob" else REDRIVES
+        self._objects.create_namespaced_custom_object(GROUP, VERSION, self.namespace, plural, body)
         name: str = body["metadata"]["name"]
         return name
 
     def apply_example(self, file: str) -> str:
-        """Applies an example as the README says, returns the job's name."""
+        """Applies an example as the README says, returns the name of its object."""
         path = PROJECT / "examples" / file
         self.kubectl("apply", "--filename", str(path))
         name: str = yaml.safe_load(path.read_text())["metadata"]["name"]
@@ -88,22 +112,22 @@ class Sandbox:
         """Edits the spec by a merge patch."""
         self._objects.patch_namespaced_custom_object(GROUP, VERSION, self.namespace, PLURAL, name, {"spec": spec})
 
-    def get(self, name: str) -> Body:
-        body: Any = self._objects.get_namespaced_custom_object(GROUP, VERSION, self.namespace, PLURAL, name)
+    def get(self, name: str, of: str = PLURAL) -> Body:
+        body: Any = self._objects.get_namespaced_custom_object(GROUP, VERSION, self.namespace, of, name)
         return dict(body)
 
-    def status(self, name: str) -> Body:
-        status: Body = self.get(name).get("status", {})
+    def status(self, name: str, of: str = PLURAL) -> Body:
+        status: Body = self.get(name, of).get("status", {})
         return status
 
-    def until(self, name: str, holds: Callable[[Body], bool], seconds: int = 60) -> Body:
-        """Waits until the status is so; returns it."""
+    def until(self, name: str, holds: Callable[[Body], bool], seconds: int = 60, *, of: str = PLURAL) -> Body:
+        """Waits until the status is so; returns it. `of` is the kind, in the plural."""
         stream = _stream(
             self._objects.list_namespaced_custom_object,
             GROUP,
             VERSION,
             self.namespace,
-            PLURAL,
+            of,
             field_selector=f"metadata.name={name}",
             timeout_seconds=seconds,
         )
@@ -114,6 +138,31 @@ class Sandbox:
                 return status
         raise AssertionError(f"{name} was not so within {seconds} s; its status: {json.dumps(status, indent=1)}")
 
+    def until_queued(self, queue: str, **counts: int) -> Body:
+        """Waits until the queue has so many letters in these states; returns its status."""
+        return self.until(queue, lambda status: counts.items() <= status.get("letters", {}).items(), of=QUEUES)
+
+    def until_redriven(self, name: str) -> Body:
+        """Waits until a Redrive is answered for good, one way or the other; returns its status."""
+        return self.until(
+            name,
+            lambda status: "True" in {condition(status, "Complete")["status"], condition(status, "Failed")["status"]},
+            of=REDRIVES,
+        )
+
+    def stored(self, pattern: str) -> str:
+        """What the operator's volume holds under this URL, in which * stands for any name; "" for nothing."""
+        path = urlsplit(pattern).path
+        return self.kubectl(
+            *("--namespace", "mapreduce-system", "exec", "deployment/mapreduce-operator", "--"),
+            *("sh", "-c", f"cat {path} 2>/dev/null || true"),
+        )
+
+    def letters(self, queue: str) -> dict[str, Body]:
+        """The bodies of the letters of a queue in storage, by the ids of their items."""
+        lines = self.stored(f"{self.status(queue, QUEUES)['storage']}*.json").splitlines()
+        return {letter["id"]: letter for letter in map(json.loads, lines)}
+
     def until_succeeded(self, name: str, items: int) -> Body:
         """Waits until so many items have succeeded; returns the status."""
         return self.until(name, lambda status: status.get("items", {}).get("succeeded", 0) >= items)
@@ -122,12 +171,15 @@ class Sandbox:
         """Waits for the end of the job, good or bad; returns its status."""
         return self.until(name, lambda status: "completionTime" in status, seconds)
 
-    def until_pods(self, holds: Callable[[list[Any]], bool], seconds: int = 60) -> list[Any]:
-        """Waits until the pods of the namespace are so; returns them."""
+    def until_pods(self, holds: Callable[[list[Any]], bool], seconds: int = 60, *, job: str = "") -> list[Any]:
+        """Waits until the pods of the namespace, or of one job in it, are so; returns them."""
         alive: dict[str, Any] = {}
         if holds([]):
             return []
-        for event in _stream(self._core.list_namespaced_pod, self.namespace, timeout_seconds=seconds):
+        selector = f"{LABEL_JOB}={job}" if job else ""
+        for event in _stream(
+            self._core.list_namespaced_pod, self.namespace, label_selector=selector, timeout_seconds=seconds
+        ):
             pod = event["object"]
             if event["type"] == "DELETED":
                 alive.pop(pod.metadata.name, None)
@@ -139,10 +191,10 @@ class Sandbox:
             f"the pods were not so within {seconds} s: {[(n, p.status.phase) for n, p in alive.items()]}"
         )
 
-    def until_running(self, number: int) -> list[Any]:
+    def until_running(self, number: int, *, job: str = "") -> list[Any]:
         """Waits until so many pods run, and no other is there; returns them."""
         return self.until_pods(
-            lambda pods: len(pods) == number and all(pod.status.phase == "Running" for pod in pods),
+            lambda pods: len(pods) == number and all(pod.status.phase == "Running" for pod in pods), job=job
         )
 
     def open_gates(self, pods: list[Any]) -> None:

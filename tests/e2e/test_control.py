@@ -32,7 +32,7 @@ def test_suspend_interrupts_and_resume_goes_on(sandbox: Sandbox) -> None:
     sandbox.patch(name, {"suspend": False})
     status = sandbox.until_finished(name)
     assert status["items"]["succeeded"] == 6
-    assert status["attempts"] == {"total": 6, "interruptions": 3}
+    assert status["attempts"] == {"total": 6, "interruptions": 3, "retries": 0}
 
 
 def test_suspend_with_drain_lets_agents_end(sandbox: Sandbox) -> None:
@@ -43,9 +43,9 @@ def test_suspend_with_drain_lets_agents_end(sandbox: Sandbox) -> None:
     sandbox.open_gates(pods)
     status = sandbox.until(name, lambda s: s["phase"] == "Paused" and s["active"] == 0 and s["items"]["running"] == 0)
     assert status["items"]["succeeded"] == 2
-    assert status["attempts"] == {"total": 2, "interruptions": 0}
+    assert status["attempts"] == {"total": 2, "interruptions": 0, "retries": 0}
     sandbox.patch(name, {"suspend": False})
-    assert sandbox.until_finished(name)["attempts"] == {"total": 6, "interruptions": 0}
+    assert sandbox.until_finished(name)["attempts"] == {"total": 6, "interruptions": 0, "retries": 0}
 
 
 def test_kubectl_scale_up_and_down_while_running(sandbox: Sandbox) -> None:
@@ -62,7 +62,7 @@ def test_kubectl_scale_up_and_down_while_running(sandbox: Sandbox) -> None:
     assert (status["items"]["succeeded"], status["items"]["pending"]) == (6, 18)
     sandbox.kubectl("scale", f"mrj/{name}", "--replicas=12")
     status = sandbox.until_finished(name)
-    assert status["attempts"] == {"total": 24, "interruptions": 0}
+    assert status["attempts"] == {"total": 24, "interruptions": 0, "retries": 0}
 
 
 def test_deleting_a_running_job_leaves_no_job(sandbox: Sandbox) -> None:
@@ -84,18 +84,8 @@ def test_the_operator_is_deleted_while_a_job_runs_and_each_item_counts_once(sand
     status = sandbox.until_finished(name, 150)
     assert status["phase"] == "Succeeded"
     assert status["items"]["succeeded"] == 30
-    assert status["attempts"] == {"total": 30, "interruptions": 0}
+    assert status["attempts"] == {"total": 30, "interruptions": 0, "retries": 0}
     sandbox.until_no_job()
-
-
-def test_an_evicted_pod_is_an_interruption(sandbox: Sandbox) -> None:
-    name = sandbox.create(job("evicted", gated(1), GATED_OK))
-    (pod,) = sandbox.until_running(1)
-    client.CoreV1Api().create_namespaced_pod_eviction(
-        pod.metadata.name, sandbox.namespace, client.V1Eviction(metadata=client.V1ObjectMeta(name=pod.metadata.name))
-    )
-    status = sandbox.until_finished(name)
-    assert status["attempts"] == {"total": 1, "interruptions": 1}
 
 
 def test_a_corrected_template_serves_from_then_on(sandbox: Sandbox) -> None:

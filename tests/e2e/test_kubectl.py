@@ -1,7 +1,5 @@
 """What a Kubernetes user expects of any resource."""
 
-import subprocess
-
 import pytest
 
 from tests.e2e.sandbox import Sandbox, job
@@ -49,24 +47,8 @@ def test_describe_tells_the_story(sandbox: Sandbox) -> None:
 def test_input_cannot_be_changed_once_it_is_planned(sandbox: Sandbox) -> None:
     name = sandbox.create(job("fixed", [1], OK, suspend=True))
     sandbox.until(name, lambda status: "plan" in status)
-    refused = subprocess.run(
-        [
-            "kubectl",
-            "-n",
-            sandbox.namespace,
-            "patch",
-            "mrj",
-            name,
-            "--type=merge",
-            "-p",
-            '{"spec":{"input":{"items":[2]}}}',
-        ],
-        check=False,
-        capture_output=True,
-        text=True,
-    )
-    assert refused.returncode != 0
-    assert "spec.input" in refused.stderr
+    refused = sandbox.refused("patch", f"mrj/{name}", "--type=merge", '-p={"spec":{"input":{"items":[2]}}}')
+    assert "spec.input" in refused
 
 
 def test_delete_returns_at_once_for_a_finished_job(sandbox: Sandbox) -> None:
