@@ -17,6 +17,7 @@ from mapreduce_operator.core.names import ANNOTATION_CONTEXT, RunRef
 from mapreduce_operator.core.workloads import Carried, Dispatch, JobSeen, PodSeen, Workload
 from mapreduce_operator.ports import Change, ClusterError, ClusterErrorReason, JobCreated, Listing, WorkloadKind
 from tests.simulation.agents import Ends
+from tests.simulation.objects import Objects
 from tests.simulation.timeline import LoopClock
 
 
@@ -84,6 +85,8 @@ class ApiServer:
     """May refuse a Job, as admission does: gets the manifest and whether it is a dry run."""
 
     def __post_init__(self) -> None:
+        self.queues = Objects("deadletterqueues", self.clock)
+        self.redrives = Objects("redrives", self.clock)
         self.jobs: dict[str, Job] = {}
         self.history: list[Job] = []
         """All Jobs ever created."""

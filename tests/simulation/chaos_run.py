@@ -253,11 +253,9 @@ class ChaosRun:
             if not operator.process.dead:
                 operator.delete()
 
-    def _let_go(self, uid: str) -> None:
+    def _let_go(self, _: str) -> None:
         """The object is gone; the garbage collector removes the Jobs that it owned."""
         self._finished.set()
-        for operator in self._operators:
-            operator.supervisor.forget(uid)
         for job in list(self.cluster.jobs.values()):
             self.cluster.delete_job_by_hand(job)
 

@@ -215,6 +215,37 @@ class Connection:
             "post event", lambda: self._server.post_event(run, kind=kind, reason=reason, message=message), reason
         )
 
+    async def read_log(self, namespace: str, pod: str, *, lines: int, limit: int) -> str:
+        del namespace, lines
+        text = await self._call("get log", lambda: self._server.read_log(pod), pod)
+        return text[-limit:]
+
+    async def create_queue(self, namespace: str, manifest: Mapping[str, Any]) -> str:
+        del namespace
+        return await self._call(
+            "create queue", lambda: self._server.queues.create(manifest), manifest["metadata"]["name"]
+        )
+
+    async def get_queue(self, namespace: str, name: str) -> Mapping[str, Any] | None:
+        del namespace
+        return await self._call("get queue", lambda: self._server.queues.get(name), name)
+
+    async def write_queue_status(self, namespace: str, name: str, uid: str, status: Mapping[str, Any]) -> None:
+        del namespace
+        await self._call("write queue status", lambda: self._server.queues.replace_status(name, uid, status), name)
+
+    async def remove_queue_finalizer(self, namespace: str, name: str, uid: str) -> None:
+        del namespace
+        await self._call("remove queue finalizer", lambda: self._server.queues.remove_finalizer(name, uid), name)
+
+    async def delete_queue(self, namespace: str, name: str, uid: str) -> None:
+        del namespace
+        await self._call("delete queue", lambda: self._server.queues.delete(name, uid), name)
+
+    async def write_redrive_status(self, namespace: str, name: str, uid: str, status: Mapping[str, Any]) -> None:
+        del namespace
+        await self._call("write redrive status", lambda: self._server.redrives.replace_status(name, uid, status), name)
+
     # ---------------------------------------------------------------------------------------------------- inside
 
     async def _call(self, call: str, effect: Callable[[], T], about: str = "") -> T:

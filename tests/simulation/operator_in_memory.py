@@ -19,6 +19,7 @@ from mapreduce_operator.engine.world import World
 from mapreduce_operator.ports import Clock, ObjectStore
 from tests.simulation.audit import Audit
 from tests.simulation.connection import ApiFaults, Connection
+from tests.simulation.kopf_in_memory import KopfInMemory
 from tests.simulation.process import Leads, Process
 from tests.simulation.simulated_cluster import SimulatedCluster
 
@@ -61,8 +62,12 @@ class OperatorInMemory:
         leadership: Leads | None = None,
         chance: Random | None = None,
         clock: Clock | None = None,
+        kopf: Random | None = None,
     ) -> None:
-        """Starts at once, on the running loop. `chance` is the operator's own; without one it is always the same."""
+        """Starts at once, on the running loop. `chance` is the operator's own; without one it is always the same.
+
+        With `kopf` the operator is told of queues and Redrives late and twice.
+        """
         self.cluster: Final = cluster
         self.body: Final = body
         self.process: Final = process if process is not None else Process()
@@ -85,6 +90,7 @@ class OperatorInMemory:
         )
         self.supervisor: Final = Supervisor(world, informer)
         self.engine: Final = asyncio.create_task(self.supervisor.serve())
+        self._kopf: Final = KopfInMemory(cluster, self.supervisor, self.process, kopf)
         self.observe()
 
     def observe(self) -> None:
@@ -119,6 +125,7 @@ class OperatorInMemory:
             await asyncio.wait([self.engine], timeout=0.001)
         if not self.engine.cancelled():
             self.engine.exception()  # looked at before, or of no interest any more
+        await self._kopf.close()
 
     def condition(self, kind: str) -> dict[str, Any]:
         found = [one for one in self.cluster.status.get("conditions", []) if one["type"] == kind]

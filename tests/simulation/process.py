@@ -68,8 +68,7 @@ class Process:
         elif self.points == self._stops_at:
             self.stopped = True
             self.changed.set()
-        if self.stopped or self.dead:
-            await self._wait()
+        await self.runs()
 
     def die(self) -> None:
         self.dead = True
@@ -79,7 +78,8 @@ class Process:
         self.stopped = False
         self._resumed.set()
 
-    async def _wait(self) -> None:
+    async def runs(self) -> None:
+        """Returns at once, or when the process is resumed, or never."""
         if self.stopped:
             await self._resumed.wait()
         if self.dead:

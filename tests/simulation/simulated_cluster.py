@@ -14,6 +14,7 @@ import msgspec
 
 from mapreduce_operator.core.names import ANNOTATION_ITEM
 from mapreduce_operator.core.workloads import ContainerEnd, PodSeen
+from mapreduce_operator.ports import ClusterError, ClusterErrorReason
 from tests.simulation.agents import Agent, Ends, Seen
 from tests.simulation.api_server import ApiServer, Job, Pod
 
@@ -231,6 +232,15 @@ class SimulatedCluster(ApiServer):
         pod.seen = replace(pod.seen, phase="Failed", reason="NodeLost", message="removed without its kubelet's word")
         self.tell(pod.seen)
         self._vanish(pod)
+
+    def read_log(self, pod: str) -> str:
+        """What the agent of a pod has printed."""
+        found = next((one for one in self.pods.values() if one.seen.name == pod), None)
+        if found is None or found.seen.node in self.lost_nodes:
+            raise ClusterError(ClusterErrorReason.NOT_FOUND, f"pods {pod!r} not found")
+        if found.ends is None and not found.seen.started:
+            raise ClusterError(ClusterErrorReason.INVALID, f"the container of {pod!r} is waiting to start")
+        return f"log of {pod}"
 
     def delete_pod_by_force(self, pod: Pod) -> None:
         """A person removes a pod with grace period 0."""

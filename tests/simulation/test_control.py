@@ -28,7 +28,7 @@ async def test_suspend_with_drain_lets_agents_end_and_starts_no_more() -> None:
         operator.edit(lambda spec: spec.update(suspend=False))
         status = await operator.until_finished()
     assert status["phase"] == "Succeeded"
-    assert status["attempts"] == {"total": 20, "interruptions": 0}
+    assert status["attempts"] == {"total": 20, "interruptions": 0, "retries": 0}
 
 
 async def test_suspend_with_interrupt_stops_agents_and_counts_no_attempt() -> None:
@@ -42,7 +42,7 @@ async def test_suspend_with_interrupt_stops_agents_and_counts_no_attempt() -> No
         assert cluster.status["attempts"]["total"] == 0
         operator.edit(lambda spec: spec.update(suspend=False))
         status = await operator.until_finished()
-    assert status["attempts"] == {"total": 3, "interruptions": 3}
+    assert status["attempts"] == {"total": 3, "interruptions": 3, "retries": 0}
     assert operator.metrics.outcomes["Interrupted", "Suspended"] == 3
 
 
@@ -171,7 +171,7 @@ async def test_a_quota_is_waited_out_and_burns_no_attempt() -> None:
         await operator.until(lambda: operator.condition("Progressing")["reason"] == "QuotaLimited")
         assert "two-jobs" in operator.condition("Progressing")["message"]
         status = await operator.until_finished()
-    assert status["attempts"] == {"total": 10, "interruptions": 0}
+    assert status["attempts"] == {"total": 10, "interruptions": 0, "retries": 0}
     assert cluster.peak == 2
 
 

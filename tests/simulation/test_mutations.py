@@ -1,16 +1,16 @@
 """What the invariants are worth: engines that are broken on purpose are found out."""
 
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from mapreduce_operator.api import MapReduceJobStatus
+from mapreduce_operator.core.batches import Batch
 from mapreduce_operator.core.effects import DeleteJob, Effect
 from mapreduce_operator.core.journal import CommitReason, Head
 from mapreduce_operator.core.outcomes import Outcome
-from mapreduce_operator.core.run import Batch, RunState
+from mapreduce_operator.core.run import RunState
 from mapreduce_operator.core.status import status_of
 from mapreduce_operator.core.workloads import JobSeen
 from mapreduce_operator.engine import loading, run
@@ -70,8 +70,8 @@ class RecordsNoStarts(RunState):
     """A dispatch is known by its end alone."""
 
     def begin_commit(self, reason: CommitReason, now: float, **more: Any) -> Batch:
-        self.starts.clear()
-        return replace(super().begin_commit(reason, now, **more), starts=())
+        self.unsaved.starts.clear()
+        return super().begin_commit(reason, now, **more)
 
 
 class AdoptsNothing(RunState):
@@ -100,11 +100,11 @@ def test_a_broken_order_of_decisions(
 
 def test_a_status_that_claims_what_is_not_durable(monkeypatch: pytest.MonkeyPatch) -> None:
     def tells_too_early(state: RunState, *more: Any) -> MapReduceJobStatus:
-        waiting, state.uncommitted = state.uncommitted, []
+        waiting, state.unsaved.records = state.unsaved.records, []
         try:
             return status_of(state, *more)
         finally:
-            state.uncommitted = waiting
+            state.unsaved.records = waiting
 
     monkeypatch.setattr(run, "status_of", tells_too_early)
     assert "the status says" in found_in(everything)

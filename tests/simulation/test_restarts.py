@@ -93,7 +93,7 @@ async def test_storage_that_is_away_delays_the_status_and_loses_nothing() -> Non
         assert len(cluster.jobs) > 0
         store.away = False
         status = await operator.until_finished()
-    assert status["attempts"] == {"total": 30, "interruptions": 0}
+    assert status["attempts"] == {"total": 30, "interruptions": 0, "retries": 0}
     assert operator.condition("CheckpointHealthy")["status"] == "True"
     assert operator.metrics.crashes == 0
 
@@ -128,7 +128,7 @@ async def test_an_answer_that_is_lost_does_not_make_a_second_job() -> None:
     cluster = SimulatedCluster(steady(5.0))
     async with operating(cluster, map_reduce_job(list(range(30))), faults=LosesAnswers()) as operator:
         status = await operator.until_finished()
-    assert status["attempts"] == {"total": 30, "interruptions": 0}
+    assert status["attempts"] == {"total": 30, "interruptions": 0, "retries": 0}
     assert len(cluster.names_used) == 30
 
 
@@ -190,7 +190,7 @@ async def test_a_planned_job_keeps_its_status_while_a_new_operator_cannot_reach_
         }
         store.away = False
         status = await operator.until_finished()
-    assert status["attempts"] == {"total": 30, "interruptions": 0}
+    assert status["attempts"] == {"total": 30, "interruptions": 0, "retries": 0}
     assert operator.condition("CheckpointHealthy")["status"] == "True"
 
 

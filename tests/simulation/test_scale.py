@@ -46,7 +46,8 @@ async def cost_of(items: int) -> Cost:
 
 async def test_bytes_in_storage_and_calls_per_item_do_not_grow_with_the_number_of_items() -> None:
     few, many = await cost_of(500), await cost_of(2000)
-    assert many.written < 1.15 * few.written
+    # The longer run has snapshots, which together take no more bytes than its segments.
+    assert many.written < 1.25 * few.written
     assert many.job_calls == pytest.approx(few.job_calls, rel=0.05)
     assert many.job_calls < 2.6  # a creation and a deletion per dispatch, of which there are 1.25 per item
     assert many.status_bytes < 64 * 1024

@@ -59,7 +59,7 @@ async def test_fifty_agents_that_end_during_a_commit_are_all_in_the_next_one() -
     async with operating(cluster, body, RemoteStore(store, Process(), Slow())) as operator:
         status = await operator.until_finished()
     assert status["items"]["succeeded"] == 50
-    assert status["attempts"] == {"total": 50, "interruptions": 0}
+    assert status["attempts"] == {"total": 50, "interruptions": 0, "retries": 0}
     assert store.most == 1
     assert operator.metrics.commits < 10
 
