@@ -39,21 +39,27 @@ class Letters:
         self._ids: Final = ids
         self._keys: Final = StorageKeys(run)
         self._logs: dict[str, str] = {}
+        self._written: set[str] = set()
+        """Which of those that were given together are written, by the uids of the Jobs that failed last."""
 
     async def write(self, letters: Sequence[GivenUp]) -> None:
-        """Raises StorageError when not all of them are known to be written; all may be given again."""
-        await self._read_logs([letter for letter in letters if letter.outcome.pod not in self._logs])
+        """Raises StorageError when not all of them are known to be written; then all are to be given again."""
+        # Of many letters some always fail where storage fails now and then.
+        left = [letter for letter in letters if letter.outcome.job_uid not in self._written]
+        await self._read_logs([letter for letter in left if letter.outcome.pod not in self._logs])
         gate = asyncio.Semaphore(_AT_ONCE)
 
         async def write(letter: GivenUp) -> None:
             async with gate:
                 await self._write(letter)
+            self._written.add(letter.outcome.job_uid)
 
         # Not a task group: it would hide a StorageError in a group.
-        for done in await asyncio.gather(*map(write, letters), return_exceptions=True):
+        for done in await asyncio.gather(*map(write, left), return_exceptions=True):
             if isinstance(done, BaseException):
                 raise done
         self._logs.clear()
+        self._written.clear()
 
     async def _write(self, given_up: GivenUp) -> None:
         outcome, item = given_up.outcome, given_up.item
