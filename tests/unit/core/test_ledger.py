@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -129,6 +129,27 @@ def test_an_item_that_the_journal_restored_twice_does_not_run_again_before_its_o
     assert ledger.dispatch_next(RETRY, NOW + 1000) is None
 
 
+def test_an_item_that_waited_and_was_adopted_is_not_released_by_its_former_wait() -> None:
+    ledger = Ledger(["only"])
+    ledger.restore(0, Item(ItemState.RETRY_WAIT, attempts=1, not_before=NOW + 10))
+    ledger.apply(0, Started(2, "job-2"), RETRY, NOW)
+    ledger.apply(0, Ended(Outcome(Stage.MAP, Dispatch("only", 2), "job-2", Verdict.FAILED)), RETRY, NOW)
+
+    ledger.release(RETRY, NOW + 1000)
+
+    assert ledger[0].state is ItemState.RETRY_WAIT
+
+
+def test_an_item_takes_one_turn_however_often_it_is_told_to() -> None:
+    ledger = Ledger(["only"])
+    for _ in range(3):
+        ledger.enqueue(0)
+
+    assert ledger.ready() == 1
+    assert [ledger.dispatch_next(RETRY, NOW) for _ in range(3)] == [0, None, None]
+    assert ledger.ready() == 0
+
+
 def test_what_does_not_apply_changes_nothing() -> None:
     ledger = Ledger(KEYS)
 
@@ -233,6 +254,27 @@ def test_an_item_stays_in_the_lane_of_its_redrive_until_its_end(verdict: Verdict
     ledger.release(RETRY, NOW + 10)
 
     assert (ledger.ready(), ledger.ready(1), ledger.running_in(1)) == (0, 1, 0)
+
+
+@pytest.mark.parametrize("before", [Item(), Item(interruptions=1), Item(attempts=3, allowed=4, redrive=1)])
+def test_an_item_that_is_read_back_is_in_the_lane_of_its_redrive_and_in_no_other(before: Item) -> None:
+    ledger = Ledger(["only"])
+    ledger.restore(0, before)
+
+    ledger.restore(0, Item(attempts=4, allowed=5, redrive=2))
+
+    assert [ledger.ready(lane) for lane in range(3)] == [0, 0, 1]
+    assert [ledger.dispatch_next(RETRY, NOW, lane) for lane in range(3)] == [None, None, 0]
+    assert [ledger.running_in(lane) for lane in range(3)] == [0, 0, 1]
+
+
+def test_a_running_item_that_is_read_back_in_another_lane_runs_in_that_one() -> None:
+    ledger = Ledger(["only"])
+    ledger.restore(0, Item(ItemState.RUNNING, job_uid="job-1"))
+
+    ledger.restore(0, Item(ItemState.RUNNING, attempts=3, allowed=4, redrive=1, job_uid="job-4"))
+
+    assert (ledger.running_in(0), ledger.running_in(1), ledger.running) == (0, 1, 1)
 
 
 def test_an_item_moves_to_the_lane_of_the_redrive_that_took_it_last() -> None:
@@ -376,12 +418,15 @@ class LedgerAgainstModel(RuleBasedStateMachine):
         if position is not None and self.tell(position, Refused(self.items[position].dispatch)):
             self.may_run.add(position)
 
-    @rule(data=st.data(), verdict=st.sampled_from(Verdict))
-    def a_dispatch_ends(self, data: st.DataObject, verdict: Verdict) -> None:
+    @rule(data=st.data(), verdict=st.sampled_from(Verdict), retryable=st.booleans())
+    def a_dispatch_ends(self, data: st.DataObject, verdict: Verdict, retryable: bool) -> None:
         if (position := self.any_in(ItemState.RUNNING, data)) is not None:
             item = self.items[position]
             dispatch = Dispatch(self.keys[position], item.dispatch)
-            self.tell(position, Ended(Outcome(Stage.MAP, dispatch, item.job_uid, verdict, Reason.ERROR)))
+            outcome = Outcome(
+                Stage.MAP, dispatch, item.job_uid, verdict, Reason.ERROR, exit_code=1, retryable=retryable
+            )
+            self.tell(position, Ended(outcome))
 
     @rule(data=st.data(), verdict=st.sampled_from(Verdict))
     def old_news_arrive(self, data: st.DataObject, verdict: Verdict) -> None:
@@ -489,3 +534,4 @@ class LedgerAgainstModel(RuleBasedStateMachine):
 
 
 TestLedgerAgainstModel = LedgerAgainstModel.TestCase
+TestLedgerAgainstModel.settings = settings(max_examples=200, stateful_step_count=60)
