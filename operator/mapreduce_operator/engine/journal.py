@@ -70,32 +70,51 @@ class Journal:
         since = self.head.journal_size - (last.journal_size if last else 0)
         return since >= max(_SNAPSHOT_AFTER, last.size if last else 0)
 
+    async def peek(self) -> Head | None:
+        """The committed point of the run, for reading alone, or None when it was never planned.
+
+        Whoever leads is not disturbed and goes on. Raises JournalError when it is damaged.
+        """
+        found = await self._stored_head()
+        if found is None:
+            return None
+        self._take(found[0], "")
+        return found[0]
+
     async def load(self) -> Head | None:
         """The committed point of the run, which is ours from now on, or None when it was never planned.
 
         Raises JournalError when it is damaged, DeposedError when a later leader has it.
         """
         for _ in range(_CLAIMS):
-            stored = await self._store.get(self._keys.head)
-            if stored is None:
+            found = await self._stored_head()
+            if found is None:
                 return None
-            head = codec.decode_head(stored.data, self._keys.head)
-            if head.run_uid != self._run.uid:
-                raise JournalError(f"{self._keys.head} belongs to the run {head.run_uid}, not to {self._run.uid}")
+            head, etag = found
             if head.epoch > self._leadership.epoch:
                 await self._leadership.surpass(head.epoch)
             if head.epoch == self._leadership.epoch:
-                self._take(head, stored.etag)
+                self._take(head, etag)
                 return head
             ours = msgspec.structs.replace(head, epoch=self._leadership.epoch)
             try:
-                etag = await self._store.put(self._keys.head, codec.encode_head(ours), if_match=stored.etag)
+                etag = await self._store.put(self._keys.head, codec.encode_head(ours), if_match=etag)
             except StorageConflictError:
                 log.info("%s moved while it was claimed: the former leader was at work until now", self._keys.head)
             else:
                 self._take(ours, etag)
                 return ours
         raise DeposedError(f"{self._keys.head} could not be claimed: somebody else moves it again and again")
+
+    async def _stored_head(self) -> tuple[Head, str] | None:
+        """The head as it stands there, and its etag."""
+        stored = await self._store.get(self._keys.head)
+        if stored is None:
+            return None
+        head = codec.decode_head(stored.data, self._keys.head)
+        if head.run_uid != self._run.uid:
+            raise JournalError(f"{self._keys.head} belongs to the run {head.run_uid}, not to {self._run.uid}")
+        return head, stored.etag
 
     async def create(self, planned: Planned) -> Head:
         """Makes a plan durable. Nothing may be dispatched before this returns."""
@@ -135,6 +154,8 @@ class Journal:
         DeposedError when another leader has moved the head.
         """
         before = self.head
+        if not self._etag:
+            raise RuntimeError(f"{self._keys.head} was only peeked at; what was not loaded cannot be moved")
         sequence = before.sequence + 1
         header = SegmentHeader(
             sequence,

@@ -1,0 +1,43 @@
+"""What agents say comes to a terminal as text and as nothing else."""
+
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mapreduce_operator.cli.text import one_line, printable, table, told
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("plain, größer, 漢字", "plain, größer, 漢字"),
+        ("two\nlines", "two\nlines"),
+        ("\x1b[2J\x07", " [2J "),
+        ("a\tb\rc", "a b c"),
+        ("\x9b31m", " 31m"),
+        ("\u202egpj.exe", " gpj.exe"),
+    ],
+)
+def test_what_a_terminal_would_obey_is_taken_out(text: str, shown: str) -> None:
+    assert printable(text) == shown
+
+
+@given(st.text(), st.integers(min_value=1, max_value=80))
+def test_a_cell_is_one_line_of_bounded_length(text: str, characters: int) -> None:
+    cell = one_line(text, characters)
+    assert len(cell) <= characters
+    assert len(cell.splitlines()) <= 1
+
+
+def test_columns_are_as_wide_as_their_widest_cell() -> None:
+    assert list(table(("A", "LONG"), [("wide", "x"), ("y", "")])) == ["A      LONG\n", "wide   x\n", "y\n"]
+
+
+def test_a_table_without_rows_has_heads() -> None:
+    assert list(table(("A", "B"), [])) == ["A   B\n"]
+
+
+def test_values_for_people() -> None:
+    assert [told(None), told(0), told(datetime(2026, 1, 2, tzinfo=UTC))] == ["", "0", "2026-01-02T00:00:00Z"]
