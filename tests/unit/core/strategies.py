@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from hypothesis import strategies as st
 
-from mapreduce_operator.api import Backoff, BackoffType, ItemState, Reason, Retry
+from mapreduce_operator.api import Backoff, BackoffType, Cause, ItemState, Reason, Retry
 from mapreduce_operator.core.items import Item
 from mapreduce_operator.core.journal import Record
 from mapreduce_operator.core.names import RunRef, Stage
@@ -49,6 +49,7 @@ chances: Final = st.floats(0, 1, exclude_max=True)
 backoffs: Final = st.builds(
     Backoff,
     type=st.sampled_from(BackoffType),
+    delays=st.lists(st.integers(0, 86_400), min_size=1, max_size=5).map(tuple),
     initial_seconds=st.integers(0, 86_400),
     max_seconds=st.integers(0, 86_400),
     jitter=st.floats(0, 1),
@@ -129,6 +130,11 @@ settled_items: Final = st.builds(
     interruptions=st.integers(0, 1000),
     not_before=moments,
     reason=st.none() | st.sampled_from(Reason),
+    cause=st.none() | st.sampled_from(Cause),
+    excused=st.integers(0, 1000),
+    oom_kills=st.integers(0, 100),
+    allowed=st.integers(0, 200),
+    redrive=st.integers(0, 20),
 )
 """Items as a record knows them: their dispatch is over."""
 

@@ -7,13 +7,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mapreduce_operator.api import ItemState, Phase, Reason
+from mapreduce_operator.api import BreakerState, Cause, ItemState, Phase, Reason
+from mapreduce_operator.core.breaker import Breaker
 from mapreduce_operator.core.items import Item
 from mapreduce_operator.core.journal import (
     SCHEMA_VERSION,
+    Accepted,
+    Claim,
     CommitReason,
     Head,
     JournalError,
+    Mark,
+    MarkKind,
     PlanInfo,
     Record,
     SegmentHeader,
@@ -46,9 +51,18 @@ HEAD = Head(
     started_at=1_800_000_000.25,
     committed_at=1_800_000_100.5,
     reason=CommitReason.ITEMS,
+    breaker=Breaker(BreakerState.OPEN, 5, 1_800_000_160.5),
 )
 STARTS = (Start(Stage.MAP, "abcdefghij", 3, "job-3"), Start(Stage.REDUCE, "klmnopqrst", 1, "job-4"))
-HEADER = SegmentHeader(7, "ab" * 32, Phase.MAP, 1_800_000_100.5, CommitReason.TIME, STARTS)
+REDRIVEN = Accepted(
+    1, "uid-r", "again", 1_800_000_099.5, 30, 4, msgspec.Raw(b'{"n":1.50}'), msgspec.Raw(b'{"spec":null}'), True
+)
+CLAIMS = (
+    Claim(Stage.MAP, "abcdefghij", 1, allowed=5, excused=2, not_before=1_800_000_160.0),
+    Claim(Stage.REDUCE, "klmnopqrst", 0, allowed=4, excused=0, not_before=0.0),
+)
+MARKS = (Mark("abcdefghij", MarkKind.ARCHIVED), Mark("klmnopqrst", MarkKind.PURGED))
+HEADER = SegmentHeader(7, "ab" * 32, Phase.MAP, 1_800_000_100.5, CommitReason.TIME, STARTS, (REDRIVEN,), CLAIMS, MARKS)
 SUCCEEDED = Record(
     Outcome(
         Stage.MAP,
@@ -68,7 +82,7 @@ SUCCEEDED = Record(
 )
 FAILED = Record(
     Outcome(Stage.MAP, Dispatch("klmnopqrst", 1), "job-2", Verdict.FAILED, Reason.ERROR, "boom", 3, retryable=False),
-    Item(ItemState.DEAD_LETTERED, attempts=1, reason=Reason.ERROR),
+    Item(ItemState.DEAD_LETTERED, attempts=1, reason=Reason.ERROR, cause=Cause.NOT_RETRYABLE),
 )
 
 
@@ -121,6 +135,32 @@ def test_a_segment_may_tell_of_starts_alone_or_of_none() -> None:
         segment = decode_segment(data, digest(data), "segment 7")
 
         assert (segment.header.starts, segment.records) == (starts, [])
+
+
+@pytest.mark.parametrize("field", ["redrives", "claims", "marks"])
+def test_a_segment_may_tell_of_one_thing_alone(field: str) -> None:
+    header = SegmentHeader(7, "", Phase.MAP, 1_800_000_100.5, CommitReason.REDRIVE, **{field: getattr(HEADER, field)})
+    data = encode_segment(header, [])
+
+    assert decode_segment(data, digest(data), "segment 7").header == header
+
+
+def test_what_an_operator_wrote_that_knew_nothing_of_letters_is_read() -> None:
+    data = (
+        b'{"sequence":7,"previousSha256":"","phase":"Map","at":1.5,"reason":"Time","starts":[["map","a",1,"u"]]}\n'
+        b'{"stage":"map","key":"a","dispatch":1,"jobUid":"u","verdict":"Failed","state":"DeadLettered","attempts":1,'
+        b'"reason":"Error","itemReason":"Error"}\n'
+    )
+
+    segment = decode_segment(data, digest(data), "segment 7")
+
+    assert segment.header == SegmentHeader(7, "", Phase.MAP, 1.5, CommitReason.TIME, (Start(Stage.MAP, "a", 1, "u"),))
+    assert segment.records == [
+        Record(
+            Outcome(Stage.MAP, Dispatch("a", 1), "u", Verdict.FAILED, Reason.ERROR),
+            Item(ItemState.DEAD_LETTERED, attempts=1, reason=Reason.ERROR),
+        )
+    ]
 
 
 def test_any_changed_byte_of_a_segment_is_found_and_the_segment_named() -> None:
