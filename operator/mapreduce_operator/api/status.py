@@ -178,8 +178,8 @@ class BreakerStatus(Model):
 class DeadLetterStatus(Model):
     """The dead letters of the job."""
 
-    queue: str = Field(max_length=253)
-    """Name of the DeadLetterQueue."""
+    queue: str = Field(default="", max_length=253)
+    """Name of the DeadLetterQueue; empty for the moment until it is made."""
 
     open: Count = 0
     """Letters that nobody has dealt with."""

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from mapreduce_operator.api import ItemState, LetterState
 from mapreduce_operator.core.dead_letters import DeadLetters
-from mapreduce_operator.core.journal import Record
+from mapreduce_operator.core.journal import MarkKind, Record
 from mapreduce_operator.core.names import Stage
 from mapreduce_operator.core.redrives import Redrives
 from mapreduce_operator.core.snapshot import Snapshot
@@ -31,6 +31,17 @@ class Account:
             self.dead_letters.turn(position, LetterState.RESOLVED)
         if item.redrive:
             self.redrives.count(item.redrive, item.state is ItemState.SUCCEEDED, outcome.ended_at)
+
+    def claim(self, position: int) -> None:
+        """A Redrive has taken the letter."""
+        self.dead_letters.turn(position, LetterState.CLAIMED)
+
+    def mark(self, position: int, kind: MarkKind) -> None:
+        """The letter was set aside, or purged."""
+        if kind is MarkKind.PURGED:
+            self.dead_letters.remove(position)
+        else:
+            self.dead_letters.turn(position, LetterState.ARCHIVED)
 
     def restore(self, snapshot: Snapshot) -> None:
         """Brings back what a snapshot holds of it."""

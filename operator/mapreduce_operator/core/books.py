@@ -1,13 +1,13 @@
 """The books of a run: what the journal tells of it. They are kept while it runs, written down, and read back."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Final
 
-from mapreduce_operator.api import ItemState, LetterState, Phase, Reason
+from mapreduce_operator.api import ItemState, Phase, Reason
 from mapreduce_operator.core.account import Account
 from mapreduce_operator.core.items import Item
-from mapreduce_operator.core.journal import Claim, MarkKind, Record, Segment
+from mapreduce_operator.core.journal import Claim, Mark, Record, Segment
 from mapreduce_operator.core.ledger import Ledger
 from mapreduce_operator.core.letters import Attempt
 from mapreduce_operator.core.names import RunRef, Stage, item_key
@@ -64,11 +64,23 @@ class Books:
 
     # ----------------------------------------------------------------------------------------------- written down
 
-    def snapshot(self, waiting: Sequence[Record]) -> Snapshot:
-        """As the run will be read back once these records are durable too."""
-        account = self.account.copy() if waiting else self.account
-        for record in waiting:
+    def settle(
+        self, account: Account, marks: Iterable[Mark], claims: Iterable[Claim], records: Iterable[Record]
+    ) -> None:
+        """What one commit makes durable goes into an account."""
+        # A letter that was set aside may be claimed in the same commit, and never the other way round.
+        for mark in marks:
+            account.mark(self.position(Stage.MAP, mark.key), mark.kind)
+        for claim in claims:
+            if claim.stage is Stage.MAP:
+                account.claim(self.position(Stage.MAP, claim.key))
+        for record in records:
             account.take(record, self.position_of(record.outcome))
+
+    def snapshot(self, marks: Iterable[Mark], claims: Iterable[Claim], records: Iterable[Record]) -> Snapshot:
+        """As the run will be read back once all of this is durable too."""
+        account = self.account.copy()
+        self.settle(account, marks, claims, records)
         return Snapshot(
             items={stage: list(_durable(ledger)) for stage, ledger in self.ledgers.items()},
             tally=account.tally,
@@ -105,17 +117,11 @@ class Books:
             self.reduce_again |= accepted.rerun_reduce
         if header.phase is Phase.REDUCE:
             self.reduce_again = False
-        # A letter that was set aside may be claimed in the same commit, and never the other way round.
-        for mark in header.marks:
-            position = self.position(Stage.MAP, mark.key)
-            if mark.kind is MarkKind.PURGED:
-                self.account.dead_letters.remove(position)
-            else:
-                self.account.dead_letters.turn(position, LetterState.ARCHIVED)
         for claim in header.claims:
             self._claim(claim)
         for record in segment.records:
             self._record(record)
+        self.settle(self.account, header.marks, header.claims, segment.records)
 
     def _claim(self, claim: Claim) -> None:
         ledger, position = self.ledgers[claim.stage], self.position(claim.stage, claim.key)
@@ -129,8 +135,6 @@ class Books:
             redrive=claim.redrive,
         )
         ledger.restore(position, item)
-        if claim.stage is Stage.MAP:
-            self.account.dead_letters.turn(position, LetterState.CLAIMED)
 
     def _record(self, record: Record) -> None:
         outcome, position = record.outcome, self.position_of(record.outcome)
@@ -139,7 +143,6 @@ class Books:
         # As if the Job had been expected and had ended: so a success speaks for its template.
         self.startup.expects(outcome.job_uid, outcome.job, outcome.ended_at)
         self.startup.ended(outcome, outcome.ended_at)
-        self.account.take(record, position)
         if outcome.reason is not None:
             self.announced.add(outcome.reason)
 

@@ -47,6 +47,11 @@ class Guard:
         if self.breaker.state is BreakerState.HALF_OPEN:
             self._probes.add(position)
 
+    def adopted(self, position: int) -> None:
+        """An agent runs. While the breaker is not closed it counts as a probe, whoever started it."""
+        if self.breaker.state is not BreakerState.CLOSED:
+            self._probes.add(position)
+
     def attempt_ended(self, position: int, succeeded: bool, now: float) -> None:
         """The agent of an item ended by itself."""
         policy = self._spec.failure_policy.circuit_breaker

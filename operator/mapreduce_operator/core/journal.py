@@ -119,6 +119,10 @@ class Accepted(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     payload_patch: msgspec.Raw = NO_RESULT
     template_patch: msgspec.Raw = NO_RESULT
     rerun_reduce: bool = False
+    skipped: int = 0
+    """Letters that were asked for and not taken."""
+    skipped_letters: tuple[tuple[str, str], ...] = ()
+    """Some of them: the id of the item, and why."""
 
 
 class Claim(msgspec.Struct, frozen=True, array_like=True):

@@ -1,6 +1,6 @@
 """What the world is told of a Redrive, from its first sight to its end."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -40,7 +40,7 @@ def refused(redrive: Redrive, reason: str, message: str, now: float) -> RedriveS
         phase="Failed",
         accepted=(False, reason, message),
         failed=(True, reason, message),
-        counts={"selected": 0, "completion_time": now},
+        counts={"selected": (redrive.status and redrive.status.selected) or 0, "completion_time": now},
     )
 
 
@@ -53,14 +53,20 @@ def nothing_selected(redrive: Redrive, skipped: Sequence[Skipped], now: float) -
         phase="Complete",
         accepted=(True, "Accepted", "the selection is valid"),
         complete=(True, "NothingSelected", message),
-        counts=_skipped(skipped) | {"selected": 0, "succeeded": 0, "failed": 0, "remaining": 0, "completion_time": now},
+        counts={
+            "selected": 0,
+            "succeeded": 0,
+            "failed": 0,
+            "remaining": 0,
+            "skipped": len(skipped),
+            "skipped_letters": _named((one.item_id, one.why) for one in skipped[:SKIPPED]),
+            "completion_time": now,
+        },
     )
 
 
-def under_way(
-    redrive: Redrive, progress: Progress, skipped: Sequence[Skipped] | None, *, over: bool, now: float
-) -> RedriveStatus:
-    """It has taken its letters. `skipped` is None where that is known from the status that was written before."""
+def under_way(redrive: Redrive, progress: Progress, *, over: bool, now: float) -> RedriveStatus:
+    """It has taken its letters."""
     selected, left = progress.accepted.selected, progress.remaining
     counts = {
         "selected": selected,
@@ -69,7 +75,9 @@ def under_way(
         "remaining": left,
         "start_time": progress.accepted.at,
         "completion_time": progress.ended_at if over else None,
-    } | (_skipped(skipped) if skipped is not None else {})
+        "skipped": progress.accepted.skipped,
+        "skipped_letters": _named(progress.accepted.skipped_letters),
+    }
     accepted = (True, "Accepted", f"{selected:,} letters were taken")
     so_far = f"{progress.succeeded:,} of {selected:,} items succeeded, {progress.failed:,} are back in the queue"
     if not over:
@@ -82,11 +90,8 @@ def under_way(
     return _status(redrive, now, phase="Complete", accepted=accepted, complete=(True, reason, so_far), counts=counts)
 
 
-def _skipped(skipped: Sequence[Skipped]) -> dict[str, object]:
-    return {
-        "skipped": len(skipped),
-        "skipped_letters": [SkippedLetter(item_id=one.item_id, reason=one.why) for one in skipped[:SKIPPED]],
-    }
+def _named(skipped: Iterable[tuple[str, str]]) -> list[SkippedLetter]:
+    return [SkippedLetter(item_id=name, reason=why) for name, why in skipped]
 
 
 Told = tuple[bool, str, str]
@@ -101,7 +106,7 @@ def _status(
     progressing: Told | None = None,
     complete: Told | None = None,
     failed: Told | None = None,
-    counts: dict[str, object] | None = None,
+    counts: Mapping[str, object] | None = None,
 ) -> RedriveStatus:
     before = redrive.status or RedriveStatus()
     _, reason, message = progressing or complete or failed or accepted
@@ -119,4 +124,4 @@ def _status(
         found["Reconciling"] = (True, reason, message)
     conditions: tuple[Condition, ...] = merge(before.conditions, found, generation=redrive.metadata.generation, now=now)
     update = {"observed_generation": redrive.metadata.generation, "phase": phase, "conditions": conditions}
-    return RedriveStatus.model_validate(before.model_dump() | (counts or {}) | update)
+    return RedriveStatus.model_validate({**before.model_dump(), **(counts or {}), **update})

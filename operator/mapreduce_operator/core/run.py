@@ -237,6 +237,8 @@ class RunState:
             name = job_name(self.ref, key, dispatch)
             self._sightings.carries(job_uid, name)
             self.books.startup.expects(job_uid, name, now)
+            if stage is Stage.MAP:
+                self.guard.adopted(position)
             self._since(now)
             self.unsaved.starts.append(Start(stage, key, dispatch, job_uid))
         return True
@@ -316,7 +318,6 @@ class RunState:
             if item is None:
                 raise ValueError(f"item {position} is no dead letter and cannot be redriven")
             self._claim(Stage.MAP, ledger.key(position), item)
-            self.dead_letters.turn(position, LetterState.CLAIMED)
         if self.phase in FINAL_PHASES:
             what = f"the Redrive {accepted.name} runs {accepted.selected:,} dead letters again"
             self._turn_to(Turn(Phase.MAP, REDRIVING, what))
@@ -330,15 +331,31 @@ class RunState:
         """Letters can be taken: not while the reduce runs over the results as they are."""
         return self.phase is not Phase.REDUCE and self.turn.phase is self.committed_turn.phase
 
-    def purge(self, positions: Sequence[int], now: float) -> None:
-        """The bodies of these letters are deleted; their items stay what they are."""
-        for position in positions:
-            self._mark(position, MarkKind.PURGED, now)
-            self.dead_letters.remove(position)
+    def is_takeable(self, position: int) -> bool:
+        """A Redrive can take the item: it is a dead letter that nobody is about to run or to purge."""
+        ledger = self.ledgers[Stage.MAP]
+        doomed = any(mark.key == ledger.key(position) for mark in self.unsaved.marks if mark.kind is MarkKind.PURGED)
+        known = self.dead_letters.state(position) is not None
+        return known and ledger[position].state is ItemState.DEAD_LETTERED and not doomed
 
-    def _mark(self, position: int, kind: MarkKind, now: float) -> None:
+    def purge(self, now: float) -> list[str]:
+        """Lets go of the letters whose time is over; returns the keys of their items.
+
+        Their bodies may be deleted as soon as that is durable. The items stay what they are.
+        """
+        policy, ledger = self.guard.queue, self.ledgers[Stage.MAP]
+        if policy.retention_seconds is None or self.unsaved.marks:
+            return []
+        expired = self.dead_letters.expired(now - policy.retention_seconds, with_open=policy.purge_open)
+        # What a Redrive has just taken is not expired any more, whatever is durable of that.
+        keys = [ledger.key(position) for position in expired if ledger[position].final]
+        for key in keys:
+            self._mark(key, MarkKind.PURGED, now)
+        return keys
+
+    def _mark(self, key: str, kind: MarkKind, now: float) -> None:
         self._since(now)
-        self.unsaved.marks.append(Mark(self.ledgers[Stage.MAP].key(position), kind))
+        self.unsaved.marks.append(Mark(key, kind))
 
     def _claim(self, stage: Stage, key: str, item: Item) -> None:
         self.unsaved.claims.append(Claim(stage, key, item.redrive, item.allowed, item.excused, item.not_before))
@@ -346,7 +363,8 @@ class RunState:
     def begin_commit(self, reason: CommitReason, now: float, *, with_snapshot: bool = False) -> Batch:
         """Everything that is not durable yet; what comes after is in the next batch."""
         self.commit_in_flight = True
-        snapshot = self.books.snapshot(self.unsaved.records) if with_snapshot else None
+        unsaved = self.unsaved
+        snapshot = self.books.snapshot(unsaved.marks, unsaved.claims, unsaved.records) if with_snapshot else None
         breaker = self.guard.breaker
         return self.unsaved.batch(reason, now, self.turn, breaker if breaker != Breaker() else None, snapshot)
 
@@ -361,10 +379,9 @@ class RunState:
             self.redrives[accepted.number].durable = True
         for claim in batch.claims:
             self.ledgers[claim.stage].enqueue(self.books.position(claim.stage, claim.key))
+        self.books.settle(self.books.account, batch.marks, batch.claims, batch.records)
         for record in batch.records:
-            position = self.books.position_of(record.outcome)
-            self.books.account.take(record, position)
-            self.ledgers[record.outcome.stage].enqueue(position)
+            self.ledgers[record.outcome.stage].enqueue(self.books.position_of(record.outcome))
             if record.outcome.job:
                 effects.append(DeleteJob(record.outcome.job, record.outcome.job_uid))
         self._set_aside(now)
@@ -372,9 +389,9 @@ class RunState:
 
     def _set_aside(self, now: float) -> None:
         """Makes room in a queue that is over its capacity."""
-        for position in list(islice(self.dead_letters.open(), self.guard.excess(self.open_letters))):
-            self._mark(position, MarkKind.ARCHIVED, now)
-            self.dead_letters.turn(position, LetterState.ARCHIVED)
+        if not self.unsaved.marks:
+            for position in islice(self.dead_letters.open(), self.guard.excess(self.open_letters)):
+                self._mark(self.ledgers[Stage.MAP].key(position), MarkKind.ARCHIVED, now)
 
     # --------------------------------------------------------------------------------------------------- coming back
 
@@ -488,13 +505,18 @@ class RunState:
 
     def _takes_new_items(self) -> bool:
         """Items other than those that a Redrive has taken may be started: what was taken is never left where it is."""
-        return self.turn.reason != REDRIVING and self._stop() is None and not self.guard.is_full(self.open_letters)
+        return self.turn.reason != REDRIVING and self._stop() is None and not self.guard.is_full(self._given_up)
+
+    @property
+    def _given_up(self) -> int:
+        """Open letters, and those that are about to be: what starts agents must not wait until that is durable."""
+        return self.open_letters + len(self.unsaved.letters)
 
     def _stop(self) -> tuple[str, str] | None:
         """(reason, message) of why no more items are started for good; those that run come to their end."""
         if self.phase is not Phase.MAP or self.turn.reason == REDRIVING:
             return None
-        return self.guard.stop(self.ledgers[Stage.MAP].counts, self.open_letters)
+        return self.guard.stop(self.ledgers[Stage.MAP].counts, self._given_up)
 
     @property
     def hindrance(self) -> tuple[str, str] | None:
@@ -582,7 +604,7 @@ class RunState:
     def _after_map(self, now: float) -> Turn:
         """Where the run goes; a reduce that has run before runs again only when a Redrive asked for that."""
         counts = self.ledgers[Stage.MAP].counts
-        if (stop := self.guard.stop(counts, self.open_letters)) is not None:
+        if (stop := self.guard.stop(counts, self._given_up)) is not None:
             return Turn(Phase.FAILED, *stop)
         turn, ledger = after_map(counts, self._spec), self.ledgers[Stage.REDUCE]
         if turn.phase is not Phase.REDUCE:

@@ -147,7 +147,7 @@ def status_of(run: RunState, head: Head, id_of: Callable[[int], str], report: Re
             "dead_letters": DeadLetterStatus(
                 queue=report.queue, open=run.open_letters, unresolved=run.dead_letters.unresolved
             )
-            if report.queue
+            if report.queue or len(run.dead_letters)
             else None,
             "reduce": _reduce(run),
             "result": None if run.tally.reduce_result is None else msgspec.json.decode(run.tally.reduce_result),

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Final
 
-from mapreduce_operator.api import DeadLetterQueue, Redrive, RedriveStatus
+from mapreduce_operator.api import DeadLetterQueue, DeadLetterQueueStatus, Redrive, RedriveStatus
 from mapreduce_operator.core.redrive_report import is_over
 
 
@@ -29,6 +29,11 @@ class Desk:
         if not same or queue.metadata.deletion_timestamp is not None:
             self._tell(queue)
 
+    def reported(self, uid: str, status: DeadLetterQueueStatus) -> None:
+        """The status of a queue was written."""
+        if (known := self._queues.get(uid)) is not None:
+            self._queues[uid] = known.model_copy(update={"status": status})
+
     def forget_queue(self, uid: str) -> None:
         queue = self._queues.pop(uid, None)
         if queue is not None:
@@ -49,8 +54,9 @@ class Desk:
 
     def answered(self, redrive: Redrive, status: RedriveStatus) -> None:
         """A status was written."""
-        if redrive.metadata.uid in self._redrives:
-            self._redrives[redrive.metadata.uid] = redrive.model_copy(update={"status": status})
+        # Not as it was when the write began: it may be about to be deleted since.
+        if (known := self._redrives.get(redrive.metadata.uid)) is not None:
+            self._redrives[redrive.metadata.uid] = known.model_copy(update={"status": status})
 
     def _tell(self, queue: DeadLetterQueue) -> None:
         if (listener := self._listeners.get(queue.spec.job_ref.uid)) is not None:
@@ -68,8 +74,9 @@ class Desk:
         )
 
     def queue_of(self, run_uid: str) -> DeadLetterQueue | None:
-        """The queue of a run, also while it is being deleted."""
-        return next((one for one in self._queues.values() if one.spec.job_ref.uid == run_uid), None)
+        """The queue of a run, also while it is being deleted. The oldest, should somebody have made another one."""
+        queues = [one for one in self._queues.values() if one.spec.job_ref.uid == run_uid]
+        return min(queues, key=lambda one: (str(one.metadata.creation_timestamp), one.metadata.name), default=None)
 
     def waiting(self) -> list[Redrive]:
         """Redrives that have not come to their end, in the order of their creation."""
@@ -78,8 +85,6 @@ class Desk:
 
     def waiting_for(self, run_uid: str) -> list[Redrive]:
         """Those of a run."""
-        queue = self.queue_of(run_uid)
-        if queue is None:
-            return []
-        name = (queue.metadata.namespace, queue.metadata.name)
-        return [one for one in self.waiting() if (one.metadata.namespace, one.spec.queue) == name]
+        queues = (one.metadata for one in self._queues.values() if one.spec.job_ref.uid == run_uid)
+        names = {(metadata.namespace, metadata.name) for metadata in queues}
+        return [one for one in self.waiting() if (one.metadata.namespace, one.spec.queue) in names] if names else []

@@ -18,7 +18,7 @@ from mapreduce_operator.core.names import RunRef, StorageKeys
 from mapreduce_operator.core.signatures import signature_of
 from mapreduce_operator.engine.journal import Journal
 from mapreduce_operator.engine.world import World
-from mapreduce_operator.ports import ClusterError
+from mapreduce_operator.ports import ClusterError, StorageConflictError
 
 log = logging.getLogger(__name__)
 
@@ -89,13 +89,29 @@ class Letters:
             history=(*earlier, last),
             redrives=(last.redrive,) if last.redrive else (),
         )
+        await self._merge(letter)
+
+    async def _merge(self, letter: Letter) -> None:
+        """Writes a body over none but the one that was read: a former leader may still write its own."""
         key = self._keys.letter(letter.key)
-        try:
-            before = await self.read(letter.key)
-        except LetterError as error:
-            log.warning("%s; it is written anew, without what it told before", error)
-            before = None
-        await self._world.store.put(key, encode_letter(merged(before, letter)))
+        for last in (False, False, True):
+            stored = await self._world.store.get(key)
+            try:
+                before = decode_letter(stored.data, key) if stored is not None else None
+            except LetterError as error:
+                log.warning("%s; it is written anew, without what it told before", error)
+                before = None
+            body = encode_letter(merged(before, letter))
+            try:
+                if stored is None:
+                    await self._world.store.put(key, body, if_absent=True)
+                else:
+                    await self._world.store.put(key, body, if_match=stored.etag)
+            except StorageConflictError:
+                if last:
+                    raise
+            else:
+                return
 
     async def _read_logs(self, letters: Sequence[GivenUp]) -> None:
         """The end of each agent's last log, as far as it can be had: the Job is deleted after the commit."""

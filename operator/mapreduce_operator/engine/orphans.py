@@ -69,6 +69,16 @@ class Orphans:
         if now < self._next_look.get((metadata.uid, metadata.generation), 0.0):
             return
         letters, ids = await self._read(queue)
+        told = queue.status.letters if queue.status else None
+        if not len(letters) and not queue.spec.purge_open and told is not None and told.total > told.resolved:
+            # Another bucket, or a rule that deletes objects: no ground to delete anything.
+            log.warning("the queue %s: storage has none of its letters; it is left alone", _name(queue))
+            self._next_look[metadata.uid, metadata.generation] = inf
+            return
+        if not len(letters):
+            await self._world.cluster.remove_queue_finalizer(metadata.namespace, metadata.name, metadata.uid)
+            await self._world.cluster.delete_queue(metadata.namespace, metadata.name, metadata.uid)
+            return
         status = queue_status(
             letters,
             run=run,

@@ -48,6 +48,19 @@ class QueueKeeper:
         self._queue: DeadLetterQueue | None = None
         self._written: DeadLetterQueueStatus | None = None
         self._judged: tuple[int, str] = (-1, "")
+        self._doomed: list[str] = []
+        """Keys of items whose letters are being purged."""
+        self._failed = False
+
+    @property
+    def pending(self) -> bool:
+        """Letters are being purged."""
+        return bool(self._doomed)
+
+    @property
+    def owes(self) -> bool:
+        """There are letters and no queue, and nothing is known to keep it from being made."""
+        return len(self._state.dead_letters) > 0 and self._queue is None and not self._failed
 
     @property
     def name(self) -> str:
@@ -78,18 +91,15 @@ class QueueKeeper:
                 failures += 1
 
     async def purge(self) -> None:
-        """Deletes the letters whose time is over. Raises StorageError."""
-        policy = self._state.guard.queue
-        if policy.retention_seconds is None:
-            return
-        now = self._world.clock.now()
-        expired = self._state.dead_letters.expired(now - policy.retention_seconds, with_open=policy.purge_open)
-        if not expired:
-            return
-        await self._letters.delete([self._state.ledgers[Stage.MAP].key(position) for position in expired])
-        self._state.purge(expired, now)
-        log.info("%s/%s: %d letters were purged", self._run.namespace, self._run.name, len(expired))
-        self._wake()
+        """Deletes the letters whose time is over, when it is durable that they are let go. Raises StorageError."""
+        if self._doomed and not self._state.unsaved.marks:
+            await self._letters.delete(self._doomed)
+            log.info("%s/%s: %d letters were purged", self._run.namespace, self._run.name, len(self._doomed))
+            self._doomed.clear()
+        self._doomed += self._state.purge(self._world.clock.now())
+        if self._doomed:
+            self._due.set()
+            self._wake()
 
     async def keep(self) -> None:
         """Makes the queue if there is none, and writes its status if that changed. Raises ClusterError."""
@@ -106,14 +116,24 @@ class QueueKeeper:
         if self._queue is None:
             if not len(self._state.dead_letters):
                 return
-            self._queue = await self._make()
+            try:
+                self._queue = await self._make()
+            except ClusterError:
+                self._failed = True
+                raise
+            self._failed = False
             self._wake()
         await self._write(self._queue)
 
     async def _make(self) -> DeadLetterQueue:
         """Under the name of the job, or with a part of its uid behind it where an earlier job's queue has that name."""
         names = (self._run.name, f"{self._run.name}-{self._run.uid[:_UID_SHARE]}")
-        for name in names:
+        # Both are looked for before one is made: the desk may not have been told yet of the one that there is.
+        there = {name: await self._world.cluster.get_queue(self._run.namespace, name) for name in names}
+        for body in there.values():
+            if body is not None and (queue := DeadLetterQueue.model_validate(body)).spec.job_ref.uid == self._run.uid:
+                return self._found(queue)
+        for name in [name for name, body in there.items() if body is None]:
             manifest = queue_manifest(self._run, name, self._state.spec.dead_letter)
             try:
                 await self._world.cluster.create_queue(self._run.namespace, manifest)
@@ -121,15 +141,16 @@ class QueueKeeper:
                 if error.reason is not ClusterErrorReason.ALREADY_EXISTS:
                     raise
             body = await self._world.cluster.get_queue(self._run.namespace, name)
-            if body is not None:
-                queue = DeadLetterQueue.model_validate(body)
-                if queue.spec.job_ref.uid == self._run.uid:
-                    self._written = None
-                    self._world.desk.observe_queue(queue)
-                    return queue
+            if body is not None and (queue := DeadLetterQueue.model_validate(body)).spec.job_ref.uid == self._run.uid:
+                return self._found(queue)
         raise ClusterError(
             ClusterErrorReason.CONFLICT, f"the names {' and '.join(names)} are taken by queues of other jobs"
         )
+
+    def _found(self, queue: DeadLetterQueue) -> DeadLetterQueue:
+        self._written = None
+        self._world.desk.observe_queue(queue)
+        return queue
 
     async def _write(self, queue: DeadLetterQueue) -> None:
         now = self._world.clock.now()
@@ -162,6 +183,7 @@ class QueueKeeper:
             self._due.set()
         else:
             self._written = status
+            self._world.desk.reported(queue.metadata.uid, status)
 
     def _mistake(self, queue: DeadLetterQueue) -> str:
         """What is wrong with the rules of the queue; looked for once per generation."""

@@ -21,7 +21,7 @@ from mapreduce_operator.core.letters import Letter
 from mapreduce_operator.core.names import Stage, item_key
 from mapreduce_operator.core.phases import FINAL_PHASES
 from mapreduce_operator.core.plan import PlannedItem
-from mapreduce_operator.core.redrive_report import Skipped, is_over, nothing_selected, refused, under_way, waiting
+from mapreduce_operator.core.redrive_report import SKIPPED, Skipped, nothing_selected, refused, under_way, waiting
 from mapreduce_operator.core.redrives import patched_item
 from mapreduce_operator.core.run import RunState
 from mapreduce_operator.core.workloads import Dispatch
@@ -66,7 +66,6 @@ class Redriving:
         self._ids: Final = ids
         self._item: Final = item
         self._wake: Final = wake
-        self._skipped: dict[str, list[Skipped]] = {}
         self._news: Final = asyncio.Event()
 
     def look(self) -> None:
@@ -111,7 +110,7 @@ class Redriving:
         over = not progress.remaining and (
             not progress.accepted.rerun_reduce or self._state.committed_turn.phase in FINAL_PHASES
         )
-        status = under_way(redrive, progress, self._skipped.get(uid), over=over, now=self._world.clock.now())
+        status = under_way(redrive, progress, over=over, now=self._world.clock.now())
         if status != redrive.status:
             await self._write(redrive, status)
 
@@ -126,8 +125,6 @@ class Redriving:
             self._world.desk.forget_redrive(redrive.metadata.uid)
         else:
             self._world.desk.answered(redrive, status)
-            if is_over(redrive.model_copy(update={"status": status})):
-                self._skipped.pop(redrive.metadata.uid, None)
 
     # --------------------------------------------------------------------------------------------- what it takes
 
@@ -144,16 +141,20 @@ class Redriving:
             return refused(redrive, error.reason, str(error), now)
         # Reading took a while: what is taken is what is open now, and between here and the claim nothing waits.
         now = self._world.clock.now()
-        takeable = [letter for letter in letters if self._state.dead_letters.state(letter.position) in _TAKEABLE]
-        if not self._state.may_redrive() or len(takeable) < len(letters):
+        if not self._state.may_redrive() or not all(self._state.is_takeable(letter.position) for letter in letters):
             self.look()
             message = "the queue changed while letters were chosen; they are chosen anew"
             return waiting(redrive, "Selecting", message, now)
         if not letters:
             return nothing_selected(redrive, skipped, now)
-        accepted = msgspec.structs.replace(accepted, selected=len(letters), at=now)
+        accepted = msgspec.structs.replace(
+            accepted,
+            selected=len(letters),
+            at=now,
+            skipped=len(skipped),
+            skipped_letters=tuple((one.item_id, one.why) for one in skipped[:SKIPPED]),
+        )
         attempts = redrive.spec.attempts or self._state.spec.map.retry.max_attempts
-        self._skipped[redrive.metadata.uid] = skipped
         self._state.redrive(
             accepted, attempts, {letter.position: _not_before(redrive, letter, now) for letter in letters}, now
         )
@@ -242,16 +243,17 @@ class Redriving:
         known = self._state.dead_letters
         if redrive.spec.selection.ids is None:
             states = _TAKEABLE if redrive.spec.force or redrive.spec.selection.filter else {LetterState.OPEN}
-            return [entry.position for entry, state, _ in known.all() if state in states], []
+            found = [entry.position for entry, state, _ in known.all() if state in states]
+            return [position for position in found if self._state.is_takeable(position)], []
         positions, skipped = [], []
         for name in dict.fromkeys(redrive.spec.selection.ids):
             ledger = self._state.ledgers[Stage.MAP]
             position = ledger.position(item_key(self._state.ref.uid, Stage.MAP, name))
             if position is None:
                 skipped.append(Skipped(name, "the job has no item with this id"))
-            elif (state := known.state(position)) in _TAKEABLE:
+            elif self._state.is_takeable(position):
                 positions.append(position)
-            elif state is LetterState.CLAIMED:
+            elif ledger[position].redrive and not ledger[position].final:
                 skipped.append(Skipped(name, "another Redrive has taken it"))
             else:
                 skipped.append(Skipped(name, f"it is in no letter: the item is {ledger[position].state}"))

@@ -14,11 +14,12 @@ from mapreduce_operator.core.contract import ResultRule
 from mapreduce_operator.core.effects import Announce
 from mapreduce_operator.core.journal import JournalError
 from mapreduce_operator.core.names import RunRef, Stage
-from mapreduce_operator.core.phases import Turn
+from mapreduce_operator.core.phases import FINAL_PHASES, Turn
 from mapreduce_operator.core.plan import InputError
 from mapreduce_operator.core.run import RunState
 from mapreduce_operator.core.status import Report, seen_at, status_before_loading, status_of, status_without_plan
 from mapreduce_operator.core.workloads import JobSeen, PodSeen, Workload
+from mapreduce_operator.engine.aftercare import Aftercare
 from mapreduce_operator.engine.effects import STORAGE_PAUSES, Effects, announce
 from mapreduce_operator.engine.journal import Journal
 from mapreduce_operator.engine.letters import Letters
@@ -60,7 +61,7 @@ class Run:
         self._capped = False
         self._keeper: QueueKeeper | None = None
         self._redriving: Redriving | None = None
-        self._visited = False
+        self._aftercare: Final = Aftercare(world, self.ref.uid)
         ended = job.status is not None and job.status.completion_time is not None
         self._ended = job.status if ended else None
         started = job.status.start_time if job.status is not None else None
@@ -111,41 +112,28 @@ class Run:
         self._awake.set()
 
     async def _live(self) -> None:
-        to_do = not self._over or self._asked_for()
+        to_do = not self._over or self._aftercare.is_due(self._ended)
         while not self._deleting and not self._stopping:
             self._awake.clear()
             if to_do:
                 await self._establish()
                 if self._state is not None:
                     await self._work(self._state)
+                self._aftercare.looked()
             else:
                 self._reporter.request()
-                await self._sleep(self._purge_at)
-            to_do = self._asked_for()
+                await self._sleep(self._aftercare.next_look(self._ended))
+            to_do = self._aftercare.is_due(self._ended)
         if self._deleting:
-            letters = await letters_left(self._world, self._job, self._journal, self._state, self._reporter.written)
+            letters = await letters_left(
+                self._world,
+                self._job,
+                self._journal,
+                state=self._state,
+                ids=self._ids,
+                written=self._reporter.written,
+            )
             await tear_down(self._world, self._job, self._journal, letters, self._awake)
-
-    def _asked_for(self) -> bool:
-        """A run that has ended has something to do once more."""
-        return bool(self._world.desk.waiting_for(self.ref.uid)) or self._time_to_purge()
-
-    @property
-    def _purge_at(self) -> float | None:
-        """When a run that has ended is looked at once more, to purge its letters; None for never."""
-        queue, ended = self._world.desk.queue_of(self.ref.uid), self._ended
-        if self._visited or queue is None or queue.spec.retention_seconds is None:
-            return None
-        if ended is None or ended.completion_time is None:
-            return None
-        return ended.completion_time.timestamp() + queue.spec.retention_seconds + 1.0
-
-    def _time_to_purge(self) -> bool:
-        at = self._purge_at
-        if at is None or at > self._world.clock.now():
-            return False
-        self._visited = True
-        return True
 
     @property
     def _deleting(self) -> bool:
@@ -232,9 +220,10 @@ class Run:
             helpers = [tasks.create_task(keeper.serve()), tasks.create_task(redriving.serve())]
             self._asked()
             try:
+                await self._purge(keeper)
                 # What an earlier operator left behind is in the inbox, also where the run itself has come to its end.
                 # Jobs are deleted until they are gone, which may take as long as the API server is away.
-                while not state.finished or state.active or self._inbox or effects.pending or redriving.pending:
+                while not state.finished or state.active or self._inbox or self._busy(effects):
                     self._awake.clear()
                     if self._deleting or self._stopping:
                         await self._save(state, effects)
@@ -249,12 +238,24 @@ class Run:
         self._ended, self._state, self._ids = self._status(), None, []
         self._keeper = self._redriving = None
 
+    def _busy(self, effects: Effects) -> bool:
+        """Something is being done beside the loop; the run is woken when it is done."""
+        helpers = (self._keeper, self._redriving)
+        return effects.pending or any(helper is not None and helper.pending for helper in helpers)
+
+    async def _purge(self, keeper: QueueKeeper) -> None:
+        try:
+            await keeper.purge()
+        except StorageError as error:
+            log.warning("%s: letters whose time is over are not purged yet: %s", self._name, error)
+
     async def _tell_the_end(self, keeper: QueueKeeper) -> None:
-        await self._write_status()
+        """The queue first: whoever waits for the end of the job looks there next."""
         try:
             await keeper.keep()
         except ClusterError as error:
             log.warning("%s: the status of the dead letter queue was not written: %s", self._name, error)
+        await self._write_status()
 
     def _id_of(self, position: int) -> str:
         return self._ids[position]
@@ -294,7 +295,7 @@ class Run:
         self._reporter.request()
         if self._keeper is not None and len(state.dead_letters):
             self._keeper.request()
-        if not state.finished or effects.pending or (self._redriving and self._redriving.pending):
+        if not state.finished or self._busy(effects):
             await self._sleep(self._next_wake(state, now))
 
     def _grant(self, state: RunState, now: float) -> int:
@@ -367,6 +368,8 @@ class Run:
                 return status_before_loading(planned, self._situation(turn), now)
         else:
             turn = self._state.committed_turn
+            if turn.phase in FINAL_PHASES and self._keeper is not None and self._keeper.owes:
+                return self._reporter.written
         report = Report(
             ref=self.ref,
             generation=generation,

@@ -16,7 +16,9 @@ from mapreduce_operator.core.plan import InputError
 from mapreduce_operator.core.run import RunState
 from mapreduce_operator.core.workloads import JobSeen
 from mapreduce_operator.engine.journal import Journal
+from mapreduce_operator.engine.letters import Letters
 from mapreduce_operator.engine.loading import load
+from mapreduce_operator.engine.queue import QueueKeeper
 from mapreduce_operator.engine.world import World
 from mapreduce_operator.ports import ClusterError, StorageError
 
@@ -32,29 +34,47 @@ Kept = Callable[[str], bool]
 
 
 async def letters_left(
-    world: World, job: MapReduceJob, journal: Journal, state: RunState | None, written: MapReduceJobStatus | None
+    world: World,
+    job: MapReduceJob,
+    journal: Journal,
+    *,
+    state: RunState | None,
+    ids: list[str],
+    written: MapReduceJobStatus | None,
 ) -> Kept | None:
     """Which objects are dead letters that nobody has resolved: they outlive the job. None where there are none.
 
-    `state` is None for a run that has ended and is not in memory any more; `written` is its last status.
+    `state` is None for a run that is not in memory; `written` is its last status. Makes the queue if there is none yet.
     """
     run = RunRef.of(job)
     keys = StorageKeys(run)
     if state is None:
-        if written is None or written.dead_letters is None or not written.dead_letters.unresolved:
+        if written is None or written.plan is None:
+            return None
+        if written.completion_time is not None and not (written.dead_letters and written.dead_letters.unresolved):
             return None
         try:
             async with asyncio.timeout(STORAGE_SECONDS):
-                state = (await load(world, run, journal, job, planned_before=True)).state
+                loaded = await load(world, run, journal, job, planned_before=True)
         except (TimeoutError, InputError, StorageError, JournalError, ClusterError) as error:
             log.warning("%s/%s: all its letters stay, also resolved ones: %s", run.namespace, run.name, error)
             return lambda key: key.startswith(keys.letters)
+        state, ids = loaded.state, loaded.ids
     left = {
         keys.letter(state.ledgers[Stage.MAP].key(entry.position))
         for entry, where, _ in state.dead_letters.all()
         if where is not LetterState.RESOLVED
     }
-    return left.__contains__ if left else None
+    if not left:
+        return None
+    if world.desk.queue_of(run.uid) is None:
+        keeper = QueueKeeper(world, state, Letters(world, run, journal, ids), ids.__getitem__, lambda: None)
+        try:
+            async with asyncio.timeout(STORAGE_SECONDS):
+                await keeper.keep()
+        except (TimeoutError, ClusterError) as error:
+            log.warning("%s/%s: its letters stay without a queue: %s", run.namespace, run.name, error)
+    return left.__contains__
 
 
 async def tear_down(

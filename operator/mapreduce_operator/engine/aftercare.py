@@ -1,0 +1,64 @@
+"""When a run that has ended is looked at once more.
+
+It is not in memory any more, and to load it costs as much as it is long. So it is loaded for a Redrive, to purge
+letters whose time is over, and when its queue is not as the end of the run left it.
+"""
+
+from typing import Final
+
+from mapreduce_operator.api import DeadLetterQueue, MapReduceJobStatus
+from mapreduce_operator.engine.world import World
+
+SETTLE_SECONDS: Final = 15.0
+"""After a start, Kopf tells of all queues within this time; one that is not known then is not there."""
+REST_SECONDS: Final = 10.0
+"""Between two looks, unless somebody waits."""
+
+
+class Aftercare:
+    """Of one run."""
+
+    def __init__(self, world: World, run_uid: str) -> None:
+        self._world: Final = world
+        self._run_uid: Final = run_uid
+        self._settled_at: Final = world.clock.now() + SETTLE_SECONDS
+        self._rested_at = 0.0
+
+    def looked(self) -> None:
+        """The run was looked at just now."""
+        self._rested_at = self._world.clock.now() + REST_SECONDS
+
+    def is_due(self, ended: MapReduceJobStatus | None) -> bool:
+        at = self.next_look(ended)
+        return at is not None and at <= self._world.clock.now()
+
+    def next_look(self, ended: MapReduceJobStatus | None) -> float | None:
+        """In seconds since the epoch; None for never, as things are. `ended` is the last status of the run."""
+        if self._world.desk.waiting_for(self._run_uid):
+            return 0.0
+        if ended is None or ended.dead_letters is None:
+            return None
+        queue = self._world.desk.queue_of(self._run_uid)
+        if queue is None:
+            return max(self._settled_at, self._rested_at)
+        if _is_behind(queue, ended):
+            return self._rested_at
+        purge_at = _purge_at(queue, ended)
+        return None if purge_at is None else max(purge_at, self._rested_at)
+
+
+def _is_behind(queue: DeadLetterQueue, ended: MapReduceJobStatus) -> bool:
+    """It is being deleted, was edited, or does not show what the run came to."""
+    if queue.metadata.deletion_timestamp is not None or queue.status is None or queue.status.letters is None:
+        return True
+    edited = queue.status.observed_generation != queue.metadata.generation
+    return edited or (ended.dead_letters is not None and queue.status.letters.open != ended.dead_letters.open)
+
+
+def _purge_at(queue: DeadLetterQueue, ended: MapReduceJobStatus) -> float | None:
+    """When the last of the letters that may be purged is old enough; None where there are none."""
+    letters = queue.status.letters if queue.status else None
+    if queue.spec.retention_seconds is None or ended.completion_time is None or letters is None:
+        return None
+    dealt_with = letters.resolved + letters.archived + (letters.open if queue.spec.purge_open else 0)
+    return ended.completion_time.timestamp() + queue.spec.retention_seconds + 1.0 if dealt_with else None
