@@ -10,6 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mapreduce_operator.api import (
+    BreakerState,
+    Cause,
+    CircuitBreaker,
+    DeadLetterStatus,
+    FailurePolicy,
     ItemCounts,
     ItemState,
     MapReduceJobSpec,
@@ -19,13 +24,24 @@ from mapreduce_operator.api import (
     ReduceStatus,
     StatePositions,
 )
+from mapreduce_operator.core.breaker import Breaker
 from mapreduce_operator.core.conditions import Situation
 from mapreduce_operator.core.items import Item, Started
-from mapreduce_operator.core.journal import SCHEMA_VERSION, CommitReason, Head, PlanInfo, Record, Segment, SegmentHeader
+from mapreduce_operator.core.journal import (
+    SCHEMA_VERSION,
+    Accepted,
+    CommitReason,
+    Head,
+    PlanInfo,
+    Record,
+    Segment,
+    SegmentHeader,
+)
 from mapreduce_operator.core.names import RunRef, Stage, item_key
 from mapreduce_operator.core.outcomes import Outcome, Verdict
 from mapreduce_operator.core.phases import Turn
 from mapreduce_operator.core.run import RunState
+from mapreduce_operator.core.signatures import signature_of
 from mapreduce_operator.core.status import (
     TOP_FAILURES,
     Report,
@@ -84,7 +100,9 @@ def end(run: RunState, position: int, agent: ContainerEnd | None, stage: Stage =
     uid = f"uid-{stage}-{position}"
     run.observe_job(JobSeen("default", uid, uid, "run-1", carried), deleted=False, now=NOW)
     phase = "Running" if agent is None else "Failed"
-    pod = PodSeen("default", "pod", "pod", uid, uid, carried, phase=phase, gone=agent is None, agent=agent)
+    pod = PodSeen(
+        "default", "pod", "pod", uid, uid, carried, phase=phase, gone=agent is None, agent=agent, started=True
+    )
     run.observe_pod(pod, run.templates.rule(stage), NOW)
 
 
@@ -114,7 +132,8 @@ def test_the_status_of_a_running_job() -> None:
         Item(ItemState.RUNNING, attempts=1, job_uid="uid-1"),
         Item(ItemState.RETRY_WAIT, attempts=2, interruptions=1, not_before=NOW + 10, reason=Reason.ERROR),
         Item(),
-        Item(ItemState.DEAD_LETTERED, attempts=3, reason=Reason.ERROR),
+        Item(ItemState.DEAD_LETTERED, attempts=3, reason=Reason.ERROR, cause=Cause.ATTEMPTS_EXHAUSTED),
+        Item(ItemState.SKIPPED, attempts=1, reason=Reason.ERROR, cause=Cause.NOT_RETRYABLE),
     )
 
     written = status(run).to_kubernetes()
@@ -127,15 +146,33 @@ def test_the_status_of_a_running_job() -> None:
         "observedGeneration": 4,
         "phase": "Map",
         "reason": "Planned",
-        "progress": "2/5",
+        "progress": "3/6",
         "active": 1,
         "selector": "mapreduce.dev/run-uid=run-1",
         "startTime": "2027-01-15T07:58:20Z",
-        "plan": {"items": 5, "duplicates": 2, "sha256": "ab" * 32, "prefix": "default/demo/run-1/"},
-        "items": {"total": 5, "pending": 1, "running": 1, "retryWait": 1, "succeeded": 1, "deadLettered": 1},
-        "attempts": {"total": 7, "interruptions": 1},
-        "positions": {"map": {"pending": "3", "running": "1", "retryWait": "2", "succeeded": "0", "deadLettered": "4"}},
+        "plan": {"items": 6, "duplicates": 2, "sha256": "ab" * 32, "prefix": "default/demo/run-1/"},
+        "items": {
+            "total": 6,
+            "pending": 1,
+            "running": 1,
+            "retryWait": 1,
+            "succeeded": 1,
+            "deadLettered": 1,
+            "skipped": 1,
+        },
+        "attempts": {"total": 8, "interruptions": 1, "retries": 0},
+        "positions": {
+            "map": {
+                "pending": "3",
+                "running": "1",
+                "retryWait": "2",
+                "succeeded": "0",
+                "deadLettered": "4",
+                "skipped": "5",
+            }
+        },
         "failures": [],
+        "failuresByReason": {},
         "checkpoint": {"sequence": 3, "time": "2027-01-15T07:59:59Z", "reason": "Items"},
         "storage": "file:///var/lib/x/default/demo/run-1/",
     }
@@ -154,6 +191,7 @@ def test_the_status_of_a_job_that_is_not_planned_yet() -> None:
         "selector": "mapreduce.dev/run-uid=run-1",
         "startTime": "2027-01-15T07:58:20Z",
         "failures": [],
+        "failuresByReason": {},
         "storage": "file:///var/lib/x/default/demo/run-1/",
     }
 
@@ -301,7 +339,8 @@ def test_counts_always_sum_to_the_total_and_never_exceed_what_is_durable(
 
 def failure(position: int, reason: Reason, message: str) -> Record:
     outcome = Outcome(Stage.MAP, Dispatch(f"key-{position}", 1), "u", Verdict.FAILED, reason, message)
-    return Record(outcome, Item(ItemState.DEAD_LETTERED, attempts=1, reason=reason))
+    item = Item(ItemState.DEAD_LETTERED, attempts=1, reason=reason, cause=Cause.ATTEMPTS_EXHAUSTED)
+    return Record(outcome, item)
 
 
 def failed(run: RunState, *failures: Record) -> None:
@@ -312,15 +351,31 @@ def failed(run: RunState, *failures: Record) -> None:
 def test_the_most_frequent_failures_come_first_each_with_an_item_as_a_sample() -> None:
     run = run_with(*[Item()] * 3)
     failed(
-        run, failure(1, Reason.OOM_KILLED, "big"), failure(0, Reason.ERROR, "boom"), failure(2, Reason.ERROR, "bang")
+        run,
+        failure(1, Reason.OOM_KILLED, "big"),
+        failure(0, Reason.ERROR, "boom after 17 s"),
+        failure(2, Reason.ERROR, "boom after 4 s"),
     )
 
-    told = status(run, id_of=["GPL-3", "MIT", "Apache-2.0"].__getitem__).to_kubernetes()["failures"]
+    told = status(run, id_of=["GPL-3", "MIT", "Apache-2.0"].__getitem__).to_kubernetes()
 
-    assert told == [
-        {"reason": "Error", "count": 2, "sampleItemId": "GPL-3", "message": "boom"},
-        {"reason": "OOMKilled", "count": 1, "sampleItemId": "MIT", "message": "big"},
+    text = signature_of(Reason.ERROR, None, "boom after 4 s").text
+    assert told["failures"] == [
+        {"reason": "Error", "signature": text, "count": 2, "sampleItemId": "GPL-3", "message": "boom after 17 s"},
+        {"reason": "OOMKilled", "signature": "OOMKilled: big", "count": 1, "sampleItemId": "MIT", "message": "big"},
     ]
+    assert told["failuresByReason"] == {"Error": 2, "OOMKilled": 1}
+
+
+def test_kinds_of_failure_that_are_equally_frequent_stand_in_an_order_that_stays() -> None:
+    one, other = failure(0, Reason.ERROR, "boom"), failure(1, Reason.ERROR, "bang")
+    orders = []
+    for records in ((one, other), (other, one)):
+        run = run_with(Item(), Item())
+        failed(run, *records)
+        orders.append([known.signature for known in status(run).failures])
+
+    assert orders[0] == orders[1]
 
 
 def test_there_is_room_for_every_reason_there_is() -> None:
@@ -328,6 +383,106 @@ def test_there_is_room_for_every_reason_there_is() -> None:
     failed(run, *(failure(position, reason, "x" * 1024) for position, reason in enumerate(Reason)))
 
     assert len(status(run).failures) == min(len(Reason), TOP_FAILURES)
+    assert status(run).failures_by_reason == dict.fromkeys(Reason, 1)
+
+
+# -------------------------------------------------------------------------------------------- dead letters, the breaker
+
+
+def run_with_letters(number: int) -> RunState:
+    run = run_with(*[Item()] * number)
+    failed(run, *(failure(position, Reason.ERROR, "boom") for position in range(number)))
+    return run
+
+
+def redrive(run: RunState, *letters: int) -> None:
+    accepted = Accepted(len(run.redrives) + 1, f"uid-{len(run.redrives)}", "again", NOW, len(letters))
+    run.redrive(accepted, 1, dict.fromkeys(letters, 0.0), NOW)
+
+
+def test_a_job_without_letters_and_without_a_queue_says_nothing_of_them() -> None:
+    assert status(run_with(Item())).dead_letters is None
+
+
+def test_letters_whose_queue_could_not_be_made_yet_are_told_without_its_name() -> None:
+    assert status(run_with_letters(3)).dead_letters == DeadLetterStatus(queue="", open=3, unresolved=3)
+
+
+def test_the_queue_is_told_with_what_is_left_to_do_in_it() -> None:
+    run = run_with_letters(3)
+
+    told = status(run, replace(REPORT, queue="demo")).dead_letters
+
+    assert told == DeadLetterStatus(queue="demo", open=3, unresolved=3)
+
+
+def test_what_a_redrive_took_stays_given_up_until_that_is_durable() -> None:
+    run = run_with_letters(3)
+
+    redrive(run, 0, 2)
+    before = counts(run), positions(run)
+    run.committed(run.begin_commit(CommitReason.REDRIVE, NOW), NOW)
+
+    assert before == (ItemCounts(total=3, dead_lettered=3), StatePositions(dead_lettered="0-2"))
+    assert (counts(run), positions(run)) == (
+        ItemCounts(total=3, pending=2, dead_lettered=1),
+        StatePositions(pending="0,2", dead_lettered="1"),
+    )
+
+
+def test_counts_follow_a_letter_that_is_resolved() -> None:
+    run = run_with_letters(2)
+    redrive(run, 1)
+    run.committed(run.begin_commit(CommitReason.REDRIVE, NOW), NOW)
+    end(run, 1, DONE)
+    assert counts(run) == ItemCounts(total=2, running=1, dead_lettered=1)
+
+    run.committed(run.begin_commit(CommitReason.ITEMS, NOW), NOW)
+
+    assert counts(run) == ItemCounts(total=2, succeeded=1, dead_lettered=1)
+    assert status(run, replace(REPORT, queue="demo")).dead_letters == DeadLetterStatus(
+        queue="demo", open=1, unresolved=1
+    )
+
+
+def test_a_job_without_a_circuit_breaker_says_nothing_of_one() -> None:
+    assert status(run_with(Item())).breaker is None
+
+
+@pytest.mark.parametrize(
+    ("breaker", "told"),
+    [
+        (Breaker(), {"state": "Closed", "failuresInARow": 0}),
+        (Breaker(failures=4), {"state": "Closed", "failuresInARow": 4}),
+        (
+            Breaker(BreakerState.OPEN, 5, NOW + 60),
+            {"state": "Open", "failuresInARow": 5, "openUntil": "2027-01-15T08:01:00Z"},
+        ),
+        (Breaker(BreakerState.HALF_OPEN, 5), {"state": "HalfOpen", "failuresInARow": 5}),
+    ],
+    ids=["closed", "failing", "open", "half open"],
+)
+def test_the_circuit_breaker_is_told_as_it_is(breaker: Breaker, told: dict[str, Any]) -> None:
+    policy = FailurePolicy(circuit_breaker=CircuitBreaker(failures_in_a_row=5))
+    run = run_with(Item(), spec=MAP_ONLY.model_copy(update={"failure_policy": policy}))
+
+    run.guard.breaker = breaker
+
+    assert status(run).to_kubernetes()["breaker"] == told
+
+
+def test_retries_that_the_job_has_spent_are_told_when_they_are_durable() -> None:
+    run = run_with(Item(), Item())
+    end(run, 0, CRASHED)
+    end(run, 1, DONE)
+    before = status(run).attempts
+
+    run.committed(run.begin_commit(CommitReason.ITEMS, NOW), NOW)
+
+    after = status(run).attempts
+    assert before is not None
+    assert after is not None
+    assert (before.retries, after.retries) == (0, 1)
 
 
 # --------------------------------------------------------------------------------------------------------------- reduce
@@ -392,16 +547,18 @@ def test_any_result_of_reduce_can_be_shown(text: str) -> None:
 
 
 def test_100_000_items_with_500_running_and_no_two_neighbours_alike_stay_below_64_kib() -> None:
-    states = [ItemState.PENDING, ItemState.SUCCEEDED, ItemState.RETRY_WAIT, ItemState.DEAD_LETTERED]
-    run = RunState(RUN, WITH_REDUCE, [f"key-{position}" for position in range(100_000)], PLANNED)
+    states = [state for state in ItemState if state is not ItemState.RUNNING]
+    spec = WITH_REDUCE.model_copy(update={"failure_policy": FailurePolicy(circuit_breaker=CircuitBreaker())})
+    run = RunState(RUN, spec, [f"key-{position}" for position in range(100_000)], PLANNED)
     ledger = run.ledgers[Stage.MAP]
     for position in range(100_000):
         state = ItemState.RUNNING if position % 200 == 7 else states[position % len(states)]
         ledger.restore(position, Item(state, attempts=3, interruptions=9, reason=Reason.ERROR))
+    account = run.books.account
     for position, reason in enumerate(Reason):
-        run.tally = run.tally.with_record(failure(position, reason, "x" * 1024), position)
+        account.take(failure(position, reason, "Xx" * 512), position)
     reduced = Outcome(Stage.REDUCE, Dispatch(REDUCE_KEY, 1), "u", Verdict.SUCCEEDED, result=b'"' + b"x" * 4094 + b'"')
-    run.tally = run.tally.with_record(Record(reduced, Item(ItemState.SUCCEEDED, attempts=1)), 0)
+    account.take(Record(reduced, Item(ItemState.SUCCEEDED, attempts=1)), 0)
     wordy = replace(
         RUNNING,
         message="x" * 5000,
@@ -411,7 +568,9 @@ def test_100_000_items_with_500_running_and_no_two_neighbours_alike_stay_below_6
         obstacle=("TemplateRejected", "x" * 5000),
     )
 
-    told = status(run, replace(REPORT, situation=wordy), id_of=lambda _: "x" * 4096)
+    run.guard.breaker = Breaker(BreakerState.OPEN, 10_000, NOW + 60)
+
+    told = status(run, replace(REPORT, situation=wordy, queue="x" * 253), id_of=lambda _: "x" * 4096)
 
     assert told.items == ItemCounts(
         total=100_000, running=500, **{state.name.lower(): ledger.counts[state] for state in states}
