@@ -35,7 +35,7 @@ class Signature:
 
 def signature_of(reason: Reason, exit_code: int | None, message: str) -> Signature:
     """The signature of a failure. Any message will do; the time is at most in proportion to its length."""
-    text = reason if exit_code is None else f"{reason} (exit code {exit_code})"
+    text = reason.value if exit_code is None else f"{reason} (exit code {exit_code})"
     if line := " ".join(_telling_line(_NOISE.sub("", message)).split()):
         text = _with_placeholders(f"{text}: ", line)
     return Signature(hashlib.sha256(text.casefold().encode()).hexdigest()[:10], text)
@@ -70,8 +70,9 @@ _NOISE: Final = re.compile(
 # A message is often the end of a log. One of its lines tells what happened; the others tell what went on before, or
 # where in the code it was, and differ. It is the last that names an exception, since causes come last; if there is
 # none, the last that complains; if there is none, the last. Indented lines are the frames of a stack.
+_LETTER: Final = re.compile(r"[^\W\d_]")
 _RAISED: Final = re.compile(
-    r"(?:Error|Exception|Interrupt)(?=:| ?\(|$)|^[a-z_][\w.]*\.[A-Z]\w*:"
+    r"(?:Error|Exception|Interrupt)(?=[:)]| ?\(|$)|^[a-z_][\w.]*\.[A-Z]\w*:"
     r"|\bpanic(?:ked)?\b|^fatal|^Caused by:|^\s+what\(\):"
 )
 _COMPLAINT: Final = re.compile(
@@ -82,16 +83,17 @@ _COMPLAINT: Final = re.compile(
 
 
 def _telling_line(message: str) -> str:
-    lines = [line.rstrip() for line in message.splitlines() if line and not line.isspace()]
+    lines = [line.rstrip() for line in message.splitlines() if _LETTER.search(line)]
     if len(lines) < 2:
         return message
     flush = [number for number, line in enumerate(lines) if not line[0].isspace() or "what():" in line]
+    candidates = flush or range(len(lines))
     for sign in (_RAISED, _COMPLAINT):
-        for number in reversed(flush):
+        for number in reversed(candidates):
             if sign.search(lines[number]):
                 # `Caused by:` and `panicked at main.rs:4:5:` go on in the next line.
                 return " ".join(lines[number : number + 1 + lines[number].endswith(":")])
-    return lines[flush[-1] if flush else -1]
+    return lines[candidates[-1]]
 
 
 # ---------------------------------------------------------------------------------------------------------- the tokens
@@ -109,7 +111,7 @@ _PLAIN: Final = r"[^\W\d_]++[.:,]?+ (?![A-Z][a-z][a-z] \d)[^\W\d_]"
 """Not so `Wed May 1`, which is a time."""
 
 # What says which failure it is, and stays.
-_HTTP_ERROR: Final = r"[45]\d\d(?= [A-Z{<]| ?…)"
+_HTTP_ERROR: Final = r"[45]\d\d(?= (?:[A-Z][a-z]{2}|[{<])| ?[A-Z]?[a-z]?…)"
 """`503 Service Unavailable`, `404 Client Error`, `429 {"type":`"""
 _IS: Final = r"[ :=#(\"'\[]{1,4}"
 _CODES: Final = (
@@ -119,7 +121,7 @@ _CODES: Final = (
     r"|(?:errno|winerror|sqlstate|hresult|curl|signal|exit(?:ed)?|(?:(?<=\bexit )|(?<=\berror ))(?:code|status)"
     rf"|(?<=\bexited )with){_IS}-?[a-z]{{0,5}}\d[^\W_]*+(?![.:/,-]\d)"
     # error[E0308]: …, ERROR 1062 (23000): …, (os error 2), error TS2307: …
-    r"|(?:error[ (\[]-?|(?<=\berror ))[a-z]{0,5}\d[^\W_]*+(?=[\])}:;,'\"](?!\d)| \(|$)"
+    r"|(?:error[ (\[]-?|(?<=\berror )|(?<=\bsqlstate ))[a-z]{0,5}\d[^\W_]*+(?=[\])}:;,'\"](?!\d)| \(|$)"
     # returned error: 404, got 503 from …, failed with 429
     r"|(?:returned|response|got|received|error|(?:(?<=\bresponded )|(?<=\breplied )|(?<=\bfailed ))with):?[ (]{1,2}"
     rf"[45]\d\d{_END}(?=$|[.,:](?!\d)|[^\w\s.,:%/-]| (?:for|from|on|at|after|while|when|in|by|to|…))"
@@ -133,12 +135,13 @@ _NAMES: Final = (
 """Words that have a digit in them and yet mean the same for every item."""
 _SPOKEN: Final = "error|err|exception|message|msg|reason|detail|title|desc|type|kind|code|status|cause"
 """Keys whose values say what went wrong: those quotes are opened, and what stands in them is read like any text."""
-_IN_BRACES: Final = "(?:(?<=[{,])|(?<=[{,] ))"
+_KEY: Final = "(?:(?<=[{,])|(?<=[{,] ))"
+_COLON: Final = r" ?: ?(?:[\d\"'{\[\\<-]|(?:true|false|null|None|True|False)\b)"
 _OPENED: Final = (
     # {"error": "…, 'code': '…
-    rf"{_IN_BRACES}\\?[\"'](?:{_SPOKEN})\\?[\"'] ?: ?\\?[\"']"
+    rf"{_KEY}\\?[\"'](?:{_SPOKEN})\\?[\"'] ?: ?\\?[\"']"
     # {"id": 5, the quote of any other key
-    rf"|{_IN_BRACES}\\?[\"'](?=[\w.<>-]++\\?[\"'] ?: ?(?:[\d\"'{{\[\\<-]|(?:true|false|null|None|True|False)\b))"
+    rf"|{_KEY}\\?[\"'](?=[\w.<>-]++\\?[\"']{_COLON})"
     # msg="…, message: "…
     rf"|(?:(?:{_SPOKEN}) ?=|(?:message|msg|desc) ?:) ?\\?[\"']"
     # OSError(5, '…, OperationalError: (2003, "…, but KeyError('… only names the key
@@ -150,7 +153,7 @@ _QUOTED: Final = (
     r"[bru]?(?:'\[[^\[\]]*+\]'|'(?:[^'\\]++|\\.)*+'|\"(?:[^\"\\]++|\\.)*+\"|\\\"[^\"\\]*+\\\"|`[^`']*+[`']"
     r"|\u2018[^\u2018\u2019]*+\u2019|\u201c[^\u201c\u201d]*+\u201d)"
 )
-_VALUE: Final = rf"(?<![^\s(\[{{=:,;|@])(?![\"']{_HTTP_ERROR}){_QUOTED}(?:, ?{_QUOTED}(?! ?:))*+"
+_VALUE: Final = rf"(?<![^\s(\[{{=:,;|@])(?![\"']{_HTTP_ERROR}){_QUOTED}(?:, ?{_QUOTED}(?!{_COLON}))*+"
 """One value or a list of them, which may be of any length. An apostrophe opens no quote."""
 
 _URL: Final = r"[A-Za-z][A-Za-z0-9+.-]{1,15}://[^\s\"'<>`|()\[\]{}]*[^\s\"'<>`|()\[\]{}.,:;!?…]"
@@ -164,12 +167,17 @@ _PATH: Final = (
     r"(?<![\w.<>/~@%+-])(?:~|\.{1,2})?/[\w.@+~%=$#&?*/-]*[\w@+~%=$#&*/-]"
     # a/b/c, a/b.c, a.csv, but neither 1/2 nor Input/output nor application/json
     r"|(?<![\w.@+~%/-])(?!(?<=>)[_.@+~%-]|\d+/\w+(?:/\d+)?(?![\w/.-]))(?:[\w.@+~%-]++(?:/[\w.@+~%=-]+){2,}/?"
-    rf"|[\w.@+~%-]++/[\w.@+~%-]*\.[A-Za-z]\w{{0,4}}(?![\w/<-])|[\w.@+~%-]+\.(?:{_FILES})(?![\w/<-]))"
+    rf"|[\w.@+~%-]++/[\w.@+~%-]*\.[A-Za-z][^\W_]{{0,4}}(?![\w/-])|[\w.@+~%-]+\.(?:{_FILES})(?![\w/-]))"
     # C:\a b\c, \\a\b
     r"|[A-Za-z]:\\(?:[\w .()+~%-]*\\)*[\w.+~%-]*|(?<![\w\\>])\\\\[\w.-]+(?:\\[\w.$-]+)+"
 )
 _DOMAINS: Final = "com|org|net|edu|gov|io|ai|dev|app|cloud|info|eu|uk|de|fr|local|internal|svc|test|example|invalid"
-_HOST: Final = rf"(?<![\w.-])(?:[\w-]++\.)+(?:{_DOMAINS})(?![\w-]|\.[\w<])(?::\d++{_END})?(?:/[\w./%~+@-]*)?"
+_HOST: Final = (
+    rf"(?<![\w.-])(?:(?:[\w-]++\.)+(?:{_DOMAINS})(?![\w-]|\.[\w<])|\d{{1,3}}(?:\.\d{{1,3}}){{3}}(?!\w|\.\w))"
+    rf"(?::\d++{_END})?(?:/[\w./%~+@-]*)?"
+    r"|(?=[a-fA-F:]{0,35}\d)(?:(?:[0-9a-fA-F]{1,4}:){7}|(?:[0-9a-fA-F]{1,4}:){1,6}(?::[0-9a-fA-F]{1,4}){0,5}:)"
+    r"[0-9a-fA-F]{1,4}(?!\w|:\w)"
+)
 _EMAIL: Final = r"(?<![\w.+-])[\w.+-]++@[\w-]++(?:\.[\w-]++)+"
 
 _MONTH: Final = "(?:Jan|Feb|Mar|Apr|May|June?|July?|Aug|Sept?|Oct|Nov|Dec)[a-z]*"
@@ -177,25 +185,27 @@ _CLOCK: Final = r"\d\d?:\d\d(?::\d\d)?(?:[.,]\d+)?(?: ?(?:Z|UTC|GMT|[+-]\d\d:?\d
 _TIME: Final = (
     rf"(?:\d{{4}}[-/]\d\d[-/]\d\d|\d\d?[-/](?:\d\d?|{_MONTH})[-/]\d{{4}}"
     rf"|(?:(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun),? )?(?:{_MONTH} \d\d?|\d\d?[ -]{_MONTH})(?:[ ,-]{{1,2}}\d{{4}})?)"
-    rf"(?:(?:T|_|:|,? ){_CLOCK}(?: (?:19|20)\d\d)?)?(?![^\W_]|/)|\d\d?:\d\d:\d\d(?:[.,]\d+)?{_END}"
+    rf"(?:(?:T|_|:|,? ){_CLOCK}(?: (?:19|20)\d\d)?)?(?![^\W_]|/)|\d\d?:\d\d:\d\d(?:[.,]\d+)?(?![^\W_]|:\w)"
 )
 _UUID: Final = rf"[0-9a-fA-F]{{8}}(?:-[0-9a-fA-F]{{4}}){{3}}-[0-9a-fA-F]{{12}}{_END}"
-_HEX: Final = rf"(?:0[xX][0-9a-fA-F]+|(?=[a-fA-F]*\d)(?=\d*[a-fA-F])[0-9a-fA-F]{{16,}}){_END}"
+_HEX: Final = (
+    r"(?:0[xX][0-9a-fA-F]+|(?=[a-fA-F]*\d)(?=\d*[a-fA-F])[0-9a-fA-F]{16,}|[0-9a-fA-F]{2}(?::[0-9a-fA-F]{2}){5,})"
+    rf"{_END}"
+)
 _RANDOM: Final = "[bcdfghjklmnpqrstvwxz2456789]"
 """What Kubernetes makes its random suffixes of."""
 _POD: Final = (
-    r"(?<![\w-])[a-z0-9]++(?:-[a-z0-9]++)*?"
-    rf"-(?:{_RANDOM}{{8,10}}-{_RANDOM}{{5}}|[a-z2-7]{{10}}-d\d++(?:-{_RANDOM}{{5}})?)(?![\w-])"
+    r"(?<![\w-])[a-z0-9]++(?:-++[a-z0-9]++)*?"
+    rf"-++(?:{_RANDOM}{{8,10}}-{_RANDOM}{{5}}|[a-z2-7]{{10}}-d\d++(?:-{_RANDOM}{{5}})?)(?![\w-])"
 )
 _NUMBER: Final = r"[^\W\d_]*+\d[^\W_]*+"
 """Any word with a digit: a number, with a unit or without, a short hash, a random id. Those in hexadecimal or base 36
 are all digits now and then, so that a placeholder of their own would split groups."""
 _N: Final = (
-    rf"(?:(?<![\w>])[-+](?=\d))?{_NUMBER}(?:(?<=[\dA-Fa-f][eE])[-+]\d+{_END})?"
-    rf"(?:(?:[.:/]|, ?)(?!{_HTTP_ERROR}){_NUMBER})*+"
+    rf"(?:(?<![\w>])[-+](?=\d))?{_NUMBER}(?:(?:[.:/]|, ?)(?!{_HTTP_ERROR}){_NUMBER})*+(?:(?<=\d[eE])[-+]\d+{_END})?"
     rf"(?:%{_END}| (?:[kKMGTP]i?B|B|bytes?|ns|us|µs|ms|s|secs?|min|h|(?:milli)?seconds?|minutes?|hours?|days?){_END})?"
 )
-"""Also 1,024 and 1.2.3 and 10.0.0.1:443 and 1, 2, 3: as long as it may be, it is one."""
+"""Also 1,024 and 1.2.3 and 12:5 and 1, 2, 3: as long as it may be, it is one."""
 
 _TOKEN: Final = re.compile(
     rf"{_START}(?! |{_PLAIN})(?:"
