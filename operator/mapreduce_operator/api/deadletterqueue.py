@@ -123,7 +123,7 @@ class LetterSummary(Model):
     message: Text256 = ""
     """What its agent said last."""
 
-    body: str = Field(default="", max_length=1024)
+    body: str = Field(default="", max_length=2048)
     """Where its whole history lies in storage."""
 
 

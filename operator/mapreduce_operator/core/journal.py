@@ -249,9 +249,12 @@ def encode_segment(header: SegmentHeader, records: Iterable[Record]) -> bytes:
 
 
 def decode_segment(data: bytes, expected_sha256: str, where: str) -> Segment:
-    """Raises JournalError when the bytes are not those that the next object knows."""
+    """Raises JournalError when the bytes are not those that the next object knows, or no segment of this version."""
     header, _, lines = verified(data, expected_sha256, where).partition(b"\n")
-    return Segment(_header_decoder.decode(header), [_record(line) for line in _line_decoder.decode_lines(lines)])
+    try:
+        return Segment(_header_decoder.decode(header), [_record(line) for line in _line_decoder.decode_lines(lines)])
+    except msgspec.DecodeError as error:
+        raise JournalError(f"{where} was written by another version of the operator: {error}") from error
 
 
 def _line(record: Record) -> _Line:

@@ -38,7 +38,6 @@ class Attempt(
     log_tail: str = ""
     job: str = ""
     pod: str = ""
-    pod_uid: str = ""
     node: str = ""
     revision: str = ""
     """Of the template."""
@@ -49,7 +48,7 @@ class Attempt(
     ended_at: Moment
 
     @classmethod
-    def of(cls, outcome: Outcome, *, log_tail: str = "", pod_uid: str = "", redrive: str = "") -> "Attempt":
+    def of(cls, outcome: Outcome, *, log_tail: str = "", redrive: str = "") -> "Attempt":
         """What a letter tells of an outcome."""
         return cls(
             dispatch=outcome.dispatch.number,
@@ -60,7 +59,6 @@ class Attempt(
             log_tail=log_tail,
             job=outcome.job,
             pod=outcome.pod,
-            pod_uid=pod_uid,
             node=outcome.node,
             revision=outcome.revision,
             redrive=redrive,

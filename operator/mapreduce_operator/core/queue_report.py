@@ -71,8 +71,9 @@ def queue_status(
         "Empty": (
             open_letters == 0,
             "NoOpenLetters" if open_letters == 0 else "OpenLetters",
-            f"{open_letters:,} letters are open"
-            + ("" if open_letters == 0 else "; create a Redrive to give them another run"),
+            "no letter is open"
+            if open_letters == 0
+            else f"open letters: {open_letters:,}. Create a Redrive to give them another run",
         ),
         "Full": (True, *full) if full else (False, "RoomLeft", "the queue takes more letters"),
     }
@@ -121,7 +122,7 @@ def queue_status(
                         "attempts": entry.attempts,
                         "last_time": entry.at,
                         "message": entry.message,
-                        "body": keys.letter(item_key(run.uid, names.Stage.MAP, id_of(entry.position))),
+                        "body": prefix + keys.letter(item_key(run.uid, names.Stage.MAP, id_of(entry.position))),
                     }
                 )
                 for entry, state in letters.newest(NEWEST)

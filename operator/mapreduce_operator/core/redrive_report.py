@@ -7,6 +7,7 @@ from typing import Final
 from mapreduce_operator.api import Condition, Redrive, RedriveStatus, SkippedLetter
 from mapreduce_operator.core.conditions import merge
 from mapreduce_operator.core.redrives import Progress
+from mapreduce_operator.core.texts import counted
 
 SKIPPED: Final = 50
 """How many of the letters that were not taken are named."""
@@ -46,7 +47,11 @@ def refused(redrive: Redrive, reason: str, message: str, now: float) -> RedriveS
 
 def nothing_selected(redrive: Redrive, skipped: Sequence[Skipped], now: float) -> RedriveStatus:
     """No letter is as it asks for."""
-    message = f"{len(skipped):,} letters that were asked for could not be taken" if skipped else "no letter is meant"
+    message = (
+        f"{counted(len(skipped), 'letter')} could not be taken, see status.skippedLetters"
+        if skipped
+        else "no letter is meant"
+    )
     return _status(
         redrive,
         now,
@@ -65,8 +70,10 @@ def nothing_selected(redrive: Redrive, skipped: Sequence[Skipped], now: float) -
     )
 
 
-def under_way(redrive: Redrive, progress: Progress, *, over: bool, now: float) -> RedriveStatus:
-    """It has taken its letters."""
+def under_way(
+    redrive: Redrive, progress: Progress, *, over: bool, hindrance: tuple[str, str] | None, now: float
+) -> RedriveStatus:
+    """It has taken its letters. `hindrance` is (reason, message) of what keeps their items from being run."""
     selected, left = progress.accepted.selected, progress.remaining
     counts = {
         "selected": selected,
@@ -78,13 +85,14 @@ def under_way(redrive: Redrive, progress: Progress, *, over: bool, now: float) -
         "skipped": progress.accepted.skipped,
         "skipped_letters": _named(progress.accepted.skipped_letters),
     }
-    accepted = (True, "Accepted", f"{selected:,} letters were taken")
-    so_far = f"{progress.succeeded:,} of {selected:,} items succeeded, {progress.failed:,} are back in the queue"
+    accepted = (True, "Accepted", f"took {counted(selected, 'letter')}")
+    so_far = f"{progress.succeeded:,} of {counted(selected, 'item')} succeeded, {progress.failed:,} back in the queue"
     if not over:
-        what = f"{so_far}, {left:,} remain" if left else f"{so_far}; the reduce runs again"
-        return _status(
-            redrive, now, phase="Running", accepted=accepted, progressing=(True, "Redriving", what), counts=counts
-        )
+        what = f"{so_far}, {left:,} to go" if left else f"{so_far}; the reduce runs again"
+        progressing = (True, "Redriving", what)
+        if hindrance is not None:
+            progressing = (False, hindrance[0], f"{what}. {hindrance[1]}")
+        return _status(redrive, now, phase="Running", accepted=accepted, progressing=progressing, counts=counts)
     some = "SomeItemsFailed" if progress.succeeded else "AllItemsFailed"
     reason = some if progress.failed else "AllItemsSucceeded"
     return _status(redrive, now, phase="Complete", accepted=accepted, complete=(True, reason, so_far), counts=counts)

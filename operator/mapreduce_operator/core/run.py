@@ -327,9 +327,18 @@ class RunState:
         self.guard.requeue(policy)
         self._set_aside(now)
 
-    def may_redrive(self) -> bool:
-        """Letters can be taken: not while the reduce runs over the results as they are."""
-        return self.phase is not Phase.REDUCE and self.turn.phase is self.committed_turn.phase
+    def redrive_waits(self) -> tuple[str, str] | None:
+        """(reason, message) of why no letters can be taken just now; None when they can."""
+        if self.phase is Phase.REDUCE:
+            return "Reducing", "the reduce of the job runs over the results as they are; letters are taken when it ends"
+        if (stop := self._stop()) is not None:
+            return (
+                "Stopping",
+                f"the job is being stopped ({stop[0]}); letters are taken when its last agents have ended",
+            )
+        if self.phase is not self.committed_turn.phase:
+            return "Turning", "the job is about to enter another phase; letters are taken then"
+        return None
 
     def is_takeable(self, position: int) -> bool:
         """A Redrive can take the item: it is a dead letter that nobody is about to run or to purge."""

@@ -16,6 +16,7 @@ from mapreduce_operator.api import Reason
 from mapreduce_operator.core.failures import MEANINGS, MESSAGE_CHARACTERS, TEMPLATE_FAULTS, end_of, template_fault
 from mapreduce_operator.core.names import Stage
 from mapreduce_operator.core.outcomes import Outcome, Verdict
+from mapreduce_operator.core.texts import counted
 from mapreduce_operator.core.workloads import PodSeen
 
 SEVERAL: Final = 3
@@ -214,7 +215,7 @@ class Startup:
         known = self._revisions.get((stage, revision))
         if self._stuck:
             trouble = next(reversed(self._stuck.values()))
-            reason, pods = trouble.reason, _counted(len(self._stuck), "pod")
+            reason, pods = trouble.reason, counted(len(self._stuck), "pod")
             what = f"{pods} cannot start, such as {trouble.pod.name}: {end_of(trouble.text, SAMPLE_CHARACTERS)}"
         elif suspect and known is not None:
             reason, why = known.sample or (Reason.NOT_STARTED, "one of before the operator was started anew")
@@ -229,7 +230,7 @@ class Startup:
         if not self._unschedulable:
             return None
         pod = next(reversed(self._unschedulable.values()))
-        pods = _counted(len(self._unschedulable), "pod")
+        pods = counted(len(self._unschedulable), "pod")
         message = f"no node for {pods}, such as {pod.name}: {end_of(pod.unschedulable, SAMPLE_CHARACTERS)}"
         return "Unschedulable", message
 
@@ -242,7 +243,7 @@ class Startup:
             return None
         name = next(iter(self._podless.values()))
         return "PodNotCreated", (
-            f"no pod for {_counted(len(self._podless), 'Job')}, such as {name}; kubectl describe job {name} says why, "
+            f"no pod for {counted(len(self._podless), 'Job')}, such as {name}; kubectl describe job {name} says why, "
             "such as a quota of pods, Pod Security or a missing service account. Kubernetes tries again by itself."
         )
 
@@ -286,7 +287,3 @@ class Startup:
 
 def _shows_that_the_agent_ran(outcome: Outcome) -> bool:
     return outcome.verdict is not Verdict.INTERRUPTED and outcome.reason is not Reason.INIT_FAILED
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -110,9 +110,17 @@ class Redriving:
         over = not progress.remaining and (
             not progress.accepted.rerun_reduce or self._state.committed_turn.phase in FINAL_PHASES
         )
-        status = under_way(redrive, progress, over=over, now=self._world.clock.now())
+        now = self._world.clock.now()
+        status = under_way(redrive, progress, over=over, hindrance=self._hindrance(now), now=now)
         if status != redrive.status:
             await self._write(redrive, status)
+
+    def _hindrance(self, now: float) -> tuple[str, str] | None:
+        """(reason, message) of what keeps the items of Redrives from being run."""
+        state = self._state
+        if state.spec.suspend:
+            return "Suspended", "spec.suspend of the job is true"
+        return state.obstacle or state.guard.circuit() or state.not_starting(now)
 
     async def _write(self, redrive: Redrive, status: RedriveStatus) -> None:
         try:
@@ -131,8 +139,8 @@ class Redriving:
     async def _take(self, redrive: Redrive) -> RedriveStatus | None:
         """Takes the letters that are meant; the status where there are none, or none yet."""
         now = self._world.clock.now()
-        if not self._state.may_redrive():
-            return waiting(redrive, "Reducing", "the reduce of the job runs; letters are taken when it has ended", now)
+        if (wait := self._state.redrive_waits()) is not None:
+            return waiting(redrive, *wait, now)
         try:
             accepted = self._accepted(redrive)
             await self._try_template(redrive, accepted)
@@ -141,7 +149,9 @@ class Redriving:
             return refused(redrive, error.reason, str(error), now)
         # Reading took a while: what is taken is what is open now, and between here and the claim nothing waits.
         now = self._world.clock.now()
-        if not self._state.may_redrive() or not all(self._state.is_takeable(letter.position) for letter in letters):
+        if self._state.redrive_waits() is not None or not all(
+            self._state.is_takeable(letter.position) for letter in letters
+        ):
             self.look()
             message = "the queue changed while letters were chosen; they are chosen anew"
             return waiting(redrive, "Selecting", message, now)

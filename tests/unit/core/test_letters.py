@@ -213,12 +213,12 @@ def test_a_body_of_a_newer_operator_is_called_that_whatever_else_is_in_it() -> N
 
 @given(strategies.outcomes)
 def test_an_attempt_tells_what_the_outcome_does(outcome: Outcome) -> None:
-    attempt = Attempt.of(outcome, log_tail="tail", pod_uid="p-1", redrive="mend")
+    attempt = Attempt.of(outcome, log_tail="tail", redrive="mend")
 
     for name in ("verdict", "reason", "exit_code", "message", "job", "pod", "node", "revision"):
         assert getattr(attempt, name) == getattr(outcome, name)
     assert (attempt.dispatch, attempt.ended_at) == (outcome.dispatch.number, moment(outcome.ended_at))
-    assert (attempt.log_tail, attempt.pod_uid, attempt.redrive) == ("tail", "p-1", "mend")
+    assert (attempt.log_tail, attempt.redrive) == ("tail", "mend")
 
 
 def test_an_attempt_lasts_from_its_start_to_its_end() -> None:
