@@ -31,7 +31,7 @@ _ERRORS = (
 
 def main(arguments: Sequence[str] | None = None, out: BinaryIO | None = None) -> int:
     """Does what the command line says; returns the exit code, or exits with 2."""
-    parser = argparse.ArgumentParser(prog="mapreduce", description=(__doc__ or "").partition("\n\n")[0])
+    parser = argparse.ArgumentParser(prog="mapreduce", description="Looks into dead letter queues; changes nothing.")
     parser.add_argument("--version", action="version", version=__version__)
     dlq.add_commands(parser.add_subparsers(metavar="KIND", required=True))
     told = parser.parse_args(arguments)

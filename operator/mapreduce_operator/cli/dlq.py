@@ -19,6 +19,7 @@ from mapreduce_operator.core.letter_analysis import Analysis, analysis
 from mapreduce_operator.core.letter_export import csv_rows, json_lines
 from mapreduce_operator.core.letter_queries import FIELDS, LetterFilter
 from mapreduce_operator.core.letters import Attempt, Letter
+from mapreduce_operator.core.texts import counted
 
 Command = Callable[[QueueReader, argparse.Namespace, BinaryIO], None]
 
@@ -97,7 +98,7 @@ def show_letter(queue: QueueReader, arguments: argparse.Namespace, out: BinaryIO
     for attempt in letter.history:
         _write(out, _story(attempt))
     if letter.omitted:
-        _write(out, [f"\n{letter.omitted:,} dispatches between the first and the others are left out\n"])
+        _write(out, [f"\nleft out between the first and the others: {letter.omitted:,}\n"])
 
 
 def analyze(queue: QueueReader, arguments: argparse.Namespace, out: BinaryIO) -> None:
@@ -158,7 +159,8 @@ def _block(name: str, text: str, indent: str = "") -> Iterator[str]:
 
 
 def _analysis(found: Analysis, states: Counter[str]) -> Iterator[str]:
-    yield f"{found.letters:,} letters: {', '.join(f'{count:,} {state}' for state, count in states.most_common())}\n"
+    by_state = ", ".join(f"{count:,} {state}" for state, count in states.most_common())
+    yield f"{counted(found.letters, 'letter')}{f': {by_state}' if by_state else ''}\n"
     if not found.letters:
         return
     heads = ("COUNT", "REASON", "SIGNATURE", "FIRST", "LAST", "SUCH AS", "TEXT")
@@ -177,7 +179,7 @@ def _analysis(found: Analysis, states: Counter[str]) -> Iterator[str]:
     yield "\n"
     yield from table(heads, groups)
     if found.others:
-        yield f"{found.others:,} letters are in further groups\n"
+        yield f"in further groups: {counted(found.others, 'letter')}\n"
     for head, counts in (
         ("REASON", found.reasons),
         ("CAUSE", found.causes),

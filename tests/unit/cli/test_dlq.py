@@ -156,12 +156,12 @@ async def test_the_analysis_goes_over_what_is_chosen(call: Call) -> None:
 async def test_the_analysis_as_a_table(call: Call) -> None:
     text = await call("dlq", "analyze", "default/demo", "--state", "Open")
 
-    assert text.startswith("1 letters: 1 Open\n\nCOUNT   REASON   SIGNATURE")
+    assert text.startswith("1 letter: 1 Open\n\nCOUNT   REASON   SIGNATURE")
     assert "\nNODE     COUNT\nnode-1   1\n" in text
 
 
 async def test_an_empty_choice_is_analyzed_too(call: Call) -> None:
-    assert await call("dlq", "analyze", "default/demo", "--filter", "false") == "0 letters: \n"
+    assert await call("dlq", "analyze", "default/demo", "--filter", "false") == "0 letters\n"
 
 
 # ------------------------------------------------------------------------------------------------------------- export
