@@ -3,8 +3,18 @@
 from typing import Any, Final
 
 from mapreduce_operator.api import MapReduceJobSpec, Phase
+from mapreduce_operator.core.batches import Batch
 from mapreduce_operator.core.effects import Effect, FindPod, Launch
-from mapreduce_operator.core.journal import CommitReason, Record, Segment, SegmentHeader, Start
+from mapreduce_operator.core.journal import (
+    CommitReason,
+    Record,
+    Segment,
+    SegmentHeader,
+    Start,
+    decode_segment,
+    digest,
+    encode_segment,
+)
 from mapreduce_operator.core.names import RunRef, Stage, item_key, job_name
 from mapreduce_operator.core.phases import Turn
 from mapreduce_operator.core.run import RunState
@@ -70,12 +80,18 @@ def job(name: str, **more: Any) -> JobSeen:
 def pod(name: str, agent: ContainerEnd | None = None, **more: Any) -> PodSeen:
     """The pod of a Job; it runs, or its agent ended."""
     phase = "Running" if agent is None else "Succeeded" if agent.exit_code == 0 else "Failed"
-    known: dict[str, Any] = {"job": name, "job_uid": f"uid-{name}", "phase": phase, "agent": agent}
+    known: dict[str, Any] = {"job": name, "job_uid": f"uid-{name}", "phase": phase, "agent": agent, "started": True}
     return PodSeen("default", f"{name}-x7k2p", f"pod-{name}", carried=carried(name), **known | more)
 
 
 def observe(run: RunState, seen: PodSeen, seconds: float = 0.0) -> list[Effect]:
     return run.observe_pod(seen, run.templates.rule(seen.carried.stage), NOW + seconds)
+
+
+def all_run(run: RunState, names: list[str], seconds: float = 0.0) -> None:
+    """The pods of these Jobs are seen to run, so that nothing is expected of them."""
+    for name in names:
+        assert observe(run, pod(name), seconds) == []
 
 
 def find_no_pod(run: RunState, seconds: float) -> list[str]:
@@ -94,6 +110,23 @@ def commit(run: RunState, seconds: float = 0.0) -> list[Effect]:
 def segment(*records: Record, starts: tuple[Start, ...] = ()) -> Segment:
     """What one commit made durable."""
     return Segment(SegmentHeader(1, "", Phase.MAP, NOW, CommitReason.ITEMS, starts), list(records))
+
+
+def landed(batch: Batch) -> Segment:
+    """A batch as it is read back when it has become durable."""
+    header = SegmentHeader(
+        1,
+        "",
+        batch.turn.phase,
+        batch.at,
+        batch.reason,
+        batch.starts,
+        batch.redrives,
+        batch.claims,
+        batch.marks,
+    )
+    data = encode_segment(header, batch.records)
+    return decode_segment(data, digest(data), "segment")
 
 
 def take_templates(run: RunState) -> None:

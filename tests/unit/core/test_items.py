@@ -238,9 +238,12 @@ def test_an_item_that_is_always_interrupted_is_given_up_after_the_last_interrupt
     )
 
 
-def why(outcome: Outcome, attempts: int, retry: Retry, *, budget_left: bool = True, **item: int) -> Cause | None:
+def why(
+    outcome: Outcome, attempts: int, retry: Retry, *, budget_left: bool = True, allowed: int = 0, redrive: int = 0
+) -> Cause | None:
     """Why an item is given up after so many attempts, of which the outcome is the last."""
-    return why_give_up(Item(ItemState.RUNNING, attempts, **item), outcome, retry, budget_left=budget_left)
+    item = Item(ItemState.RUNNING, attempts, allowed=allowed, redrive=redrive)
+    return why_give_up(item, outcome, retry, budget_left=budget_left)
 
 
 @pytest.mark.parametrize("max_attempts", range(1, 11))

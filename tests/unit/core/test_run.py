@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mapreduce_operator.api import ItemState, Phase, Reason
+from mapreduce_operator.api import Cause, ItemState, Phase, Reason
 from mapreduce_operator.core.effects import (
     Announce,
     Commit,
@@ -31,7 +31,6 @@ from mapreduce_operator.core.outcomes import Outcome, Verdict
 from mapreduce_operator.core.phases import Turn
 from mapreduce_operator.core.run import MAX_UNCOMMITTED, VANISHED_SECONDS, RunState
 from mapreduce_operator.core.sightings import LOST_SECONDS, POD_GRACE_SECONDS
-from mapreduce_operator.core.tally import FailureCount
 from mapreduce_operator.core.templates import REVERIFY_SECONDS
 from mapreduce_operator.core.workloads import Carried, ContainerEnd, Dispatch, JobSeen, PodSeen
 from tests.unit.core.scenes import (
@@ -43,6 +42,7 @@ from tests.unit.core.scenes import (
     REDUCE_KEY,
     RUN,
     TEMPLATE,
+    all_run,
     commit,
     find_no_pod,
     job,
@@ -66,7 +66,7 @@ def test_nothing_is_dispatched_before_the_api_server_took_the_template() -> None
     run = new_run("abc")
     run.decide(NOW)
 
-    assert run.wanted() == 0
+    assert run.wanted(NOW) == 0
     assert run.launch(10, NOW) == []
 
 
@@ -78,7 +78,7 @@ def test_a_run_has_its_templates_tried_and_starts_when_all_are_good() -> None:
     take_templates(run)
 
     assert run.decide(NOW) == []
-    assert run.wanted() == 3
+    assert run.wanted(NOW) == 3
 
 
 def test_a_rejected_template_stops_everything_and_burns_no_attempt() -> None:
@@ -102,7 +102,7 @@ def test_a_run_goes_on_with_the_template_as_it_was_corrected() -> None:
     assert revision is not None
     run.templates.tried(Stage.MAP, revision.hash, "no such field: comand", NOW)
 
-    run.respec(spec({"template": OTHER_TEMPLATE}))
+    run.respec(spec({"template": OTHER_TEMPLATE}), NOW)
     assert run.decide(NOW) == [VerifyTemplate(Stage.MAP)]
     take_templates(run)
 
@@ -123,10 +123,10 @@ def test_items_are_launched_in_plan_order_up_to_max_parallel() -> None:
     run = verified_run("abc", spec({"maxParallel": 2}))
 
     assert run.launch(10, NOW) == [
-        Launch(Stage.MAP, 0, Dispatch("a", 1), attempt=1),
-        Launch(Stage.MAP, 1, Dispatch("b", 1), attempt=1),
+        Launch(Stage.MAP, 0, Dispatch("a", 1), attempt=1, max_attempts=3),
+        Launch(Stage.MAP, 1, Dispatch("b", 1), attempt=1, max_attempts=3),
     ]
-    assert run.wanted() == 0
+    assert run.wanted(NOW) == 0
     assert run.active == 2
 
 
@@ -134,21 +134,21 @@ def test_no_more_is_launched_than_the_operator_grants() -> None:
     run = verified_run("abc")
 
     assert len(run.launch(1, NOW)) == 1
-    assert run.wanted() == 2
+    assert run.wanted(NOW) == 2
 
 
 def test_max_parallel_counts_from_the_moment_it_is_changed() -> None:
     run = verified_run("abcdef", spec({"maxParallel": 2}))
     launch(run)
 
-    run.respec(spec({"maxParallel": 1}))
-    assert run.wanted() == 0, "what runs is left alone"
+    run.respec(spec({"maxParallel": 1}), NOW)
+    assert run.wanted(NOW) == 0, "what runs is left alone"
 
-    run.respec(spec({"maxParallel": 5}))
-    assert run.wanted() == 3
+    run.respec(spec({"maxParallel": 5}), NOW)
+    assert run.wanted(NOW) == 3
 
-    run.respec(spec({"maxParallel": 0}))
-    assert run.wanted() == 0
+    run.respec(spec({"maxParallel": 0}), NOW)
+    assert run.wanted(NOW) == 0
 
 
 def test_a_refused_launch_is_no_dispatch_and_is_tried_again_with_the_same_number() -> None:
@@ -169,7 +169,7 @@ def test_a_retry_is_the_next_dispatch_and_the_next_attempt() -> None:
 
     run.decide(NOW + 10)
 
-    assert run.launch(1, NOW + 10) == [Launch(Stage.MAP, 0, Dispatch("a", 2), attempt=2)]
+    assert run.launch(1, NOW + 10) == [Launch(Stage.MAP, 0, Dispatch("a", 2), attempt=2, max_attempts=3)]
 
 
 def test_an_interrupted_item_is_the_next_dispatch_of_the_same_attempt() -> None:
@@ -178,7 +178,7 @@ def test_an_interrupted_item_is_the_next_dispatch_of_the_same_attempt() -> None:
     observe(run, pod("demo-a-d1", gone=True))
     commit(run)
 
-    assert run.launch(1, NOW) == [Launch(Stage.MAP, 0, Dispatch("a", 2), attempt=1)]
+    assert run.launch(1, NOW) == [Launch(Stage.MAP, 0, Dispatch("a", 2), attempt=1, max_attempts=3)]
 
 
 @pytest.mark.parametrize("end", [pod("demo-a-d1", CRASHED), pod("demo-a-d1", gone=True)], ids=["failed", "interrupted"])
@@ -209,7 +209,7 @@ def test_what_cannot_start_before_a_commit_is_not_wanted_either() -> None:
 
     observe(run, pod("demo-a-d1", gone=True))
 
-    assert run.wanted() == 0
+    assert run.wanted(NOW) == 0
 
 
 def test_dispatching_pauses_when_too_many_outcomes_wait_for_storage() -> None:
@@ -230,13 +230,13 @@ def test_dispatching_pauses_when_too_many_outcomes_wait_for_storage() -> None:
     for end in ends[:-1]:
         observe(run, end)
     batch = run.begin_commit(CommitReason.ITEMS, NOW)
-    assert run.wanted() == 9
+    assert run.wanted(NOW) == 9
 
     observe(run, ends[-1])
-    assert run.wanted() == 0
+    assert run.wanted(NOW) == 0
 
     run.committed(batch, NOW)
-    assert run.wanted() == 9
+    assert run.wanted(NOW) == 9
 
 
 # -------------------------------------------------------------------------------------------------------------- commits
@@ -302,7 +302,7 @@ def test_a_commit_is_due_when_nothing_else_is_left_to_wait_for() -> None:
 
 def test_nothing_new_needs_no_commit() -> None:
     run = verified_run("abc")
-    launch(run)
+    all_run(run, launch(run))
     commit(run)
 
     assert run.commit_if_due(NOW + 1000) == []
@@ -427,18 +427,18 @@ def test_reduce_is_prepared_once_and_only_when_all_outcomes_of_the_map_are_durab
 
     assert run.decide(NOW) == [PrepareReduce()]
     assert run.decide(NOW) == []
-    assert run.wanted() == 0
+    assert run.wanted(NOW) == 0
 
     run.reduce_prepared()
 
     assert run.decide(NOW) == []
-    assert run.wanted() == 1
+    assert run.wanted(NOW) == 1
 
 
 def test_reduce_runs_once_and_its_result_counts_when_it_is_durable() -> None:
     run = reducing_run()
     assert launch(run) == [f"demo-{REDUCE_KEY}-d1"]
-    assert run.wanted() == 0
+    assert run.wanted(NOW) == 0
 
     observe(run, pod(f"demo-{REDUCE_KEY}-d1", ContainerEnd(0, message='{"total": 3}')))
     assert run.tally.reduce_result is None
@@ -484,18 +484,18 @@ def test_a_reduce_that_is_added_while_the_map_runs_is_tried_out_before_more_is_l
     run = verified_run("abc", spec({"maxParallel": 1}))
     launch(run)
 
-    run.respec(spec({"maxParallel": 2}, reduce={"template": OTHER_TEMPLATE}))
+    run.respec(spec({"maxParallel": 2}, reduce={"template": OTHER_TEMPLATE}), NOW)
 
-    assert run.wanted() == 0
+    assert run.wanted(NOW) == 0
     assert run.decide(NOW) == [VerifyTemplate(Stage.REDUCE)]
     take_templates(run)
-    assert run.wanted() == 1
+    assert run.wanted(NOW) == 1
 
 
 def test_a_reduce_that_is_taken_away_before_it_ran_lets_the_run_end_with_its_map() -> None:
     run = reducing_run()
 
-    run.respec(spec())
+    run.respec(spec(), NOW)
     run.decide(NOW)
     commit(run)
 
@@ -510,7 +510,7 @@ def test_results_that_are_too_large_for_a_reduce_that_was_taken_away_meanwhile_d
     run.decide(NOW)
     commit(run)
     assert run.decide(NOW) == [PrepareReduce()]
-    run.respec(spec())
+    run.respec(spec(), NOW)
     run.decide(NOW)
 
     run.reduce_impossible("2 MB are too much")
@@ -525,7 +525,7 @@ def test_a_reduce_that_is_taken_away_while_it_waits_to_be_retried_lets_the_run_e
     observe(run, pod(name, CRASHED))
     commit(run)
 
-    run.respec(spec())
+    run.respec(spec(), NOW)
     run.decide(NOW)
     commit(run)
 
@@ -537,7 +537,7 @@ def test_a_reduce_that_is_taken_away_while_it_waits_to_be_retried_lets_the_run_e
 def test_a_reduce_that_was_taken_away_while_it_ran_decides_nothing_any_more(agent: ContainerEnd | None) -> None:
     run = reducing_run(retry={"maxAttempts": 1})
     (name,) = launch(run)
-    run.respec(spec())
+    run.respec(spec(), NOW)
 
     observe(run, pod(name, agent, gone=agent is None))
     run.decide(NOW)
@@ -551,7 +551,7 @@ def test_a_reduce_that_is_taken_away_while_it_runs_does_not_keep_the_run_from_it
     run = reducing_run()
     (name,) = launch(run)
 
-    run.respec(spec())
+    run.respec(spec(), NOW)
     run.decide(NOW)
     observe(run, pod(name, gone=True))
     run.observe_job(job(name), deleted=True, now=NOW)
@@ -743,7 +743,9 @@ def test_a_job_that_is_kept_until_its_outcome_is_durable_is_not_taken_for_a_left
 
 def test_what_was_committed_comes_back_as_it_was() -> None:
     waiting = Item(ItemState.RETRY_WAIT, attempts=1, not_before=NOW + 10, reason=Reason.ERROR)
-    dead = Item(ItemState.DEAD_LETTERED, attempts=3, reason=Reason.OOM_KILLED)
+    dead = Item(
+        ItemState.DEAD_LETTERED, attempts=3, reason=Reason.OOM_KILLED, cause=Cause.ATTEMPTS_EXHAUSTED, oom_kills=3
+    )
     run = verified_run("abc")
 
     run.replay(
@@ -754,10 +756,8 @@ def test_what_was_committed_comes_back_as_it_was() -> None:
     )
 
     assert [run.ledgers[Stage.MAP][position] for position in range(3)] == [waiting, dead, Item()]
-    assert run.tally.failures == {
-        Reason.ERROR: FailureCount(1, 0, "boom"),
-        Reason.OOM_KILLED: FailureCount(1, 1, "big"),
-    }
+    assert failures(run) == [(Reason.ERROR, 1, 0, "boom"), (Reason.OOM_KILLED, 1, 1, "big")]
+    assert list(run.dead_letters.open()) == [1]
     assert run.uncommitted == []
     assert run.next_wake(NOW) == NOW + 10
 
@@ -831,7 +831,7 @@ def test_nothing_is_remembered_of_a_dispatch_when_its_job_and_pod_are_gone(story
             case "pod gone":
                 observe(run, pod("demo-a-d1", deleting=True, gone=True), now - NOW)
             case "suspends":
-                run.respec(spec(suspend=True, suspendPolicy="Interrupt"))
+                run.respec(spec(suspend=True, suspendPolicy="Interrupt"), NOW)
                 run.decide(now)
             case _:
                 now += 2 * POD_GRACE_SECONDS
@@ -1059,16 +1059,23 @@ def test_a_success_is_no_news_for_people() -> None:
 # ------------------------------------------------------------------------------------------------------------- failures
 
 
-def test_failures_are_counted_by_reason_when_they_are_durable() -> None:
+def failures(run: RunState) -> list[tuple[Reason, int, int, str]]:
+    """Reason, count, position and message of each kind of failure."""
+    return [(known.reason, known.count, known.position, known.message) for known in run.tally.failures.values()]
+
+
+def test_failures_are_counted_by_signature_when_they_are_durable() -> None:
     run = verified_run("abc")
     launch(run)
-    observe(run, pod("demo-c-d1", CRASHED))
-    observe(run, pod("demo-a-d1", ContainerEnd(1, message="bang")))
+    observe(run, pod("demo-c-d1", ContainerEnd(1, message="boom 17")))
+    observe(run, pod("demo-b-d1", ContainerEnd(1, message="bang")))
+    observe(run, pod("demo-a-d1", ContainerEnd(1, message="boom 4")))
     assert run.tally.failures == {}
 
     commit(run)
 
-    assert run.tally.failures == {Reason.ERROR: FailureCount(2, 2, "boom")}
+    assert failures(run) == [(Reason.ERROR, 2, 2, "boom 17"), (Reason.ERROR, 1, 1, "bang")]
+    assert run.tally.reasons == {Reason.ERROR: 3}
 
 
 def test_of_a_long_message_the_status_shows_the_end() -> None:
@@ -1078,7 +1085,7 @@ def test_of_a_long_message_the_status_shows_the_end() -> None:
 
     commit(run)
 
-    message = run.tally.failures[Reason.ERROR].message
+    ((_, _, _, message),) = failures(run)
     assert len(message) == 256
     assert message.startswith("…")
     assert message.endswith(" KeyError")
@@ -1091,8 +1098,9 @@ def test_an_item_that_is_given_up_for_its_interruptions_is_counted_among_the_fai
     observe(run, pod("demo-a-d1", gone=True))
     commit(run)
 
-    assert run.ledgers[Stage.MAP][0].state is ItemState.DEAD_LETTERED
-    assert Reason.TOO_MANY_INTERRUPTIONS in run.tally.failures
+    given_up = run.ledgers[Stage.MAP][0]
+    assert (given_up.state, given_up.cause) == (ItemState.DEAD_LETTERED, Cause.TOO_MANY_INTERRUPTIONS)
+    assert failures(run) == [(Reason.DELETED, 1, 0, "the pod was deleted while the agent was running")]
 
 
 # -------------------------------------------------------------------------------------------------------------- suspend
@@ -1102,10 +1110,10 @@ def test_a_suspended_run_starts_nothing_and_lets_agents_end() -> None:
     run = verified_run("abc", spec({"maxParallel": 2}))
     launch(run)
 
-    run.respec(spec({"maxParallel": 2}, suspend=True))
+    run.respec(spec({"maxParallel": 2}, suspend=True), NOW)
 
     assert run.decide(NOW) == []
-    assert run.wanted() == 0
+    assert run.wanted(NOW) == 0
     observe(run, pod("demo-a-d1", DONE))
     assert run.ledgers[Stage.MAP][0].state is ItemState.SUCCEEDED
     assert launch(run) == []
@@ -1113,10 +1121,10 @@ def test_a_suspended_run_starts_nothing_and_lets_agents_end() -> None:
 
 def test_a_run_that_is_resumed_goes_on() -> None:
     run = verified_run("abc")
-    run.respec(spec(suspend=True))
+    run.respec(spec(suspend=True), NOW)
     assert launch(run) == []
 
-    run.respec(spec())
+    run.respec(spec(), NOW)
 
     assert launch(run) == ["demo-a-d1", "demo-b-d1", "demo-c-d1"]
 
@@ -1124,7 +1132,7 @@ def test_a_run_that_is_resumed_goes_on() -> None:
 def test_a_suspended_run_still_saves_what_ended() -> None:
     run = verified_run("ab")
     launch(run)
-    run.respec(spec(suspend=True))
+    run.respec(spec(suspend=True), NOW)
     observe(run, pod("demo-a-d1", DONE))
 
     assert run.next_wake(NOW) == NOW + 5
@@ -1136,7 +1144,7 @@ def test_suspending_may_interrupt_agents_once_each() -> None:
     launch(run)
     commit(run)
 
-    run.respec(spec(suspend=True, suspendPolicy="Interrupt"))
+    run.respec(spec(suspend=True, suspendPolicy="Interrupt"), NOW)
 
     assert run.decide(NOW) == [DeleteJob("demo-a-d1", "uid-demo-a-d1"), DeleteJob("demo-b-d1", "uid-demo-b-d1")]
     assert run.decide(NOW) == []
@@ -1145,7 +1153,7 @@ def test_suspending_may_interrupt_agents_once_each() -> None:
 def test_an_agent_is_not_interrupted_before_its_start_is_durable_and_that_is_made_at_once() -> None:
     run = verified_run("a")
     launch(run)
-    run.respec(spec(suspend=True, suspendPolicy="Interrupt"))
+    run.respec(spec(suspend=True, suspendPolicy="Interrupt"), NOW)
 
     assert run.decide(NOW) == []
     assert run.commit_if_due(NOW) == [Commit(CommitReason.IDLE)]
@@ -1159,13 +1167,13 @@ def test_what_is_being_launched_waits_when_the_spec_does_not_let_it_start_any_mo
     run.launch(3, NOW)
     assert all(run.awaits_job(Stage.MAP, position, 1) for position in range(3))
 
-    run.respec(spec({"maxParallel": 1}))
+    run.respec(spec({"maxParallel": 1}), NOW)
     assert not run.awaits_job(Stage.MAP, 0, 1)
     run.refused(Stage.MAP, 0, 1)
     run.refused(Stage.MAP, 1, 1)
     assert run.awaits_job(Stage.MAP, 2, 1), "this one is the one that may"
 
-    run.respec(spec({"maxParallel": 1}, suspend=True))
+    run.respec(spec({"maxParallel": 1}, suspend=True), NOW)
     assert not run.awaits_job(Stage.MAP, 2, 1)
 
 
@@ -1173,7 +1181,7 @@ def test_jobs_that_came_and_went_untold_are_asked_for_once_a_minute_while_agents
     run = verified_run("a")
     run.resume(NOW)
     assert run.decide(NOW + VANISHED_SECONDS) == [], "nothing runs"
-    launch(run, seconds=61)
+    all_run(run, launch(run, seconds=61), seconds=61)
     commit(run, seconds=62)
 
     assert run.next_wake(NOW + 62) == NOW + 2 * VANISHED_SECONDS
@@ -1210,7 +1218,7 @@ def test_a_job_whose_outcome_is_settled_and_not_durable_is_nobodys_to_delete() -
 def test_an_agent_whose_job_is_still_being_created_is_interrupted_when_the_job_is_known() -> None:
     run = verified_run("a")
     run.launch(1, NOW)
-    run.respec(spec(suspend=True, suspendPolicy="Interrupt"))
+    run.respec(spec(suspend=True, suspendPolicy="Interrupt"), NOW)
     assert run.decide(NOW) == []
 
     run.started(Stage.MAP, 0, 1, "uid-demo-a-d1", NOW)
@@ -1223,18 +1231,20 @@ def test_an_agent_that_was_interrupted_by_suspending_burnt_no_attempt_and_says_w
     run = verified_run("a")
     launch(run)
     commit(run)
-    run.respec(spec(suspend=True, suspendPolicy="Interrupt"))
+    run.respec(spec(suspend=True, suspendPolicy="Interrupt"), NOW)
     run.decide(NOW)
 
     observe(run, pod("demo-a-d1", gone=True))
 
-    assert run.ledgers[Stage.MAP][0] == Item(ItemState.PENDING, interruptions=1, reason=Reason.SUSPENDED)
+    assert run.ledgers[Stage.MAP][0] == Item(
+        ItemState.PENDING, interruptions=1, reason=Reason.SUSPENDED, excused=1
+    )
 
 
 def test_an_agent_that_was_done_before_it_could_be_interrupted_is_done() -> None:
     run = verified_run("a")
     launch(run)
-    run.respec(spec(suspend=True, suspendPolicy="Interrupt"))
+    run.respec(spec(suspend=True, suspendPolicy="Interrupt"), NOW)
     run.decide(NOW)
 
     observe(run, pod("demo-a-d1", DONE))
@@ -1245,13 +1255,13 @@ def test_an_agent_that_was_done_before_it_could_be_interrupted_is_done() -> None
 def test_a_run_that_is_resumed_after_an_interruption_runs_its_items_again() -> None:
     run = verified_run("a")
     launch(run)
-    run.respec(spec(suspend=True, suspendPolicy="Interrupt"))
+    run.respec(spec(suspend=True, suspendPolicy="Interrupt"), NOW)
     run.decide(NOW)
     observe(run, pod("demo-a-d1", gone=True))
     commit(run)
     assert launch(run) == []
 
-    run.respec(spec())
+    run.respec(spec(), NOW)
 
     assert launch(run) == ["demo-a-d2"]
 
@@ -1284,10 +1294,10 @@ def test_a_moment_that_has_passed_is_now() -> None:
 
 def test_a_suspended_run_does_not_wake_for_retries() -> None:
     run = verified_run("ab")
-    launch(run)
+    all_run(run, launch(run))
     observe(run, pod("demo-a-d1", CRASHED))
     commit(run)
 
-    run.respec(spec(suspend=True))
+    run.respec(spec(suspend=True), NOW)
 
     assert run.next_wake(NOW) is None
