@@ -4,32 +4,21 @@ The audit knows what was really written to storage, what really ran in the clust
 shares no code with what it judges but the names of keys: the journal is read as plain JSON.
 """
 
-import hashlib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any, Final
 
 import msgspec
 
-from mapreduce_operator.core.names import RunRef, StorageKeys
+from mapreduce_operator.adapters.storage.memory import MemoryStore
+from mapreduce_operator.core.names import RunRef
 from mapreduce_operator.core.workloads import Dispatch
 from tests.simulation.api_server import Job
 from tests.simulation.connection import LONGEST_TRIP_SECONDS
+from tests.simulation.durable import Counts, Durable
 from tests.simulation.simulated_cluster import SimulatedCluster
 
 EDIT_SECONDS: Final = 60.0
 """So long after an edit, Jobs may still appear that were decided on before: their creation was being retried."""
-_FINAL: Final = ("Succeeded", "DeadLettered")
-
-
-@dataclass(slots=True)
-class Counts:
-    """What is durable of the map, as of one checkpoint."""
-
-    succeeded: int = 0
-    dead_lettered: int = 0
-    attempts: int = 0
-    interruptions: int = 0
 
 
 class Audit:
@@ -38,7 +27,7 @@ class Audit:
     def __init__(
         self,
         cluster: SimulatedCluster,
-        objects: Mapping[str, bytes],
+        store: MemoryStore,
         run: RunRef,
         spec: dict[str, Any],
         *,
@@ -46,32 +35,24 @@ class Audit:
         leads: Callable[[int], bool] = lambda _: True,
         known: Callable[[Job, int], bool] = lambda _job, _process: True,
     ) -> None:
-        """Begins before the run does. `objects` are those in storage.
+        """Begins before the run does.
 
         `leads` tells of a process whether it leads at the moment: what one that does not lead any more creates all the
         same, by a request that was under way or because it does not know yet, must not count, and is left out of
         limits. `known` tells of a Job whose start is not durable whether a process must know of it all the same.
         """
         self._cluster: Final = cluster
-        self._objects: Final = objects
         self._run: Final = run
-        self._keys: Final = StorageKeys(run)
         self._max_parallel: Final = [(0.0, int(spec["map"].get("maxParallel", 10)))]
         self._suspended: Final = [(0.0, bool(spec.get("suspend", False)))]
         self._interrupts: Final = [(0.0, interrupts(spec))]
-        self.outcomes: Final[dict[Dispatch, dict[str, Any]]] = {}
-        """What is durable: the line of each dispatch that ended."""
-        self.starts: Final[dict[Dispatch, str]] = {}
-        """Uid of the Job of each dispatch whose start is durable."""
-        self.settled: Final[dict[str, str]] = {}
-        """Final state by item key."""
-        self.counts: Final[dict[int, Counts]] = {0: Counts()}
-        """By checkpoint."""
+        self.durable: Final = Durable(store.objects, run, self._wrong)
+        # Looked at with each write: later, what was written in the wrong order is all there.
+        vars(store)["objects"] = self.durable.objects
+        self.durable.on_check.append(self._check_outcome)
         self._reported: Final[dict[int, int]] = {}
         """Last checkpoint that each process spoke of. A new one may start from a status that is not the last."""
         self._reported_epoch = 0
-        self._head = b""
-        self._sequence, self._tail, self._epoch = 0, "", 0
         self._dispatches: Final[dict[str, list[Job]]] = {}
         self._capacity: Final = capacity
         self._leads: Final = leads
@@ -92,60 +73,14 @@ class Audit:
 
     # ------------------------------------------------------------------------------------------- what is durable
 
-    def refresh(self) -> None:
-        """Takes in what was committed since the last time."""
-        data = self._objects.get(self._keys.head, b"")
-        if data is self._head or not data:
-            return
-        self._head = data
-        head = msgspec.json.decode(data)
-        sequence, tail, epoch = head.get("sequence", 0), head.get("tailSha256", ""), head.get("epoch", 0)
-        if epoch < self._epoch:
-            self._wrong(f"the head went back from epoch {self._epoch} to {epoch}")
-        chain = []
-        number, sha256 = sequence, tail
-        while number > self._sequence:
-            segment = self._objects.get(self._keys.segment(number, sha256))
-            if segment is None:
-                self._wrong(f"the head counts segment {number}, which is not there")
-                return
-            if hashlib.sha256(segment).hexdigest() != sha256:
-                self._wrong(f"segment {number} is not what the head says")
-            header, *lines = [msgspec.json.decode(line) for line in segment.splitlines()]
-            chain.append((number, header, lines))
-            number, sha256 = number - 1, header["previousSha256"]
-        if (number, sha256) != (self._sequence, self._tail):
-            self._wrong(f"segment {self._sequence} was committed and does not count any more: history was rewritten")
-        self._sequence, self._tail, self._epoch = sequence, tail, epoch
-        for number, header, lines in reversed(chain):
-            self._take(number, header, lines)
-
-    def _take(self, number: int, header: dict[str, Any], lines: list[dict[str, Any]]) -> None:
-        for _, key, dispatch, job_uid in header.get("starts", ()):
-            self.starts.setdefault(Dispatch(key, dispatch), job_uid)
-        before = self.counts.get(number - 1, Counts())
-        counts = Counts(before.succeeded, before.dead_lettered, before.attempts, before.interruptions)
-        for line in lines:
-            dispatch = Dispatch(line["key"], line["dispatch"])
-            self._check_outcome(dispatch, line)
-            self.outcomes.setdefault(dispatch, line)
-            if line["state"] in _FINAL:
-                self.settled[dispatch.item_key] = line["state"]
-            if line["stage"] == "map":
-                counts.attempts += line["verdict"] != "Interrupted"
-                counts.interruptions += line["verdict"] == "Interrupted"
-                counts.succeeded += line["state"] == "Succeeded"
-                counts.dead_lettered += line["state"] == "DeadLettered"
-        self.counts[number] = counts
-
     def _check_outcome(self, dispatch: Dispatch, line: dict[str, Any]) -> None:
         """C17, M4: one outcome per dispatch, in order, and the one that the dispatch's own Job really had."""
         name = f"{dispatch.item_key}-d{dispatch.number}"
-        if dispatch in self.outcomes:
+        if dispatch in self.durable.outcomes:
             self._wrong(f"{name} has two outcomes")
-        if dispatch.item_key in self.settled:
-            self._wrong(f"{name} has an outcome after its item was {self.settled[dispatch.item_key]}")
-        if dispatch.number > 1 and Dispatch(dispatch.item_key, dispatch.number - 1) not in self.outcomes:
+        if dispatch.item_key in self.durable.settled:
+            self._wrong(f"{name} has an outcome after its item was {self.durable.settled[dispatch.item_key]}")
+        if dispatch.number > 1 and Dispatch(dispatch.item_key, dispatch.number - 1) not in self.durable.outcomes:
             self._wrong(f"{name} has an outcome before the dispatch before it")
         jobs = [job for job in self._dispatches.get(dispatch.item_key, ()) if job.dispatch == dispatch]
         mine = [job for job in jobs if job.uid == line["jobUid"]]
@@ -163,9 +98,9 @@ class Audit:
     def _on_create(self, job: Job) -> None:
         if job.seen.carried.run_uid != self._run.uid:
             return
-        self.refresh()
+        self.durable.refresh()
         dispatch, earlier = job.dispatch, self._dispatches.setdefault(job.dispatch.item_key, [])
-        if dispatch.number > 1 and Dispatch(dispatch.item_key, dispatch.number - 1) not in self.outcomes:
+        if dispatch.number > 1 and Dispatch(dispatch.item_key, dispatch.number - 1) not in self.durable.outcomes:
             self._wrong(f"{job.name} was created before the outcome of the dispatch before it was durable")
         if self._leads(job.creator):
             self._check_repetition(job, earlier)
@@ -178,7 +113,7 @@ class Audit:
         """M7: a name is used again only where nobody could know that it was used, since a person deleted the Job."""
         if any(other.name == job.name and not self._is_known(other, job.creator) for other in earlier):
             return
-        if job.dispatch in self.outcomes or job.dispatch.item_key in self.settled:
+        if job.dispatch in self.durable.outcomes or job.dispatch.item_key in self.durable.settled:
             self._wrong(f"{job.name} was created although its outcome is durable")
         if any(other.name == job.name and other.uid not in self._strays for other in earlier):
             self._wrong(f"the Job name {job.name} is used twice")
@@ -193,7 +128,7 @@ class Audit:
         # A request that was under way then meets a free name, whatever is known.
         if self._cluster.clock.now() - at < LONGEST_TRIP_SECONDS:
             return False
-        return earlier.dispatch in self.starts or self._known(earlier, process)
+        return earlier.dispatch in self.durable.starts or self._known(earlier, process)
 
     def _check_limits(self, job: Job) -> None:
         """M8. What was decided before an edit may still come, for a while."""
@@ -214,10 +149,10 @@ class Audit:
     def _on_delete(self, job: Job) -> None:
         if job.seen.carried.run_uid != self._run.uid:
             return
-        self.refresh()
+        self.durable.refresh()
         if self._run.uid in self._cluster.deleted:
             return
-        if job.dispatch not in self.outcomes and not any(recent(self._interrupts, self._cluster.clock.now())):
+        if job.dispatch not in self.durable.outcomes and not any(recent(self._interrupts, self._cluster.clock.now())):
             self._wrong(f"the Job {job.name} was deleted before its outcome was durable")
 
     def _on_status(self, uid: str, status: dict[str, Any], process: int) -> None:
@@ -230,16 +165,25 @@ class Audit:
         self._reported_epoch = max(epoch, self._reported_epoch)
         if "items" not in status:
             return
-        self.refresh()
+        self.durable.refresh()
         items, sequence = status["items"], status["checkpoint"]["sequence"]
         if sum(items.values()) != 2 * items["total"]:
             self._wrong(f"the items of the status do not sum up: {items}")
-        counts = self.counts.get(sequence)
+        counts = self.durable.counts.get(sequence)
         if counts is None:
-            self._wrong(f"the status of process {process} speaks of checkpoint {sequence}; {self._sequence} is durable")
+            self._wrong(
+                f"the status of process {process} speaks of checkpoint {sequence}; {self.durable.sequence} is durable"
+            )
             return
+        attempts = status["attempts"]
         said = Counts(
-            items["succeeded"], items["deadLettered"], status["attempts"]["total"], status["attempts"]["interruptions"]
+            items["succeeded"],
+            items["deadLettered"],
+            items["skipped"],
+            attempts["total"],
+            attempts["interruptions"],
+            attempts["retries"],
+            counts.letters,
         )
         if said != counts:
             self._wrong(f"the status says {said} of checkpoint {sequence}, which holds {counts}")
@@ -251,21 +195,25 @@ class Audit:
 
     def close(self, items: int) -> None:
         """The run is over, and everything had time to be put in order."""
-        self.refresh()
+        self.durable.refresh()
         status = self._cluster.status_of.get(self._run.uid, {})
         if "completionTime" not in status:
             self._wrong(f"the run did not end: {status.get('phase')}, {status.get('progress')}")
             return
         mapped = {
-            line["key"]: self.settled.get(line["key"]) for line in self.outcomes.values() if line["stage"] == "map"
+            line["key"]: self.durable.settled.get(line["key"])
+            for line in self.durable.outcomes.values()
+            if line["stage"] == "map"
         }
         lost = items - sum(state is not None for state in mapped.values())
         if lost:
             self._wrong(f"{lost} items have no final outcome")
-        if status["checkpoint"]["sequence"] != self._sequence:
-            self._wrong(f"the last status is of checkpoint {status['checkpoint']['sequence']}, not {self._sequence}")
+        if status["checkpoint"]["sequence"] != self.durable.sequence:
+            self._wrong(
+                f"the last status is of checkpoint {status['checkpoint']['sequence']}, not {self.durable.sequence}"
+            )
         for job in self._cluster.history:
-            recorded = self.outcomes.get(job.dispatch)
+            recorded = self.durable.outcomes.get(job.dispatch)
             if recorded is None:
                 self._wrong(f"{job.name} ran and nothing is recorded of it")
         for name in self._cluster.jobs:

@@ -71,7 +71,7 @@ class ChaosRun:
         self._run: Final = RunRef(metadata["namespace"], metadata["name"], metadata["uid"])
         self.audit: Final = Audit(
             self.cluster,
-            self.store.objects,
+            self.store,
             self._run,
             self._body["spec"],
             capacity=given.capacity,

@@ -19,6 +19,7 @@ from mapreduce_operator.engine.world import World
 from mapreduce_operator.ports import Clock, ObjectStore
 from tests.simulation.audit import Audit
 from tests.simulation.connection import ApiFaults, Connection
+from tests.simulation.jobs import condition_of, redrive
 from tests.simulation.kopf_in_memory import KopfInMemory
 from tests.simulation.process import Leads, Process
 from tests.simulation.simulated_cluster import SimulatedCluster
@@ -128,14 +129,28 @@ class OperatorInMemory:
         await self._kopf.close()
 
     def condition(self, kind: str) -> dict[str, Any]:
-        found = [one for one in self.cluster.status.get("conditions", []) if one["type"] == kind]
-        return found[0] if found else {"status": "Absent", "reason": "", "message": ""}
+        return condition_of({"status": self.cluster.status}, kind)
 
     async def until(self, holds: Callable[[], bool], seconds: float = 3600.0) -> None:
         """Lets time pass until something holds."""
         async with asyncio.timeout(seconds):
             while not holds():  # noqa: ASYNC110 - on a fake clock, polling costs nothing and sees everything
                 await asyncio.sleep(0.05)
+
+    async def redrive(self, name: str, **spec: Any) -> dict[str, Any]:
+        """A user applies a Redrive and waits for its end; returns the status."""
+        self.cluster.redrives.create(redrive(name, **spec))
+        return await self.until_redriven(name)
+
+    async def until_redriven(self, name: str, seconds: float = 3600.0) -> dict[str, Any]:
+        """Lets a Redrive come to its end; returns the status."""
+        body = self.cluster.redrives.by_name[name]
+        await self.until(
+            lambda: "True" in (condition_of(body, "Complete")["status"], condition_of(body, "Failed")["status"]),
+            seconds,
+        )
+        status: dict[str, Any] = body["status"]
+        return status
 
     async def until_finished(self, seconds: float = 36000.0) -> dict[str, Any]:
         """Lets the job come to its end; returns the status."""
@@ -162,7 +177,7 @@ async def operating(
     if isinstance(store, MemoryStore) and not cluster.on_edit:
         metadata = body["metadata"]
         run = RunRef(metadata["namespace"], metadata["name"], metadata["uid"])
-        Audit(cluster, store.objects, run, body["spec"], capacity=capacity)
+        Audit(cluster, store, run, body["spec"], capacity=capacity)
     operator = OperatorInMemory(
         cluster,
         body,

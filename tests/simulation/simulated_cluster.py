@@ -57,6 +57,8 @@ class SimulatedCluster(ApiServer):
         """Jobs that were alive when the last one was created, with that one."""
         self.violations: Final[list[str]] = []
         """What an audit found."""
+        self.keeps_waiting: Callable[[Pod], str] = lambda _: ""
+        """Why the agent of a pod does not start, such as ImagePullBackOff; "" where it does."""
         self.on_start: Final[list[Callable[[Pod], None]]] = []
         """Called when an agent starts."""
         self._chance: Final = chance
@@ -115,6 +117,9 @@ class SimulatedCluster(ApiServer):
         pod.timer = self._later(self.pod_start / 2, self._run_agent, pod)
 
     def _run_agent(self, pod: Pod) -> None:
+        if waiting := self.keeps_waiting(pod):
+            self._kubelet_says(pod, waiting=waiting, waiting_message="Back-off pulling the image")
+            return
         template = pod.job.manifest["spec"]["template"]
         context = pod.job.context
         item_id = context["itemId"]
