@@ -44,8 +44,10 @@ class Batch:
 
 @dataclass(slots=True)
 class Uncommitted:
-    """Everything that has happened since the last batch was taken, in its order."""
+    """Everything that has happened and is not durable, in its order."""
 
+    since: float = 0.0
+    """When the first of it happened, or the last batch became durable, in seconds since the epoch."""
     starts: list[Start] = field(default_factory=list)
     records: list[Record] = field(default_factory=list)
     redrives: list[Accepted] = field(default_factory=list)
@@ -60,6 +62,11 @@ class Uncommitted:
     def urgent(self) -> bool:
         """Somebody waits for it."""
         return bool(self.redrives or self.claims or self.marks)
+
+    def begin(self, now: float) -> None:
+        """To be called before something is added."""
+        if not self:
+            self.since = now
 
     def batch(
         self, reason: CommitReason, at: float, turn: Turn, breaker: Breaker | None, snapshot: Snapshot | None
@@ -78,8 +85,9 @@ class Uncommitted:
             letters=tuple(self.letters),
         )
 
-    def drop(self, batch: Batch) -> None:
+    def drop(self, batch: Batch, now: float) -> None:
         """The batch is durable; what came after it stays."""
+        self.since = now
         del self.starts[: len(batch.starts)]
         del self.records[: len(batch.records)]
         del self.redrives[: len(batch.redrives)]

@@ -171,6 +171,10 @@ class DeadLetters:
         return self._counts
 
     @property
+    def open_count(self) -> int:
+        return len(self._open)
+
+    @property
     def unresolved(self) -> int:
         """Letters whose items have not succeeded since."""
         return len(self._entries) - self._counts[LetterState.RESOLVED]

@@ -135,6 +135,10 @@ class Claim(msgspec.Struct, frozen=True, array_like=True):
     excused: int
     not_before: float
 
+    @classmethod
+    def of(cls, stage: Stage, key: str, item: Item) -> "Claim":
+        return cls(stage, key, item.redrive, item.allowed, item.excused, item.not_before)
+
 
 class MarkKind(StrEnum):
     ARCHIVED = "Archived"

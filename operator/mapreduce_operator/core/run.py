@@ -7,16 +7,14 @@ Two kinds of truth live side by side: the ledgers know what has happened, `commi
 deleted and the status speaks only by the second.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import islice
 from typing import Final
 
 from mapreduce_operator.api import (
     BreakerState,
     DeadLetterPolicy,
     ItemState,
-    LetterState,
     MapReduceJobSpec,
     OnExhausted,
     Phase,
@@ -29,6 +27,7 @@ from mapreduce_operator.core.batches import Batch, GivenUp, Uncommitted
 from mapreduce_operator.core.books import Books
 from mapreduce_operator.core.breaker import Breaker
 from mapreduce_operator.core.contract import ResultRule
+from mapreduce_operator.core.course import Course
 from mapreduce_operator.core.dead_letters import DeadLetters
 from mapreduce_operator.core.effects import (
     Commit,
@@ -42,12 +41,13 @@ from mapreduce_operator.core.effects import (
 )
 from mapreduce_operator.core.failures import MEANINGS, outcome_of_job, outcome_of_pod
 from mapreduce_operator.core.guard import Guard
-from mapreduce_operator.core.items import Ended, Item, Redriven, Refused, Started
+from mapreduce_operator.core.items import Ended, Item, Refused, Started
 from mapreduce_operator.core.jobs import Revision
-from mapreduce_operator.core.journal import Accepted, Claim, CommitReason, Mark, MarkKind, Record, Segment, Start
+from mapreduce_operator.core.journal import Accepted, CommitReason, Record, Segment, Start
+from mapreduce_operator.core.letterbox import Letterbox
 from mapreduce_operator.core.names import RunRef, Stage, job_name
 from mapreduce_operator.core.outcomes import Outcome, Verdict
-from mapreduce_operator.core.phases import FINAL_PHASES, NEXT, REDRIVING, Turn, after_map, after_reduce
+from mapreduce_operator.core.phases import FINAL_PHASES, Turn
 from mapreduce_operator.core.plan import PlannedItem
 from mapreduce_operator.core.redrives import Redrives, patched_item
 from mapreduce_operator.core.sightings import Sightings
@@ -71,13 +71,11 @@ class RunState:
         self.ref: Final = ref
         self.books: Final = Books(ref, keys)
         self.ledgers: Final = self.books.ledgers
-        self.turn = turn
-        self.committed_turn = turn
         self.unsaved: Final = Uncommitted()
-        self.uncommitted_since = 0.0
         self.commit_in_flight = False
         self.guard: Final = Guard(spec, len(keys))
-        self.reduce_ready = False
+        self.course: Final = Course(self.books, self.guard, self.unsaved, spec, turn)
+        self.letterbox: Final = Letterbox(self.books, self.guard, self.unsaved)
         self._retries = 0
         self._stale_events = 0
         self._spec = spec
@@ -113,12 +111,16 @@ class RunState:
         return self.books.account.redrives
 
     @property
-    def open_letters(self) -> int:
-        return self.dead_letters.counts[LetterState.OPEN]
+    def turn(self) -> Turn:
+        return self.course.turn
+
+    @property
+    def committed_turn(self) -> Turn:
+        return self.course.committed
 
     @property
     def phase(self) -> Phase:
-        return self.turn.phase
+        return self.course.turn.phase
 
     @property
     def finished(self) -> bool:
@@ -158,7 +160,7 @@ class RunState:
     def _lanes(self, now: float) -> Iterator[tuple[int, int]]:
         """Which lanes of the present stage have items to start, and how many: Redrives first, then all others."""
         if self.phase is Phase.REDUCE:
-            if self.reduce_ready and self._spec.reduce:
+            if self.course.reduce_ready and self._spec.reduce:
                 ready = self.ledgers[Stage.REDUCE].ready()
                 yield 0, self._starting.startable(Stage.REDUCE, self.templates.revision(Stage.REDUCE), ready, now)
             return
@@ -168,7 +170,7 @@ class RunState:
             if accepted.parallelism:
                 ready = min(ready, accepted.parallelism - ledger.running_in(number))
             yield number, self._starting.startable(Stage.MAP, self.revision(Stage.MAP, number), ready, now)
-        if self._takes_new_items():
+        if self.course.takes_new_items():
             yield 0, self._starting.startable(Stage.MAP, self.templates.revision(Stage.MAP), ledger.ready(), now)
 
     def revision(self, stage: Stage, redrive: int) -> Revision | None:
@@ -178,17 +180,13 @@ class RunState:
         return self.templates.revision(stage)
 
     @property
-    def stage(self) -> Stage:
-        return Stage.REDUCE if self.phase is Phase.REDUCE else Stage.MAP
-
-    @property
     def obstacle(self) -> tuple[str, str] | None:
         """(reason, message) of what a person has to mend before items can run."""
-        return self._starting.obstacle(self.stage)
+        return self._starting.obstacle(self.course.stage)
 
     def not_starting(self, now: float) -> tuple[str, str] | None:
         """(reason, message) of why pods that are there do not start; None where they do."""
-        return self._starting.difficulty(self.stage, now)
+        return self._starting.difficulty(self.course.stage, now)
 
     def next_wake(self, now: float) -> float | None:
         """When `decide` has something to do even if nothing happens, in seconds since the epoch."""
@@ -204,7 +202,7 @@ class RunState:
         if self.guard.breaker.state is BreakerState.OPEN:
             moments.append(self.guard.breaker.open_until)
         if self.unsaved and not self.commit_in_flight:
-            moments.append(self.uncommitted_since + self._spec.checkpoint.every_seconds)
+            moments.append(self.unsaved.since + self._spec.checkpoint.every_seconds)
         return max(min(moments), now) if moments else None
 
     # --------------------------------------------------------------------------------------------- what happened
@@ -213,19 +211,20 @@ class RunState:
         """The user changed the spec: it serves all decisions from now on."""
         self._spec = spec
         self.guard.respec(spec, now)
+        self.course.respec(spec)
         self._last_reduce = spec.reduce or self._last_reduce
         self.templates.respec(spec)
         self._starting.respec(spec)
 
     def reduce_prepared(self) -> None:
         self._preparing_reduce = False
-        self.reduce_ready = True
+        self.course.reduce_ready = True
 
     def reduce_impossible(self, message: str) -> None:
         """The results cannot be handed to reduce; the run ends, and keeps them."""
         self._preparing_reduce = False
         if self.phase is Phase.REDUCE:
-            self._turn_to(Turn(Phase.FAILED, "ResultsTooLarge", message))
+            self.course.turn_to(Turn(Phase.FAILED, "ResultsTooLarge", message))
 
     def started(self, stage: Stage, position: int, dispatch: int, job_uid: str, now: float) -> bool:
         """The Job of a dispatch exists. False when the item is not at that dispatch, or in another Job's hands."""
@@ -239,7 +238,7 @@ class RunState:
             self.books.startup.expects(job_uid, name, now)
             if stage is Stage.MAP:
                 self.guard.adopted(position)
-            self._since(now)
+            self.unsaved.begin(now)
             self.unsaved.starts.append(Start(stage, key, dispatch, job_uid))
         return True
 
@@ -253,7 +252,7 @@ class RunState:
             return False
         if stage is Stage.REDUCE:
             return True
-        may_start = bool(item.redrive) or self._takes_new_items()
+        may_start = bool(item.redrive) or self.course.takes_new_items()
         return may_start and ledger.running <= self._spec.map.max_parallel and self.guard.admits(position)
 
     def refused(self, stage: Stage, position: int, dispatch: int) -> None:
@@ -303,71 +302,18 @@ class RunState:
         number = self.ledgers[Stage.MAP][position].redrive
         return patched_item(self.redrives[number].accepted, item) if number else item
 
-    def redrive(self, accepted: Accepted, attempts: int, not_before: dict[int, float], now: float) -> None:
-        """A Redrive takes letters that are open or archived: the positions in `not_before`, each with its time to wait.
+    def redrive(self, accepted: Accepted, attempts: int, not_before: Mapping[int, float], now: float) -> None:
+        """A Redrive takes letters that are takeable: the positions in `not_before`, each with its time to wait.
 
         What it takes is run as soon as that is durable. A run that has ended goes back to its map for it.
         """
-        ledger, retry = self.ledgers[Stage.MAP], self._retry(Stage.MAP)
-        self._since(now)
-        self.unsaved.redrives.append(accepted)
-        self.redrives.accept(accepted, durable=False)
-        self.books.reduce_again |= accepted.rerun_reduce
-        for position, at in not_before.items():
-            item = ledger.apply(position, Redriven(accepted.number, attempts, at), retry, now)
-            if item is None:
-                raise ValueError(f"item {position} is no dead letter and cannot be redriven")
-            self._claim(Stage.MAP, ledger.key(position), item)
-        if self.phase in FINAL_PHASES:
-            what = f"the Redrive {accepted.name} runs {accepted.selected:,} dead letters again"
-            self._turn_to(Turn(Phase.MAP, REDRIVING, what))
+        self.letterbox.take(accepted, attempts, not_before, self._retry(Stage.MAP), now)
+        self.course.reopen(accepted.name, accepted.selected)
 
     def requeue(self, policy: DeadLetterPolicy | None, now: float) -> None:
         """The DeadLetterQueue changed, or there is none."""
         self.guard.requeue(policy)
-        self._set_aside(now)
-
-    def redrive_waits(self) -> tuple[str, str] | None:
-        """(reason, message) of why no letters can be taken just now; None when they can."""
-        if self.phase is Phase.REDUCE:
-            return "Reducing", "the reduce of the job runs over the results as they are; letters are taken when it ends"
-        if (stop := self._stop()) is not None:
-            return (
-                "Stopping",
-                f"the job is being stopped ({stop[0]}); letters are taken when its last agents have ended",
-            )
-        if self.phase is not self.committed_turn.phase:
-            return "Turning", "the job is about to enter another phase; letters are taken then"
-        return None
-
-    def is_takeable(self, position: int) -> bool:
-        """A Redrive can take the item: it is a dead letter that nobody is about to run or to purge."""
-        ledger = self.ledgers[Stage.MAP]
-        doomed = any(mark.key == ledger.key(position) for mark in self.unsaved.marks if mark.kind is MarkKind.PURGED)
-        known = self.dead_letters.state(position) is not None
-        return known and ledger[position].state is ItemState.DEAD_LETTERED and not doomed
-
-    def purge(self, now: float) -> list[str]:
-        """Lets go of the letters whose time is over; returns the keys of their items.
-
-        Their bodies may be deleted as soon as that is durable. The items stay what they are.
-        """
-        policy, ledger = self.guard.queue, self.ledgers[Stage.MAP]
-        if policy.retention_seconds is None or self.unsaved.marks:
-            return []
-        expired = self.dead_letters.expired(now - policy.retention_seconds, with_open=policy.purge_open)
-        # What a Redrive has just taken is not expired any more, whatever is durable of that.
-        keys = [ledger.key(position) for position in expired if ledger[position].final]
-        for key in keys:
-            self._mark(key, MarkKind.PURGED, now)
-        return keys
-
-    def _mark(self, key: str, kind: MarkKind, now: float) -> None:
-        self._since(now)
-        self.unsaved.marks.append(Mark(key, kind))
-
-    def _claim(self, stage: Stage, key: str, item: Item) -> None:
-        self.unsaved.claims.append(Claim(stage, key, item.redrive, item.allowed, item.excused, item.not_before))
+        self.letterbox.set_aside(now)
 
     def begin_commit(self, reason: CommitReason, now: float, *, with_snapshot: bool = False) -> Batch:
         """Everything that is not durable yet; what comes after is in the next batch."""
@@ -380,9 +326,8 @@ class RunState:
     def committed(self, batch: Batch, now: float) -> list[Effect]:
         """A batch is durable: its Jobs may go, what it took may be run, and the status may say so."""
         self.commit_in_flight = False
-        self.unsaved.drop(batch)
-        self.uncommitted_since = now
-        before, self.committed_turn = self.committed_turn, batch.turn
+        self.unsaved.drop(batch, now)
+        before, self.course.committed = self.course.committed, batch.turn
         effects: list[Effect] = []
         for accepted in batch.redrives:
             self.redrives[accepted.number].durable = True
@@ -393,14 +338,8 @@ class RunState:
             self.ledgers[record.outcome.stage].enqueue(self.books.position_of(record.outcome))
             if record.outcome.job:
                 effects.append(DeleteJob(record.outcome.job, record.outcome.job_uid))
-        self._set_aside(now)
+        self.letterbox.set_aside(now)
         return [*effects, *self._story.turned(before, batch.turn)]
-
-    def _set_aside(self, now: float) -> None:
-        """Makes room in a queue that is over its capacity."""
-        if not self.unsaved.marks:
-            for position in islice(self.dead_letters.open(), self.guard.excess(self.open_letters)):
-                self._mark(self.ledgers[Stage.MAP].key(position), MarkKind.ARCHIVED, now)
 
     # --------------------------------------------------------------------------------------------------- coming back
 
@@ -453,18 +392,18 @@ class RunState:
         effects += self._starting.give_up(self._unrecorded(), now)
         if self._spec.suspend and self._spec.suspend_policy is SuspendPolicy.INTERRUPT:
             effects += self._interrupt()
-        self._turn_if_done(now)
+        self.course.turn_if_done(self._retry(Stage.REDUCE), now)
         for stage, ledger in self.ledgers.items():
             ledger.release(self._retry(stage), now)
-        unprepared = not self.reduce_ready and not self._preparing_reduce
-        if self.phase is Phase.REDUCE and self.committed_turn.phase is Phase.REDUCE and unprepared:
+        unprepared = not self.course.reduce_ready and not self._preparing_reduce
+        if self.phase is Phase.REDUCE and self.course.settled and unprepared:
             self._preparing_reduce = True
             effects.append(PrepareReduce())
         return effects
 
     def launch(self, granted: int, now: float) -> list[Effect]:
         """Starts items, at most as many as the operator's own cap allows."""
-        stage = self.stage
+        stage = self.course.stage
         left = min(granted, self.wanted(now))
         effects: list[Effect] = []
         for lane, room in list(self._lanes(now)) if left else ():
@@ -495,7 +434,7 @@ class RunState:
         """After what comes first: a change of phase, enough outcomes, enough time, or nothing else to do."""
         if self.commit_in_flight:
             return []
-        if self.turn.phase is not self.committed_turn.phase:
+        if not self.course.settled:
             return [Commit(CommitReason.PHASE_CHANGE)]
         if not self.unsaved:
             return []
@@ -503,36 +442,14 @@ class RunState:
             return [Commit(CommitReason.REDRIVE)]
         if len(self.uncommitted) >= self._spec.checkpoint.every_items:
             return [Commit(CommitReason.ITEMS)]
-        if now >= self.uncommitted_since + self._spec.checkpoint.every_seconds:
+        if now >= self.unsaved.since + self._spec.checkpoint.every_seconds:
             return [Commit(CommitReason.TIME)]
         return [Commit(CommitReason.IDLE)] if self.active == 0 or self._spec.suspend else []
 
     def _may_dispatch(self) -> bool:
-        if self._spec.suspend or self.phase is not self.committed_turn.phase or self.phase in FINAL_PHASES:
+        if self._spec.suspend or not self.course.settled or self.phase in FINAL_PHASES:
             return False
         return len(self.uncommitted) <= MAX_UNCOMMITTED and self.templates.good
-
-    def _takes_new_items(self) -> bool:
-        """Items other than those that a Redrive has taken may be started: what was taken is never left where it is."""
-        return self.turn.reason != REDRIVING and self._stop() is None and not self.guard.is_full(self._given_up)
-
-    @property
-    def _given_up(self) -> int:
-        """Open letters, and those that are about to be: what starts agents must not wait until that is durable."""
-        return self.open_letters + len(self.unsaved.letters)
-
-    def _stop(self) -> tuple[str, str] | None:
-        """(reason, message) of why no more items are started for good; those that run come to their end."""
-        if self.phase is not Phase.MAP or self.turn.reason == REDRIVING:
-            return None
-        return self.guard.stop(self.ledgers[Stage.MAP].counts, self._given_up)
-
-    @property
-    def hindrance(self) -> tuple[str, str] | None:
-        """(reason, message) of what keeps items from being started for now, or for good; None when nothing does."""
-        if self.phase is not Phase.MAP:
-            return None
-        return self._stop() or self.guard.hindrance(self.open_letters)
 
     def _unrecorded(self) -> set[str]:
         """Jobs that must not vanish yet: whoever comes next does not know that they were started."""
@@ -569,7 +486,7 @@ class RunState:
         if item is None:
             self._stale_events += 1
             return []
-        self._since(now)
+        self.unsaved.begin(now)
         record = Record(outcome, item)
         self.unsaved.records.append(record)
         self._retries += outcome.stage is Stage.MAP and is_retry(record)
@@ -588,53 +505,6 @@ class RunState:
         history = self.books.tell(outcome, item, position)
         if item.state is ItemState.DEAD_LETTERED:
             self.unsaved.letters.append(GivenUp(position, item, outcome, history))
-
-    def _since(self, now: float) -> None:
-        """Something is not durable yet, since now or longer."""
-        if not self.unsaved:
-            self.uncommitted_since = now
-
-    def _turn_if_done(self, now: float) -> None:
-        ledger, reducing = self.ledgers[Stage.MAP], self.ledgers[Stage.REDUCE]
-        if self.phase is Phase.MAP:
-            redriven = next(self.redrives.running(), None) is None
-            if ledger.running == 0 and redriven and (stop := self._stop()) is not None:
-                self._turn_to(Turn(Phase.FAILED, *stop))
-            elif ledger.finished or (redriven and self.turn.reason == REDRIVING):
-                self._turn_to(self._after_map(now))
-        elif self.phase is not Phase.REDUCE:
-            return
-        elif self._spec.reduce is not None and reducing.finished:
-            self._turn_to(after_reduce(reducing[0].state is ItemState.SUCCEEDED, ledger.counts, self._spec))
-        elif self._spec.reduce is None and not reducing.running:
-            # It was taken out of the spec: one that runs may end, and decides nothing.
-            self._turn_to(after_map(ledger.counts, self._spec))
-
-    def _after_map(self, now: float) -> Turn:
-        """Where the run goes; a reduce that has run before runs again only when a Redrive asked for that."""
-        counts = self.ledgers[Stage.MAP].counts
-        if (stop := self.guard.stop(counts, self._given_up)) is not None:
-            return Turn(Phase.FAILED, *stop)
-        turn, ledger = after_map(counts, self._spec), self.ledgers[Stage.REDUCE]
-        if turn.phase is not Phase.REDUCE:
-            return turn
-        if not ledger[0].final:
-            self.books.reduce_again = False
-            return turn
-        if not self.books.reduce_again:
-            return after_reduce(ledger[0].state is ItemState.SUCCEEDED, counts, self._spec)
-        retry = self._retry(Stage.REDUCE)
-        item = ledger.apply(0, Redriven(0, retry.max_attempts), retry, now)
-        if item is None:
-            raise RuntimeError(f"{self.ref.namespace}/{self.ref.name}: the reduce cannot be run again")
-        self._claim(Stage.REDUCE, ledger.key(0), item)
-        self.books.reduce_again = self.reduce_ready = False
-        return turn
-
-    def _turn_to(self, turn: Turn) -> None:
-        if turn.phase not in NEXT[self.phase]:
-            raise RuntimeError(f"{self.ref.namespace}/{self.ref.name}: {self.phase} is not followed by {turn.phase}")
-        self.turn = turn
 
     def _adopt(self, carried: Carried, job_uid: str, now: float) -> bool:
         """Takes over a Job that an earlier operator left behind, or whose creation seemed to have failed.

@@ -145,7 +145,7 @@ def status_of(run: RunState, head: Head, id_of: Callable[[int], str], report: Re
             if run.spec.failure_policy.circuit_breaker is not None
             else None,
             "dead_letters": DeadLetterStatus(
-                queue=report.queue, open=run.open_letters, unresolved=run.dead_letters.unresolved
+                queue=report.queue, open=run.dead_letters.open_count, unresolved=run.dead_letters.unresolved
             )
             if report.queue or len(run.dead_letters)
             else None,

@@ -96,7 +96,7 @@ class QueueKeeper:
             await self._letters.delete(self._doomed)
             log.info("%s/%s: %d letters were purged", self._run.namespace, self._run.name, len(self._doomed))
             self._doomed.clear()
-        self._doomed += self._state.purge(self._world.clock.now())
+        self._doomed += self._state.letterbox.purge(self._state.guard.queue, self._world.clock.now())
         if self._doomed:
             self._due.set()
             self._wake()
@@ -164,7 +164,7 @@ class QueueKeeper:
             reprocessing=sum(
                 self._state.ledgers[Stage.MAP].running_in(number) for number in self._state.redrives.running()
             ),
-            full=self._state.guard.full(self._state.open_letters),
+            full=self._state.guard.full(self._state.dead_letters.open_count),
             mistake=self._mistake(queue),
             before=self._written.conditions if self._written else conditions,
             now=now,

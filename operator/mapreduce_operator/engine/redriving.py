@@ -139,7 +139,7 @@ class Redriving:
     async def _take(self, redrive: Redrive) -> RedriveStatus | None:
         """Takes the letters that are meant; the status where there are none, or none yet."""
         now = self._world.clock.now()
-        if (wait := self._state.redrive_waits()) is not None:
+        if (wait := self._state.course.redrive_waits()) is not None:
             return waiting(redrive, *wait, now)
         try:
             accepted = self._accepted(redrive)
@@ -149,8 +149,8 @@ class Redriving:
             return refused(redrive, error.reason, str(error), now)
         # Reading took a while: what is taken is what is open now, and between here and the claim nothing waits.
         now = self._world.clock.now()
-        if self._state.redrive_waits() is not None or not all(
-            self._state.is_takeable(letter.position) for letter in letters
+        if self._state.course.redrive_waits() is not None or not all(
+            self._state.letterbox.is_takeable(letter.position) for letter in letters
         ):
             self.look()
             message = "the queue changed while letters were chosen; they are chosen anew"
@@ -254,14 +254,14 @@ class Redriving:
         if redrive.spec.selection.ids is None:
             states = _TAKEABLE if redrive.spec.force or redrive.spec.selection.filter else {LetterState.OPEN}
             found = [entry.position for entry, state, _ in known.all() if state in states]
-            return [position for position in found if self._state.is_takeable(position)], []
+            return [position for position in found if self._state.letterbox.is_takeable(position)], []
         positions, skipped = [], []
         for name in dict.fromkeys(redrive.spec.selection.ids):
             ledger = self._state.ledgers[Stage.MAP]
             position = ledger.position(item_key(self._state.ref.uid, Stage.MAP, name))
             if position is None:
                 skipped.append(Skipped(name, "the job has no item with this id"))
-            elif self._state.is_takeable(position):
+            elif self._state.letterbox.is_takeable(position):
                 positions.append(position)
             elif ledger[position].redrive and not ledger[position].final:
                 skipped.append(Skipped(name, "another Redrive has taken it"))

@@ -394,6 +394,6 @@ class Run:
             storage_problem=self._troubles.storage,
             capped=self._capped,
             refusal=self._troubles.refusal,
-            hindrance=self._state.hindrance if self._state else None,
+            hindrance=self._state.course.hindrance() if self._state else None,
             not_starting=self._state.not_starting(self._world.clock.now()) if self._state else None,
         )

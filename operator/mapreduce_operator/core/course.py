@@ -1,0 +1,117 @@
+"""The course of a run: which phase it is in, where it goes next, and what keeps new items from being started."""
+
+from typing import Final
+
+from mapreduce_operator.api import ItemState, MapReduceJobSpec, Phase, Retry
+from mapreduce_operator.core.batches import Uncommitted
+from mapreduce_operator.core.books import Books
+from mapreduce_operator.core.guard import Guard
+from mapreduce_operator.core.items import Redriven
+from mapreduce_operator.core.journal import Claim
+from mapreduce_operator.core.names import Stage
+from mapreduce_operator.core.phases import FINAL_PHASES, NEXT, REDRIVING, Turn, after_map, after_reduce
+
+
+class Course:
+    """`turn` is the last change of phase, `committed` the last one that is durable."""
+
+    def __init__(self, books: Books, guard: Guard, unsaved: Uncommitted, spec: MapReduceJobSpec, turn: Turn) -> None:
+        self._books: Final = books
+        self._guard: Final = guard
+        self._unsaved: Final = unsaved
+        self._spec = spec
+        self.turn = turn
+        self.committed = turn
+        self.reduce_ready = False
+        """The input of the reduce is where its agent finds it."""
+
+    def respec(self, spec: MapReduceJobSpec) -> None:
+        self._spec = spec
+
+    @property
+    def settled(self) -> bool:
+        """The phase is durable."""
+        return self.turn.phase is self.committed.phase
+
+    @property
+    def stage(self) -> Stage:
+        return Stage.REDUCE if self.turn.phase is Phase.REDUCE else Stage.MAP
+
+    @property
+    def _given_up(self) -> int:
+        """Open letters, and those that are about to be: what starts agents must not wait until that is durable."""
+        return self._books.account.dead_letters.open_count + len(self._unsaved.letters)
+
+    def stop(self) -> tuple[str, str] | None:
+        """(reason, message) of why no more items are started for good; those that run come to their end."""
+        if self.turn.phase is not Phase.MAP or self.turn.reason == REDRIVING:
+            return None
+        return self._guard.stop(self._books.ledgers[Stage.MAP].counts, self._given_up)
+
+    def takes_new_items(self) -> bool:
+        """Items other than those that a Redrive has taken may be started: what was taken is never left where it is."""
+        return self.turn.reason != REDRIVING and self.stop() is None and not self._guard.is_full(self._given_up)
+
+    def hindrance(self) -> tuple[str, str] | None:
+        """(reason, message) of which limit keeps items from being started, for now or for good; None when none does."""
+        if self.turn.phase is not Phase.MAP:
+            return None
+        return self.stop() or self._guard.hindrance(self._books.account.dead_letters.open_count)
+
+    def redrive_waits(self) -> tuple[str, str] | None:
+        """(reason, message) of why no letters can be taken just now; None when they can."""
+        if self.turn.phase is Phase.REDUCE:
+            return "Reducing", "the reduce of the job runs over the results as they are; letters are taken when it ends"
+        if (stop := self.stop()) is not None:
+            return "Stopping", f"the job is being stopped ({stop[0]}); letters are taken when its agents have ended"
+        if not self.settled:
+            return "Turning", "the job is about to enter another phase; letters are taken then"
+        return None
+
+    # --------------------------------------------------------------------------------------------- where it goes next
+
+    def turn_to(self, turn: Turn) -> None:
+        if turn.phase not in NEXT[self.turn.phase]:
+            raise RuntimeError(f"{self.turn.phase} is not followed by {turn.phase}")
+        self.turn = turn
+
+    def reopen(self, redrive: str, letters: int) -> None:
+        """A Redrive has taken letters: a run that has ended goes back to its map for them."""
+        if self.turn.phase in FINAL_PHASES:
+            self.turn_to(Turn(Phase.MAP, REDRIVING, f"the Redrive {redrive} runs {letters:,} dead letters again"))
+
+    def turn_if_done(self, reduce_retry: Retry, now: float) -> None:
+        """Enters the next phase if nothing is left to do in this one."""
+        ledger, reducing = self._books.ledgers[Stage.MAP], self._books.ledgers[Stage.REDUCE]
+        if self.turn.phase is Phase.MAP:
+            redriven = next(self._books.account.redrives.running(), None) is None
+            if ledger.running == 0 and redriven and (stop := self.stop()) is not None:
+                self.turn_to(Turn(Phase.FAILED, *stop))
+            elif ledger.finished or (redriven and self.turn.reason == REDRIVING):
+                self.turn_to(self._after_map(reduce_retry, now))
+        elif self.turn.phase is not Phase.REDUCE:
+            return
+        elif self._spec.reduce is not None and reducing.finished:
+            self.turn_to(after_reduce(reducing[0].state is ItemState.SUCCEEDED, ledger.counts, self._spec))
+        elif self._spec.reduce is None and not reducing.running:
+            # It was taken out of the spec: one that runs may end, and decides nothing.
+            self.turn_to(after_map(ledger.counts, self._spec))
+
+    def _after_map(self, reduce_retry: Retry, now: float) -> Turn:
+        """Where the run goes; a reduce that has run before runs again only when a Redrive asked for that."""
+        counts, reducing = self._books.ledgers[Stage.MAP].counts, self._books.ledgers[Stage.REDUCE]
+        if (stop := self._guard.stop(counts, self._given_up)) is not None:
+            return Turn(Phase.FAILED, *stop)
+        turn = after_map(counts, self._spec)
+        if turn.phase is not Phase.REDUCE:
+            return turn
+        if reducing[0].final:
+            if not self._books.reduce_again:
+                return after_reduce(reducing[0].state is ItemState.SUCCEEDED, counts, self._spec)
+            item = reducing.apply(0, Redriven(0, reduce_retry.max_attempts), reduce_retry, now)
+            if item is None:
+                raise RuntimeError("the reduce cannot be run again")
+            self._unsaved.claims.append(Claim.of(Stage.REDUCE, reducing.key(0), item))
+            self.reduce_ready = False
+        self._books.reduce_again = False
+        return turn

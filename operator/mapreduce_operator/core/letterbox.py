@@ -1,0 +1,73 @@
+"""What people do with the dead letters of a run: giving them another run, setting them aside, letting go of them."""
+
+from collections.abc import Mapping
+from itertools import islice
+from typing import Final
+
+from mapreduce_operator.api import DeadLetterPolicy, ItemState, Retry
+from mapreduce_operator.core.batches import Uncommitted
+from mapreduce_operator.core.books import Books
+from mapreduce_operator.core.guard import Guard
+from mapreduce_operator.core.items import Redriven
+from mapreduce_operator.core.journal import Accepted, Claim, Mark, MarkKind
+from mapreduce_operator.core.names import Stage
+
+
+class Letterbox:
+    """Everything here waits for the next commit; dead letters and Redrives tell of it when it is durable."""
+
+    def __init__(self, books: Books, guard: Guard, unsaved: Uncommitted) -> None:
+        self._letters: Final = books.account.dead_letters
+        self._redrives: Final = books.account.redrives
+        self._books: Final = books
+        self._ledger: Final = books.ledgers[Stage.MAP]
+        self._guard: Final = guard
+        self._unsaved: Final = unsaved
+
+    def is_takeable(self, position: int) -> bool:
+        """A Redrive can take the item: it is a dead letter that nobody is about to run or to purge."""
+        key = self._ledger.key(position)
+        doomed = any(mark.key == key for mark in self._unsaved.marks if mark.kind is MarkKind.PURGED)
+        known = self._letters.state(position) is not None
+        return known and self._ledger[position].state is ItemState.DEAD_LETTERED and not doomed
+
+    def take(
+        self, accepted: Accepted, attempts: int, not_before: Mapping[int, float], retry: Retry, now: float
+    ) -> None:
+        """A Redrive takes the letters at the positions in `not_before`, each with its time to wait.
+
+        All of them must be takeable.
+        """
+        self._unsaved.begin(now)
+        self._unsaved.redrives.append(accepted)
+        self._redrives.accept(accepted, durable=False)
+        self._books.reduce_again |= accepted.rerun_reduce
+        for position, at in not_before.items():
+            item = self._ledger.apply(position, Redriven(accepted.number, attempts, at), retry, now)
+            if item is None:
+                raise ValueError(f"item {position} is no dead letter and cannot be redriven")
+            self._unsaved.claims.append(Claim.of(Stage.MAP, self._ledger.key(position), item))
+
+    def set_aside(self, now: float) -> None:
+        """Archives the oldest open letters of a queue that is over its capacity."""
+        if not self._unsaved.marks:
+            for position in islice(self._letters.open(), self._guard.excess(self._letters.open_count)):
+                self._mark(self._ledger.key(position), MarkKind.ARCHIVED, now)
+
+    def purge(self, policy: DeadLetterPolicy, now: float) -> list[str]:
+        """Lets go of the letters whose time is over; returns the keys of their items.
+
+        Their bodies may be deleted as soon as that is durable. The items stay what they are.
+        """
+        if policy.retention_seconds is None or self._unsaved.marks:
+            return []
+        expired = self._letters.expired(now - policy.retention_seconds, with_open=policy.purge_open)
+        # What a Redrive has just taken is not expired any more, whatever is durable of that.
+        keys = [self._ledger.key(position) for position in expired if self._ledger[position].final]
+        for key in keys:
+            self._mark(key, MarkKind.PURGED, now)
+        return keys
+
+    def _mark(self, key: str, kind: MarkKind, now: float) -> None:
+        self._unsaved.begin(now)
+        self._unsaved.marks.append(Mark(key, kind))
