@@ -260,10 +260,6 @@ class ApiServer:
 
     def add_finalizer(self, run: RunRef) -> None:
         self._check_presence(run)
-        if run.uid in self.deleted:
-            raise ClusterError(
-                ClusterErrorReason.INVALID, "no new finalizers can be added if the object is being deleted"
-            )
         self.finalizers.add(run.uid)
 
     def remove_finalizer(self, run: RunRef) -> None:
