@@ -150,13 +150,14 @@ class Sandbox:
             of=REDRIVES,
         )
 
+    def in_operator(self, *command: str) -> str:
+        """What a command prints in a pod of the operator."""
+        where = ("--namespace", "mapreduce-system", "exec", "deployment/mapreduce-operator", "--quiet")
+        return self.kubectl(*where, "--", *command)
+
     def stored(self, pattern: str) -> str:
         """What the operator's volume holds under this URL, in which * stands for any name; "" for nothing."""
-        path = urlsplit(pattern).path
-        return self.kubectl(
-            *("--namespace", "mapreduce-system", "exec", "deployment/mapreduce-operator", "--"),
-            *("sh", "-c", f"cat {path} 2>/dev/null || true"),
-        )
+        return self.in_operator("sh", "-c", f"cat {urlsplit(pattern).path} 2>/dev/null || true")
 
     def letters(self, queue: str) -> dict[str, Body]:
         """The bodies of the letters of a queue in storage, by the ids of their items."""
