@@ -71,29 +71,27 @@ _NOISE: Final = re.compile(
 # where in the code it was, and differ. It is the last that names an exception, since causes come last; if there is
 # none, the last that complains; if there is none, the last. Indented lines are the frames of a stack.
 _LETTER: Final = re.compile(r"[^\W\d_]")
-_RAISED: Final = re.compile(
-    r"(?:Error|Exception|Interrupt)(?=[:)]| ?\(|$)|^[a-z_][\w.]*\.[A-Z]\w*:"
-    r"|\bpanic(?:ked)?\b|^fatal|^Caused by:|^\s+what\(\):"
-)
+_RAISED: Final = re.compile(r"(?:Error|Exception|Interrupt)(?=[:)]| ?\(|$)|panic(?:ked)?\b|Caused by:|what\(\):")
+_RAISED_BY_CLASS: Final = re.compile(r"[a-z_][\w.]*\.[A-Z]\w*:")
 _COMPLAINT: Final = re.compile(
     r"error|exception|fatal|fail|critical|cannot|unable|denied|refused|invalid|abort|killed|timed? ?out|not found"
-    r"|no such|exceeded|unavailable",
-    re.IGNORECASE,
+    r"|no such|exceeded|unavailable"
 )
 
 
 def _telling_line(message: str) -> str:
     lines = [line.rstrip() for line in message.splitlines() if _LETTER.search(line)]
-    if len(lines) < 2:
+    if not lines:
         return message
     flush = [number for number, line in enumerate(lines) if not line[0].isspace() or "what():" in line]
-    candidates = flush or range(len(lines))
-    for sign in (_RAISED, _COMPLAINT):
-        for number in reversed(candidates):
-            if sign.search(lines[number]):
-                # `Caused by:` and `panicked at main.rs:4:5:` go on in the next line.
-                return " ".join(lines[number : number + 1 + lines[number].endswith(":")])
-    return lines[candidates[-1]]
+    candidates = list(reversed(flush or range(len(lines))))
+    for number in candidates:
+        if _RAISED.search(lines[number]) or _RAISED_BY_CLASS.match(lines[number]):
+            # `Caused by:` and `panicked at main.rs:4:5:` go on in the next line.
+            return " ".join(lines[number : number + 1 + lines[number].endswith(":")])
+    return next(
+        (lines[number] for number in candidates if _COMPLAINT.search(lines[number].lower())), lines[candidates[0]]
+    )
 
 
 # ---------------------------------------------------------------------------------------------------------- the tokens
