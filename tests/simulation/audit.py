@@ -152,7 +152,11 @@ class Audit:
         self.durable.refresh()
         if self._run.uid in self._cluster.deleted:
             return
-        if job.dispatch not in self.durable.outcomes and not any(recent(self._interrupts, self._cluster.clock.now())):
+        if job.dispatch in self.durable.outcomes or any(recent(self._interrupts, self._cluster.clock.now())):
+            return
+        # One whose agent cannot start is given up.
+        waits = job.pod is not None and job.pod.seen.waiting and not job.pod.seen.started
+        if not waits or job.dispatch not in self.durable.starts:
             self._wrong(f"the Job {job.name} was deleted before its outcome was durable")
 
     def _on_status(self, uid: str, status: dict[str, Any], process: int) -> None:

@@ -1,52 +1,23 @@
 """What becomes of items that are given up: letters, their queue, and how long both stay."""
 
 import asyncio
-from collections.abc import Mapping
-from typing import Any
 
-import msgspec
 import pytest
 
 from mapreduce_operator.adapters.storage.memory import MemoryStore
-from tests.simulation.agents import Agent, Ends, Seen
+from tests.simulation.agents import Ends, Seen
 from tests.simulation.jobs import condition_of, map_reduce_job
+from tests.simulation.letters import bodies, fails, job, letters, queue_of
 from tests.simulation.operator_in_memory import operating
 from tests.simulation.simulated_cluster import SimulatedCluster
 
 pytestmark = pytest.mark.asyncio
 
 
-def fails(messages: Mapping[str, str]) -> Agent:
-    """Items that are keys of `messages` fail with these, as long as they are."""
-    return lambda seen: Ends(exit_code=1, message=messages[seen.item]) if seen.item in messages else Ends()
-
-
-def job(items: list[Any], *, attempts: int = 1, **spec: Any) -> dict[str, Any]:
-    retry = {"maxAttempts": attempts, "backoff": {"initialSeconds": 1}}
-    return map_reduce_job(items, map_={"retry": retry}, **spec)
-
-
-def bodies(store: MemoryStore) -> dict[str, dict[str, Any]]:
-    """The letters in storage, by the id of their item."""
-    found = [msgspec.json.decode(data) for key, data in store.objects.items() if "/dead-letters/" in key]
-    return {body["id"]: body for body in found}
-
-
-def queue_of(cluster: SimulatedCluster, name: str = "demo") -> dict[str, Any]:
-    return cluster.queues.by_name[name]
-
-
-def letters(cluster: SimulatedCluster) -> Mapping[str, int]:
-    """How many letters the status of the queue counts in which state."""
-    counts: dict[str, int] = cluster.queues.by_name.get("demo", {}).get("status", {}).get("letters", {})
-    return {state: count for state, count in counts.items() if count}
-
-
 async def test_letters_tell_the_whole_story_and_those_that_failed_alike_are_one_group() -> None:
     refused = {name: f"connect to 10.0.0.{number}:5432 refused" for number, name in enumerate("abc")}
     cluster, store = SimulatedCluster(fails(refused | {"d": "boom"})), MemoryStore()
     body = job(["a", "b", "c", "d", "e"], attempts=2)
-    body["spec"]["input"]["idExpression"] = "item"
     async with operating(cluster, body, store) as operator:
         status = await operator.until_finished()
     queue = queue_of(cluster)
