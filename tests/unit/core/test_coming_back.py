@@ -1,28 +1,28 @@
 """What a run knows of its past after a crash: from segments, from a snapshot, and from what the cluster still shows."""
 
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Any, Final
 
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from mapreduce_operator.api import ItemState, MapReduceJobSpec, Phase, Reason
+from mapreduce_operator.api import ItemState, LetterState, MapReduceJobSpec, Phase, Reason
+from mapreduce_operator.core.batches import Batch
 from mapreduce_operator.core.effects import Announce, Commit, DeleteJob, FindVanished, Launch
 from mapreduce_operator.core.items import Item
 from mapreduce_operator.core.journal import (
+    Accepted,
     CommitReason,
     Record,
-    SegmentHeader,
+    Segment,
     Start,
-    decode_segment,
     digest,
-    encode_segment,
 )
 from mapreduce_operator.core.names import Stage
 from mapreduce_operator.core.outcomes import Outcome, Verdict
-from mapreduce_operator.core.run import Batch, RunState
+from mapreduce_operator.core.run import RunState
 from mapreduce_operator.core.sightings import POD_GRACE_SECONDS
 from mapreduce_operator.core.snapshot import decode_snapshot, encode_snapshot
 from mapreduce_operator.core.workloads import ContainerEnd, Dispatch, PodSeen
@@ -32,10 +32,12 @@ from tests.unit.core.scenes import (
     NOW,
     REDUCE_KEY,
     TEMPLATE,
+    all_run,
     carried,
     commit,
     find_no_pod,
     job,
+    landed,
     launch,
     observe,
     pod,
@@ -46,6 +48,14 @@ from tests.unit.core.scenes import (
 )
 
 EVICTED_POD: Final = pod("demo-a-d1", phase="Failed", disruption="EvictionByEvictionAPI")
+HOPELESS: Final = ContainerEnd(1, message='{"error": {"message": "no such file", "retryable": false}}')
+LETTER_STATES: Final = {
+    ItemState.PENDING: {LetterState.CLAIMED},
+    ItemState.RUNNING: {LetterState.CLAIMED},
+    ItemState.RETRY_WAIT: {LetterState.CLAIMED},
+    ItemState.SUCCEEDED: {LetterState.RESOLVED},
+    ItemState.DEAD_LETTERED: {LetterState.OPEN, LetterState.ARCHIVED},
+}
 STARTED: Final = Start(Stage.MAP, "a", 1, "uid-demo-a-d1")
 
 
@@ -62,7 +72,7 @@ def resumed(*records: Record, starts: tuple[Start, ...] = (), seconds: float = 0
 
 def test_a_start_is_durable_with_the_next_commit_even_if_nothing_ended() -> None:
     run = verified_run("ab")
-    launch(run, seconds=100)
+    all_run(run, launch(run, seconds=100), seconds=100)
 
     assert run.commit_if_due(NOW + 104.9) == []
     assert run.next_wake(NOW + 100) == NOW + 105
@@ -81,7 +91,7 @@ def test_a_start_that_comes_while_a_commit_is_in_flight_is_in_the_next() -> None
     run = verified_run("ab", spec({"maxParallel": 1}))
     launch(run)
     first = run.begin_commit(CommitReason.TIME, NOW)
-    run.respec(spec({"maxParallel": 2}))
+    run.respec(spec({"maxParallel": 2}), NOW)
     launch(run)
 
     run.committed(first, NOW + 1)
@@ -130,12 +140,12 @@ def test_a_batch_does_not_change_after_it_was_made() -> None:
     launch(run)
     observe(run, pod("demo-a-d1", CRASHED))
     batch = run.begin_commit(CommitReason.ITEMS, NOW, with_snapshot=True)
-    before = as_bytes(batch, "")
+    before = Landed.of(batch)
 
     observe(run, pod("demo-b-d1", DONE))
     run.decide(NOW + 100)
 
-    assert as_bytes(batch, "") == before
+    assert Landed.of(batch) == before
 
 
 # ------------------------------------------------------------------------------------------------- a Job that vanished
@@ -247,7 +257,7 @@ def test_a_running_reduce_is_asked_for_as_well() -> None:
 def test_an_agent_that_was_resumed_can_be_interrupted_before_its_job_is_seen() -> None:
     run = resumed(starts=(STARTED,))
 
-    run.respec(spec(suspend=True, suspendPolicy="Interrupt"))
+    run.respec(spec(suspend=True, suspendPolicy="Interrupt"), NOW)
 
     assert [effect for effect in run.decide(NOW) if isinstance(effect, DeleteJob)] == [
         DeleteJob("demo-a-d1", "uid-demo-a-d1")
@@ -315,7 +325,8 @@ def test_a_snapshot_says_what_will_be_durable_with_its_batch() -> None:
         (1, Item(ItemState.SUCCEEDED, attempts=1)),
         (2, Item(ItemState.RUNNING, job_uid="uid-demo-c-d1")),
     ]
-    assert snapshot.tally.failures[Reason.ERROR].count == 1
+    assert snapshot.tally.reasons == {Reason.ERROR: 1}
+    assert [known.count for known in snapshot.tally.failures.values()] == [1]
     assert run.tally.failures == {}, "the status speaks of what is durable"
 
 
@@ -394,29 +405,27 @@ def test_what_was_announced_before_is_not_announced_again(end: PodSeen, with_sna
 KEYS: Final = "abcd"
 
 
-def as_bytes(batch: Batch, previous: str) -> tuple[bytes, bytes | None]:
-    """A batch as engine.journal writes it."""
-    header = SegmentHeader(1, previous, batch.turn.phase, batch.at, batch.reason, batch.starts)
-    return encode_segment(header, batch.records), encode_snapshot(batch.snapshot) if batch.snapshot else None
-
-
 @dataclass(frozen=True)
 class Landed:
     """A commit that is durable."""
 
-    segment: bytes
+    segment: Segment
     snapshot: bytes | None
+
+    @classmethod
+    def of(cls, batch: Batch) -> "Landed":
+        return cls(landed(batch), encode_snapshot(batch.snapshot) if batch.snapshot else None)
 
 
 def read_back(commits: list[Landed], of: MapReduceJobSpec, now: float, *, with_snapshot: bool) -> RunState:
     run = verified_run(KEYS, of)
     covered = 0
     if with_snapshot:
-        covered = max((number for number, landed in enumerate(commits, start=1) if landed.snapshot), default=0)
+        covered = max((number for number, one in enumerate(commits, start=1) if one.snapshot), default=0)
     if covered and (data := commits[covered - 1].snapshot):
         run.restore(decode_snapshot(data, digest(data), "snapshot"))
-    for landed in commits[covered:]:
-        run.replay(decode_segment(landed.segment, digest(landed.segment), "segment"))
+    for commit_ in commits[covered:]:
+        run.replay(commit_.segment)
     run.resume(now)
     return run
 
@@ -434,13 +443,39 @@ def items_of(run: RunState, now: float) -> list[Item]:
     return [settled(ledger[position], now) for ledger in run.ledgers.values() for position in range(len(ledger))]
 
 
+def books_of(run: RunState) -> dict[str, Any]:
+    """What a run knows beside its items."""
+    letters = run.dead_letters
+    return {
+        "tally": run.tally,
+        "letters": list(letters.all()),
+        "counts": {state: letters.counts[state] for state in LetterState},
+        "open": list(letters.open()),
+        "unresolved": letters.unresolved,
+        "groups": letters.largest_groups(100),
+        "redrives": list(run.redrives.all()),
+        "past": run.books._past,
+        "reduce again": run.books.reduce_again,
+        "announced": run.books.announced,
+    }
+
+
 class AnyStory(RuleBasedStateMachine):
-    """A run from its plan to wherever; after each step it might die, and what comes back is compared."""
+    """A run from its plan to wherever; after each step it might die, and what comes back is compared.
+
+    Its queue has room for two open letters and sets the older ones aside. Redrives take letters, also while the map
+    runs and when all is over; letters are purged.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.now = NOW
-        self.spec = spec({"maxParallel": 3}, reduce={"template": TEMPLATE})
+        self.spec = spec(
+            {"maxParallel": 3, "retry": {"maxAttempts": 2, "maxInterruptions": 1, "backoff": {"jitter": 0}}},
+            reduce={"template": TEMPLATE, "runWhen": "Always"},
+            deadLetter={"capacity": 2, "onFull": "Archive"},
+        )
+        self.policy = self.spec.dead_letter
         self.run = verified_run(KEYS, self.spec)
         self.creating: list[Launch] = []
         self.commits: list[Landed] = []
@@ -448,14 +483,26 @@ class AnyStory(RuleBasedStateMachine):
         self.durable: list[Item] = items_of(self.run, self.now)
         """Items as they were when the last commit that landed was begun."""
 
+    @initialize(letters=st.integers(0, len(KEYS)))
+    def begin(self, letters: int) -> None:
+        """Letters are not what most stories come to by themselves."""
+        while len(self.run.dead_letters) < letters:
+            self.launch(granted=1)
+            self.creating.clear()
+            for position in self.run.ledgers[Stage.MAP].in_state(ItemState.RUNNING):
+                observe(self.run, pod(f"demo-{KEYS[position]}-d1", HOPELESS))
+            self.a_commit_begins(with_snapshot=False)
+            self.a_commit_lands()
+
     # ------------------------------------------------------------------------------------------------ what happens
 
     @rule(granted=st.integers(1, 3))
     def launch(self, granted: int) -> None:
+        self.run.requeue(self.policy, self.now)
         for effect in (*self.run.decide(self.now), *self.run.launch(granted, self.now)):
             if isinstance(effect, Launch):
                 self.creating.append(effect)
-        if self.run.committed_turn.phase is Phase.REDUCE and not self.run.reduce_ready:
+        if self.run.committed_turn.phase is Phase.REDUCE and not self.run.course.reduce_ready:
             self.run.reduce_prepared()
 
     @precondition(lambda self: self.creating)
@@ -471,7 +518,7 @@ class AnyStory(RuleBasedStateMachine):
         effect = self.creating.pop()
         self.run.refused(effect.stage, effect.position, effect.dispatch.number)
 
-    @rule(data=st.data(), agent=st.sampled_from([DONE, CRASHED, None]))
+    @rule(data=st.data(), agent=st.sampled_from([DONE, CRASHED, HOPELESS, None]))
     def an_agent_ends(self, data: st.DataObject, agent: ContainerEnd | None) -> None:
         running = [
             (stage, position)
@@ -490,6 +537,28 @@ class AnyStory(RuleBasedStateMachine):
         self.now += seconds
         self.run.decide(self.now)
 
+    @precondition(lambda self: self.run.course.redrive_waits() is None and len(self.run.dead_letters))
+    @rule(data=st.data(), attempts=st.integers(1, 2), seconds=st.sampled_from([0, 20]), rerun_reduce=st.booleans())
+    def a_redrive_takes_letters(self, data: st.DataObject, attempts: int, seconds: int, rerun_reduce: bool) -> None:
+        takeable = [position for position in range(len(KEYS)) if self.run.letterbox.is_takeable(position)]
+        if takeable:
+            taken = data.draw(st.lists(st.sampled_from(takeable), min_size=1, unique=True))
+            number = len(self.run.redrives) + 1
+            accepted = Accepted(
+                number, f"uid-{number}-{self.now}", "again", self.now, len(taken), rerun_reduce=rerun_reduce
+            )
+            at = self.now + seconds if seconds else 0.0
+            self.run.redrive(accepted, attempts, dict.fromkeys(taken, at), self.now)
+
+    @rule(capacity=st.sampled_from([None, 1, 2]))
+    def the_queue_is_changed(self, capacity: int | None) -> None:
+        self.policy = self.spec.dead_letter.model_copy(update={"capacity": capacity})
+
+    @rule(with_open=st.booleans())
+    def letters_are_purged(self, with_open: bool) -> None:
+        policy = self.spec.dead_letter.model_copy(update={"retention_seconds": 10, "purge_open": with_open})
+        self.run.letterbox.purge(policy, self.now)
+
     @precondition(lambda self: self.in_flight is None)
     @rule(with_snapshot=st.booleans())
     def a_commit_begins(self, with_snapshot: bool) -> None:
@@ -501,15 +570,23 @@ class AnyStory(RuleBasedStateMachine):
     def a_commit_lands(self) -> None:
         assert self.in_flight is not None
         batch, self.durable = self.in_flight
-        self.commits.append(Landed(*as_bytes(batch, "")))
+        self.commits.append(Landed.of(batch))
         self.run.committed(batch, self.now)
         self.in_flight = None
+
+    @rule()
+    def all_that_waits_becomes_durable(self) -> None:
+        if self.in_flight is not None:
+            self.a_commit_lands()
+        while self.run.unsaved:
+            self.a_commit_begins(with_snapshot=False)
+            self.a_commit_lands()
 
     @rule(with_snapshot=st.booleans())
     def the_operator_dies(self, with_snapshot: bool) -> None:
         turn = self.run.committed_turn
         self.run = read_back(self.commits, self.spec, self.now, with_snapshot=with_snapshot)
-        self.run.turn = self.run.committed_turn = turn
+        self.run.course.turn = self.run.course.committed = turn
         take_templates(self.run)
         self.creating.clear()
         self.in_flight = None
@@ -525,11 +602,14 @@ class AnyStory(RuleBasedStateMachine):
         assert items_of(by_segments, self.now) == durable
         assert items_of(by_snapshot, self.now) == durable
         assert by_snapshot.tally == by_segments.tally == self.run.tally
+        assert books_of(by_snapshot) == books_of(by_segments)
+        if not self.run.unsaved and self.in_flight is None and self.run.turn == self.run.committed_turn:
+            assert books_of(by_segments) == books_of(self.run)
         for stage in Stage:
             assert by_snapshot.ledgers[stage].attempts == by_segments.ledgers[stage].attempts
             assert by_snapshot.ledgers[stage].interruptions == by_segments.ledgers[stage].interruptions
-        assert by_snapshot.starts == by_segments.starts == []
-        assert by_snapshot.uncommitted == by_segments.uncommitted == []
+        assert not by_snapshot.unsaved
+        assert not by_segments.unsaved
 
     @invariant()
     def both_go_on_alike(self) -> None:
@@ -540,6 +620,38 @@ class AnyStory(RuleBasedStateMachine):
         assert launch(by_snapshot, seconds=later) == launch(by_segments, seconds=later)
         assert by_snapshot.active == by_segments.active
 
+    @invariant()
+    def letters_say_what_is_durable_of_their_items(self) -> None:
+        durable = read_back(self.commits, self.spec, self.now, with_snapshot=False)
+        ledger = durable.ledgers[Stage.MAP]
+        for run in (self.run, durable):
+            for entry, state, _ in run.dead_letters.all():
+                assert state in LETTER_STATES[ledger[entry.position].state]
+
+    @invariant()
+    def redrives_have_what_their_items_say(self) -> None:
+        ledger = self.run.ledgers[Stage.MAP]
+        for progress in self.run.redrives.all():
+            number = progress.accepted.number
+            mine = [ledger[position] for position in range(len(ledger)) if ledger[position].redrive == number]
+            assert progress.unsettled == sum(not item.final for item in mine)
+            assert 0 <= progress.unsettled <= progress.remaining <= progress.accepted.selected
+
+    @invariant()
+    def what_a_redrive_took_is_only_run_when_that_is_durable(self) -> None:
+        durable = read_back(self.commits, self.spec, self.now, with_snapshot=False)
+        for stage, ledger in self.run.ledgers.items():
+            for position in ledger.in_state(ItemState.RUNNING):
+                assert durable.ledgers[stage][position].redrive == ledger[position].redrive
+
+    @invariant()
+    def every_letter_has_the_whole_history_since_it_was_planned_or_taken(self) -> None:
+        for given_up in self.run.unsaved.letters:
+            numbers = [attempt.dispatch for attempt in given_up.history]
+            last = given_up.item.attempts + given_up.item.interruptions
+            assert numbers == list(range(numbers[0], last + 1))
+            assert given_up.item.redrive or numbers[0] == 1
+
 
 TestAnyStory = AnyStory.TestCase
-TestAnyStory.settings = settings(max_examples=60, stateful_step_count=30)
+TestAnyStory.settings = settings(max_examples=100, stateful_step_count=50)
