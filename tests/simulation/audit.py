@@ -13,12 +13,23 @@ from mapreduce_operator.adapters.storage.memory import MemoryStore
 from mapreduce_operator.core.names import RunRef
 from mapreduce_operator.core.workloads import Dispatch
 from tests.simulation.api_server import Job
+from tests.simulation.audit_letters import LettersAudit
+from tests.simulation.audit_limits import LimitsAudit
 from tests.simulation.connection import LONGEST_TRIP_SECONDS
 from tests.simulation.durable import Counts, Durable
 from tests.simulation.simulated_cluster import SimulatedCluster
 
 EDIT_SECONDS: Final = 60.0
 """So long after an edit, Jobs may still appear that were decided on before: their creation was being retried."""
+
+_STOPPED: Final = {
+    "ItemFailed",
+    "MaxFailuresReached",
+    "FailureThresholdExceeded",
+    "DeadLetterQueueFull",
+    "NotAllItemsRun",
+}
+"""Reasons for which a job ends before all of its items have run."""
 
 
 class Audit:
@@ -34,12 +45,14 @@ class Audit:
         capacity: int = 500,
         leads: Callable[[int], bool] = lambda _: True,
         known: Callable[[Job, int], bool] = lambda _job, _process: True,
+        skewed: bool = False,
     ) -> None:
         """Begins before the run does.
 
         `leads` tells of a process whether it leads at the moment: what one that does not lead any more creates all the
         same, by a request that was under way or because it does not know yet, must not count, and is left out of
         limits. `known` tells of a Job whose start is not durable whether a process must know of it all the same.
+        `skewed` tells that the clocks of processes differ.
         """
         self._cluster: Final = cluster
         self._run: Final = run
@@ -50,6 +63,9 @@ class Audit:
         # Looked at with each write: later, what was written in the wrong order is all there.
         vars(store)["objects"] = self.durable.objects
         self.durable.on_check.append(self._check_outcome)
+        self._letters: Final = LettersAudit(cluster, self.durable, run, self._wrong)
+        items = len(spec["input"].get("items", ()))
+        self._limits: Final = LimitsAudit(self.durable, cluster.clock, spec, items, self._wrong, skewed=skewed)
         self._reported: Final[dict[int, int]] = {}
         """Last checkpoint that each process spoke of. A new one may start from a status that is not the last."""
         self._reported_epoch = 0
@@ -105,6 +121,8 @@ class Audit:
         if self._leads(job.creator):
             self._check_repetition(job, earlier)
             self._check_limits(job)
+            if job.seen.carried.stage == "map":
+                self._limits.created(job)
         else:
             self._strays.add(job.uid)
         earlier.append(job)
@@ -143,6 +161,10 @@ class Audit:
                 f"{mine} Jobs of the run and {len(alive)} in all are alive with {job.name}; "
                 f"maxParallel is {allowed}, the operator's cap {self._capacity}"
             )
+        if (redrive := self.durable.claims.get(job.dispatch.item_key)) is not None and redrive.parallelism:
+            same = sum(self.durable.claims.get(other.dispatch.item_key) is redrive for other in alive)
+            if same > redrive.parallelism:
+                self._wrong(f"{same} items of the Redrive {redrive.name} run; its parallelism is {redrive.parallelism}")
         if all(recent(self._suspended, now)):
             self._wrong(f"{job.name} was created while the job is suspended")
 
@@ -191,6 +213,7 @@ class Audit:
         )
         if said != counts:
             self._wrong(f"the status says {said} of checkpoint {sequence}, which holds {counts}")
+        self._letters.check_job_status(status, counts.letters)
         if sequence < self._reported.get(process, 0):
             self._wrong(f"process {process} takes the status back to checkpoint {sequence}")
         self._reported[process] = sequence
@@ -210,7 +233,7 @@ class Audit:
             if line["stage"] == "map"
         }
         lost = items - sum(state is not None for state in mapped.values())
-        if lost:
+        if lost and not (status["phase"] == "Failed" and status["reason"] in _STOPPED):
             self._wrong(f"{lost} items have no final outcome")
         if status["checkpoint"]["sequence"] != self.durable.sequence:
             self._wrong(
@@ -224,6 +247,7 @@ class Audit:
             self._wrong(f"the Job {name} is left")
         for pod in self._cluster.pods.values():
             self._wrong(f"the pod {pod.seen.name} is left")
+        self._letters.close()
         if self._run.uid not in self._cluster.finalizers:
             self._wrong("the finalizer is gone")
 

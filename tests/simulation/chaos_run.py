@@ -77,6 +77,7 @@ class ChaosRun:
             capacity=given.capacity,
             leads=lambda process: process == self._lease.holder,
             known=self._is_known,
+            skewed=any(life.ahead for life in given.lives),
         )
         self._weather: Final = ApiWeather(given.api, chance["api"])
         self._storage_weather: Final = StorageWeather(given.storage, chance["storage"])

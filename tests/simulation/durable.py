@@ -223,6 +223,9 @@ class Durable:
             retries=counts.retries + (line["verdict"] == "Failed" and state == "RetryWait" and redrive is None),
         )
 
+    def has_body(self, key: str) -> bool:
+        return self._keys.letter(key) in self.objects
+
     def _check_body(self, key: str, line: Line) -> None:
         """The letter is there before its item is marked, and tells of every dispatch as it is recorded."""
         data = self.objects.get(self._keys.letter(key))

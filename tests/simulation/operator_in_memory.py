@@ -193,4 +193,4 @@ async def operating(
             await operator.supervisor.drain(10.0)
     finally:
         await operator.kill()
-    assert cluster.violations == []
+    assert not cluster.violations, cluster.violations

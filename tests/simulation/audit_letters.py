@@ -1,0 +1,132 @@
+"""What is told of dead letters and Redrives: never what is not durable, and at the end all of it."""
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from mapreduce_operator.core.names import RunRef
+from tests.simulation.durable import Durable, LetterStates
+from tests.simulation.jobs import condition_of
+from tests.simulation.objects import Body
+from tests.simulation.simulated_cluster import SimulatedCluster
+
+
+class LettersAudit:
+    """Watches the queue of one run and the Redrives of its letters."""
+
+    def __init__(self, cluster: SimulatedCluster, durable: Durable, run: RunRef, wrong: Callable[[str], None]) -> None:
+        self._cluster: Final = cluster
+        self._durable: Final = durable
+        self._run: Final = run
+        self._wrong: Final = wrong
+        self._told_of_letters = False
+        cluster.queues.on_status.append(self._on_queue_status)
+        cluster.redrives.on_status.append(self._on_redrive_status)
+
+    def _mine(self, queue: Body) -> bool:
+        return bool(queue["spec"]["jobRef"]["uid"] == self._run.uid)
+
+    def _on_queue_status(self, queue: Body, status: dict[str, Any]) -> None:
+        if not self._mine(queue) or self._run.uid in self._cluster.deleted:
+            return
+        self._durable.refresh()
+        said = letter_states(status)
+        if said not in {counts.letters for counts in self._durable.counts.values()}:
+            self._wrong(f"the queue is said to hold {said}, which was never durable")
+        letters = status["letters"]
+        if letters["total"] != sum(said):
+            self._wrong(f"the letters of the queue do not sum up: {letters}")
+        if letters["open"] != sum(status["reasons"].values()) or letters["open"] != sum(status["causes"].values()):
+            self._wrong(f"reasons and causes of the queue are not those of {letters['open']} open letters: {status}")
+
+    def _on_redrive_status(self, redrive: Body, status: dict[str, Any]) -> None:
+        name, uid = redrive["metadata"]["name"], redrive["metadata"]["uid"]
+        self._durable.refresh()
+        told, accepted = {"status": status}, self._durable.redrives.get(uid)
+        failed, complete = (condition_of(told, kind) for kind in ("Failed", "Complete"))
+        if is_over(redrive) and not is_over(told):
+            self._wrong(f"the Redrive {name} was answered, and is not any more")
+        if accepted is None:
+            if status.get("selected"):
+                self._wrong(f"the Redrive {name} claims to have taken {status['selected']} letters; none is durable")
+            return
+        if failed["status"] == "True" and failed["reason"] != "JobGone":
+            self._wrong(f"the Redrive {name} was refused ({failed['reason']}), and took letters")
+        if "selected" not in status or failed["status"] == "True":
+            return
+        selected, succeeded, again = status["selected"], status["succeeded"], status["failed"]
+        if selected != accepted.selected or selected != succeeded + again + status["remaining"]:
+            self._wrong(f"the Redrive {name} took {accepted.selected} letters; its status does not sum up: {status}")
+        if succeeded > accepted.succeeded or again > accepted.failed:
+            self._wrong(
+                f"the Redrive {name} claims {succeeded} successes and {again} failures; durable are "
+                f"{accepted.succeeded} and {accepted.failed}"
+            )
+        if complete["status"] == "True" and accepted.succeeded + accepted.failed != accepted.selected:
+            self._wrong(f"the Redrive {name} is complete, and items of it are not at their end")
+
+    def check_job_status(self, status: dict[str, Any], letters: LetterStates) -> None:
+        """A status of the job, as of a checkpoint with these letters."""
+        told = status.get("deadLetters")
+        if told is None:
+            if self._told_of_letters:
+                self._wrong("the status of the job knows of no dead letters any more")
+            return
+        self._told_of_letters = True
+        unresolved = letters.open + letters.claimed + letters.archived
+        if (told["open"], told["unresolved"]) != (letters.open, unresolved):
+            self._wrong(f"the status of the job says {told} of the letters {letters}")
+
+    def close(self) -> None:
+        """The run is over, and everything had time to be put in order."""
+        for accepted in self._durable.redrives.values():
+            if accepted.succeeded + accepted.failed != accepted.selected:
+                self._wrong(f"items of the Redrive {accepted.name} are not at their end: {accepted}")
+        if claimed := [key for key, state in self._durable.letters.items() if state == "Claimed"]:
+            self._wrong(f"letters stay claimed: {claimed}")
+        there = self._durable.counts[self._durable.sequence].letters
+        self._check_queue(there)
+        for key in self._durable.letters:
+            if not self._durable.has_body(key):
+                self._wrong(f"the body of the letter of {key} is gone")
+        for redrive in self._cluster.redrives.by_name.values():
+            self._check_redrive(redrive)
+
+    def _check_queue(self, there: LetterStates) -> None:
+        queues = [queue for queue in self._cluster.queues.by_name.values() if self._mine(queue)]
+        if len(queues) > 1:
+            self._wrong(f"there are {len(queues)} queues")
+        if not queues:
+            if sum(there):
+                self._wrong(f"there is no queue for the letters {there}")
+        elif "status" not in queues[0] or letter_states(queues[0]["status"]) != there:
+            self._wrong(f"the queue says {queues[0].get('status', {}).get('letters')} and holds {there}")
+        elif queues[0]["status"]["observedGeneration"] != queues[0]["metadata"]["generation"]:
+            self._wrong("the queue was edited, and its status does not answer to that")
+
+    def _check_redrive(self, redrive: Body) -> None:
+        name, status = redrive["metadata"]["name"], redrive.get("status", {})
+        there = redrive["spec"]["queue"] in self._cluster.queues.by_name
+        if not is_over(redrive):
+            if there:
+                self._wrong(f"the Redrive {name} was not answered: {status}")
+            return
+        accepted = self._durable.redrives.get(redrive["metadata"]["uid"])
+        if accepted is not None and (status["succeeded"], status["failed"]) != (accepted.succeeded, accepted.failed):
+            self._wrong(f"the Redrive {name} says {status}; durable is {accepted}")
+        ids = redrive["spec"]["selection"].get("ids")
+        if ids and condition_of(redrive, "Complete")["status"] == "True":
+            told = status["selected"] + status["skipped"]
+            if told != len(set(ids)):
+                self._wrong(f"the Redrive {name} asked for {len(set(ids))} letters and was told of {told}: {status}")
+
+
+def letter_states(status: dict[str, Any]) -> LetterStates:
+    """What the status of a queue counts."""
+    letters = status["letters"]
+    claimed = letters["claimed"] + letters["reprocessing"]
+    return LetterStates(letters["open"], claimed, letters["resolved"], letters["archived"])
+
+
+def is_over(redrive: Body) -> bool:
+    """It was answered for good."""
+    return any(condition_of(redrive, kind)["status"] == "True" for kind in ("Complete", "Failed"))
