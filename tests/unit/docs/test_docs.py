@@ -1,7 +1,9 @@
 """The documents say what is there: manifests, tasks, files and reasons."""
 
+import argparse
 import ast
 import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -9,9 +11,26 @@ from typing import Any, Final
 import pytest
 import yaml
 
-from mapreduce_operator.api import Cause, MapReduceJob, Phase, Reason
+from mapreduce_operator.api import (
+    KIND,
+    QUEUE_KIND,
+    REDRIVE_KIND,
+    Cause,
+    DeadLetterPolicy,
+    DeadLetterQueue,
+    FailurePolicy,
+    MapReduceJob,
+    Phase,
+    Reason,
+    Redrive,
+    RedriveSpec,
+)
+from mapreduce_operator.api.model import Model
+from mapreduce_operator.cli import dlq
+from mapreduce_operator.core.expressions import ExpressionError
 from mapreduce_operator.core.failures import MEANINGS
 from mapreduce_operator.core.journal import CommitReason
+from mapreduce_operator.core.letter_queries import FIELDS, LetterFilter
 from mapreduce_operator.core.outcomes import Verdict
 from mapreduce_operator.ports import StorageErrorReason
 
@@ -20,19 +39,32 @@ PACKAGE: Final = PROJECT / "operator" / "mapreduce_operator"
 DOCUMENTS: Final = [PROJECT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")] + sorted(
     (PROJECT / "docs").glob("*.md")
 )
+MODELS: Final[dict[str, type[Model]]] = {KIND: MapReduceJob, QUEUE_KIND: DeadLetterQueue, REDRIVE_KIND: Redrive}
+DEAD_LETTERS: Final = PROJECT / "docs" / "dead-letters.md"
+FAILURES: Final = PROJECT / "docs" / "failures.md"
 TROUBLESHOOTING: Final = PROJECT / "docs" / "troubleshooting.md"
 
 SOURCES_OF_REASONS: Final = (
     "core/phases.py",
     "core/conditions.py",
     "core/run.py",
+    "core/course.py",
     "core/templates.py",
     "core/status.py",
     "core/plan.py",
     "core/startup.py",
+    "core/starting.py",
+    "core/story.py",
+    "core/guard.py",
+    "core/policies.py",
+    "core/queue_report.py",
+    "core/redrive_report.py",
     "engine/dispatcher.py",
     "engine/journal.py",
     "engine/loading.py",
+    "engine/orphans.py",
+    "engine/queue.py",
+    "engine/redriving.py",
     "engine/run.py",
     "engine/troubles.py",
     "engine/planner.py",
@@ -40,8 +72,13 @@ SOURCES_OF_REASONS: Final = (
 """Modules in which a reason is spelt as a text. All other reasons are members of an enumeration."""
 
 NO_REASONS: Final = {
-    # condition types
-    *("Accepted", "CheckpointHealthy", "Complete", "Finished", "Progressing", "Ready", "Reconciling", "Stalled"),
+    # condition types, and their status
+    *("Accepted", "CheckpointHealthy", "Complete", "Empty", "Finished", "Full", "Progressing", "Ready", "Reconciling"),
+    *("Stalled", "True"),
+    # phases of a Redrive
+    *("Waiting", "Running"),
+    # nouns
+    *("Job", "Redrive"),
     # types of events, and how the reasons of some begin
     *("Normal", "Warning", "First"),
     # an event that no run comes to post: a plan becomes durable together with the phase Map
@@ -58,12 +95,40 @@ def blocks(document: Path, language: str) -> Iterator[str]:
 
 
 def manifests() -> Iterator[Any]:
-    """Every MapReduceJob in the documents, with a name that tells where it stands."""
+    """Every object of ours in the documents, with a name that tells where it stands."""
     for document in DOCUMENTS:
         for block in blocks(document, "yaml"):
             for body in yaml.safe_load_all(block):
-                if isinstance(body, dict) and body.get("kind") == "MapReduceJob":
+                if isinstance(body, dict) and body.get("kind") in MODELS:
                     yield pytest.param(body, id=f"{named(document)}:{body['metadata']['name']}")
+
+
+def filters_in(value: Any) -> Iterator[str]:
+    """All that stands under a key `filter`, at any depth."""
+    if isinstance(value, dict):
+        for key, below in value.items():
+            if key == "filter":
+                yield below
+            else:
+                yield from filters_in(below)
+    elif isinstance(value, list):
+        for one in value:
+            yield from filters_in(one)
+
+
+def filters_of_the_documents() -> Iterator[str]:
+    for document in DOCUMENTS:
+        for block in blocks(document, "cel"):
+            yield from (line for line in block.splitlines() if line and not line.startswith("//"))
+    for manifest in manifests():
+        yield from filters_in(manifest.values[0])
+
+
+def commands_of_the_documents() -> Iterator[str]:
+    """Calls of `mapreduce`, without what a shell makes of their output."""
+    for document in DOCUMENTS:
+        for block in blocks(document, "sh"):
+            yield from re.findall(r"^mapreduce (.*?)\s*(?: [>|#].*)?$", block, re.MULTILINE)
 
 
 def fields(value: Any, path: str = "") -> set[str]:
@@ -110,14 +175,57 @@ def reasons_of_the_tables() -> set[str]:
 
 @pytest.mark.parametrize("body", list(manifests()))
 def test_every_manifest_in_the_documents_is_one(body: dict[str, Any]) -> None:
-    job = MapReduceJob.model_validate(body)
-    written = job.model_dump(mode="json", by_alias=True, exclude_unset=True)
+    one = MODELS[body["kind"]].model_validate(body)
+    written = one.model_dump(mode="json", by_alias=True, exclude_unset=True)
     # Unknown fields are dropped on reading: what is left must be all there was.
     assert fields(written["spec"]) == fields(body["spec"])
 
 
 def test_the_documents_have_manifests() -> None:
-    assert len(list(manifests())) >= 3
+    kinds = [manifest.values[0]["kind"] for manifest in manifests()]
+    assert set(kinds) == set(MODELS)
+    assert len(kinds) >= 10
+
+
+@pytest.mark.parametrize("text", list(filters_of_the_documents()))
+def test_every_filter_in_the_documents_can_be_asked(text: str) -> None:
+    LetterFilter(text)
+
+
+def test_the_documents_have_filters() -> None:
+    assert len(list(filters_of_the_documents())) >= 14
+
+
+@pytest.mark.parametrize("wrong", ["letter.reason = 'Error'", "letter.size > 1"])
+def test_a_wrong_filter_would_be_noticed(wrong: str) -> None:
+    with pytest.raises(ExpressionError):
+        LetterFilter(wrong)
+
+
+def test_the_fields_of_a_letter_are_those_that_filters_have() -> None:
+    fields_told = re.findall(
+        r"^\| `(\w+)` \| (?:string|int|int or null|timestamp|list) \|", DEAD_LETTERS.read_text(), re.MULTILINE
+    )
+    assert fields_told == [*FIELDS, "history"]
+
+
+@pytest.mark.parametrize(
+    ("document", "model"), [(DEAD_LETTERS, RedriveSpec), (DEAD_LETTERS, DeadLetterPolicy), (FAILURES, FailurePolicy)]
+)
+def test_every_field_is_told_of(document: Path, model: type[Model]) -> None:
+    names = [field.alias or name for name, field in model.model_fields.items()]
+    assert [name for name in names if not re.search(rf"`{name}\b", document.read_text())] == []
+
+
+@pytest.mark.parametrize("command", list(commands_of_the_documents()))
+def test_every_call_of_the_command_line_is_one(command: str) -> None:
+    parser = argparse.ArgumentParser()
+    dlq.add_commands(parser.add_subparsers())
+    assert parser.parse_args(shlex.split(command)).run
+
+
+def test_the_documents_have_calls_of_the_command_line() -> None:
+    assert len(list(commands_of_the_documents())) >= 6
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=named)
