@@ -251,6 +251,10 @@ class Audit:
         if self._run.uid not in self._cluster.finalizers:
             self._wrong("the finalizer is gone")
 
+    def check_left_over(self) -> None:
+        """The object was deleted: only letters that nobody has resolved are left in storage, with a queue."""
+        self._letters.check_left_over()
+
     def _wrong(self, text: str) -> None:
         self._cluster.violations.append(text)
         if self._cluster.trace is not None:

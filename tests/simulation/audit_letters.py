@@ -86,10 +86,20 @@ class LettersAudit:
         there = self._durable.counts[self._durable.sequence].letters
         self._check_queue(there)
         for key in self._durable.letters:
-            if not self._durable.has_body(key):
+            if self._durable.letter(key) not in self._durable.objects:
                 self._wrong(f"the body of the letter of {key} is gone")
         for redrive in self._cluster.redrives.by_name.values():
             self._check_redrive(redrive)
+
+    def check_left_over(self) -> None:
+        """The job was deleted, and nothing else than letters that nobody has resolved outlives it."""
+        expected = {key for key, state in self._durable.letters.items() if state != "Resolved"}
+        left = set(self._durable.left())
+        if left != {self._durable.letter(key) for key in expected}:
+            self._wrong(f"in storage are left {sorted(left)}; unresolved letters are {sorted(expected)}")
+        queues = [queue for queue in self._cluster.queues.by_name.values() if self._mine(queue)]
+        if len(queues) != bool(expected):
+            self._wrong(f"{len(expected)} unresolved letters outlive their job, with {len(queues)} queues")
 
     def _check_queue(self, there: LetterStates) -> None:
         queues = [queue for queue in self._cluster.queues.by_name.values() if self._mine(queue)]

@@ -10,15 +10,15 @@ from random import Random
 from typing import Any, Final
 
 from mapreduce_operator.adapters.storage.memory import MemoryStore
-from mapreduce_operator.core.names import RunRef, StorageKeys
+from mapreduce_operator.core.names import RunRef
 from mapreduce_operator.ports import DeposedError, ObjectStore
-from tests.simulation.api_server import Job
+from tests.simulation.api_server import Job, Pod
 from tests.simulation.audit import Audit
 from tests.simulation.connection import LONGEST_TRIP_SECONDS, ApiFaults
 from tests.simulation.operator_in_memory import OperatorInMemory
 from tests.simulation.people import People
 from tests.simulation.process import Leads, Lease, Process
-from tests.simulation.scenario import Edit, Life, Scenario, agents
+from tests.simulation.scenario import BAD_IMAGE, Edit, Life, Scenario, agents
 from tests.simulation.simulated_cluster import SimulatedCluster
 from tests.simulation.storage import RemoteStore
 from tests.simulation.timeline import JumpingLoop, LoopClock
@@ -57,7 +57,8 @@ class ChaosRun:
         """`store_of` may put something between the operators and storage: the mutations of tests."""
         self.scenario: Final = given
         chance = {
-            name: Random(f"{given.seed}/{name}") for name in ("cluster", "agents", "people", "user", "api", "storage")
+            name: Random(f"{given.seed}/{name}")
+            for name in ("cluster", "agents", "people", "user", "api", "storage", "kopf")
         }
         self.cluster: Final = SimulatedCluster(
             agents(chance["agents"], given.padding), nodes=given.nodes, lag=0.05, chance=chance["cluster"]
@@ -82,16 +83,20 @@ class ChaosRun:
         self._weather: Final = ApiWeather(given.api, chance["api"])
         self._storage_weather: Final = StorageWeather(given.storage, chance["storage"])
         self._lease: Final = Lease()
+        self._ended_once = False
         self._finished: Final = asyncio.Event()
         self.struck = 0
         self._operators: Final[list[OperatorInMemory]] = []
         self._ended: Final[dict[int, float]] = {}
         """When each process came to its end, or to its stop."""
         self._asides: Final[set[asyncio.Task[None]]] = set()
-        self.cluster.on_status.append(self._look_for_the_end)
+        self.cluster.on_status.append(self._note_the_end)
+        self.cluster.redrives.on_change.append(lambda *_: self._soon(self._look_for_the_end))
+        self.cluster.keeps_waiting = keeps_waiting
         self.cluster.on_gone.append(self._let_go)
         self._chance: Final = chance["user"]
         self._people: Final = People(self.cluster, given, chance["people"])
+        self._kopf: Final = chance["kopf"]
 
     @property
     def points(self) -> int:
@@ -101,6 +106,7 @@ class ChaosRun:
         """From the user's `kubectl apply` to the end; raises nothing: what is wrong stands in `cluster.violations`."""
         for edit in self.scenario.edits:
             self._at(edit.at, self._edit, edit)
+        self._people.ask()
         if self.scenario.deleted_at is not None:
             self._at(self.scenario.deleted_at, self._delete)
         try:
@@ -188,6 +194,7 @@ class ChaosRun:
             faults=faults,
             leadership=Leads(self._lease, process.number),
             clock=LoopClock(ahead),
+            kopf=self._kopf,
         )
         self._operators.append(operator)
         return operator
@@ -264,13 +271,21 @@ class ChaosRun:
         """A10: an object that is deleted is let go. What is in storage goes with it, unless storage is away."""
         if self.cluster.finalizers:
             self._wrong("the object is not let go")
-        left = [key for key in self.store.objects if key.startswith(StorageKeys(self._run).prefix)]
-        if left and self.scenario.storage == Climate():
-            self._wrong(f"{len(left)} objects are left in storage: {left[0]} …")
+        if self.scenario.storage == Climate():
+            self.audit.check_left_over()
 
-    def _look_for_the_end(self, uid: str, status: dict[str, Any], process: int) -> None:
+    def _note_the_end(self, uid: str, status: dict[str, Any], process: int) -> None:
         del uid, process
         if "completionTime" in status:
+            if not self._ended_once:
+                self._ended_once = True
+                self._people.ask_at_the_end()
+            self._soon(self._look_for_the_end)
+
+    def _look_for_the_end(self) -> None:
+        """The run has ended, and everybody who asked for a Redrive has an answer."""
+        ended = "completionTime" in self.cluster.status
+        if ended and not self.cluster.deleted and not self._people.waits_for_answers:
             self._finished.set()
 
     # ------------------------------------------------------------------------------------------------- the user
@@ -293,6 +308,9 @@ class ChaosRun:
             if not operator.process.dead:
                 self._at(self._chance.random(), operator.observe)
 
+    def _soon(self, act: Callable[[], None]) -> None:
+        asyncio.get_running_loop().call_soon(act)
+
     def _at(self, seconds: float, act: Callable[..., None], *about: Any) -> None:
         asyncio.get_running_loop().call_later(seconds, act, *about)
 
@@ -303,6 +321,12 @@ class ChaosRun:
     def _wrong(self, text: str) -> None:
         self.cluster.violations.append(text)
         self._say(f"VIOLATION: {text}")
+
+
+def keeps_waiting(pod: Pod) -> str:
+    """Why the agent of a pod does not start."""
+    image = pod.job.manifest["spec"]["template"]["spec"]["containers"][0]["image"]
+    return "ImagePullBackOff" if image == BAD_IMAGE else ""
 
 
 def is_deposed(error: BaseException | None) -> bool:

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final, NamedTuple
 
@@ -223,8 +223,13 @@ class Durable:
             retries=counts.retries + (line["verdict"] == "Failed" and state == "RetryWait" and redrive is None),
         )
 
-    def has_body(self, key: str) -> bool:
-        return self._keys.letter(key) in self.objects
+    def letter(self, key: str) -> str:
+        """Where the letter of an item lies."""
+        return self._keys.letter(key)
+
+    def left(self) -> Iterator[str]:
+        """Keys of all objects of the run."""
+        return (key for key in self.objects if key.startswith(self._keys.prefix))
 
     def _check_body(self, key: str, line: Line) -> None:
         """The letter is there before its item is marked, and tells of every dispatch as it is recorded."""

@@ -6,6 +6,9 @@ from random import Random
 from typing import Any, Final
 
 from tests.simulation.api_server import Job, Pod
+from tests.simulation.asked import Asked
+from tests.simulation.audit_letters import is_over
+from tests.simulation.jobs import redrive
 from tests.simulation.scenario import Scenario
 from tests.simulation.simulated_cluster import SimulatedCluster
 
@@ -18,8 +21,46 @@ class People:
         self._scenario: Final = scenario
         self._chance: Final = chance
         self._started = 0
+        self._to_ask = len(scenario.redrives)
         cluster.on_create.append(self._meddle_with_job)
         cluster.on_start.extend([self._meddle_with_pod, self._lose_node])
+
+    @property
+    def waits_for_answers(self) -> bool:
+        """A Redrive is still to be applied, or has no answer although its queue is there."""
+        redrives = self._cluster.redrives.by_name.values()
+        queues = self._cluster.queues.by_name
+        return self._to_ask > 0 or any(one["spec"]["queue"] in queues and not is_over(one) for one in redrives)
+
+    def ask(self) -> None:
+        """Applies the Redrives that do not wait for the end of the run, and cares for the queue."""
+        for asked in self._scenario.redrives:
+            if not asked.at_the_end:
+                self._at(asked.at, self._apply, asked)
+        if self._scenario.queue_deleted_at is not None:
+            self._at(self._scenario.queue_deleted_at, self._cluster.queues.delete, "demo")
+        self._at(200.0, self._make_room)
+
+    def ask_at_the_end(self) -> None:
+        """The run has ended for the first time."""
+        for asked in self._scenario.redrives:
+            if asked.at_the_end:
+                self._at(asked.at, self._apply, asked)
+
+    def _apply(self, asked: Asked) -> None:
+        self._say(f"REDRIVE: {asked}")
+        self._to_ask -= 1
+        self._cluster.redrives.create(redrive(asked.name, **asked.spec))
+        if asked.deleted_after is not None:
+            self._at(asked.deleted_after, self._cluster.redrives.delete, asked.name)
+
+    def _make_room(self) -> None:
+        """Nobody lets a job wait for ever for room in its queue."""
+        queue = self._cluster.queues.by_name.get("demo")
+        if queue is not None and queue["spec"].get("capacity") is not None:
+            self._say("the queue may hold any number")
+            self._cluster.queues.edit("demo", capacity=None)
+        self._at(100.0, self._make_room)
 
     def delete_some(self, number: int, seconds: float) -> None:
         """Deletes Jobs and pods within a time."""

@@ -5,10 +5,15 @@ from random import Random
 from typing import Any, Final
 
 from tests.simulation.agents import Agent, Ends, Seen
+from tests.simulation.asked import FIXED, Asked, failure_policy, letter_policy, redrives
 from tests.simulation.jobs import map_reduce_job, reduce_work
 from tests.simulation.weather import Climate, Outages
 
 ITEMS: Final = 200
+BAD_IMAGE: Final = "agent:none"
+"""Cannot be pulled."""
+POISON: Final = 25
+"""Of so many items the agents of one always fail, unless it is patched."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +81,9 @@ class Scenario:
     api: Climate
     storage: Climate
     edits: tuple[Edit, ...]
+    redrives: tuple[Asked, ...]
+    queue_deleted_at: float | None
+    """When somebody deletes the dead letter queue."""
     lost_nodes: tuple[LostNode, ...]
     nodes: int
     capacity: int
@@ -100,6 +108,8 @@ def scenario(seed: int, items: int = ITEMS) -> Scenario:
         api=Climate(chance.choice([0.0, 0.01, 0.05, 0.15]), chance.choice([0.0, 0.01, 0.1]), _outages(chance)),
         storage=Climate(chance.choice([0.0, 0.02, 0.05, 0.15]), chance.choice([0.0, 0.05, 0.3]), _outages(chance)),
         edits=_edits(chance),
+        redrives=redrives(chance, items),
+        queue_deleted_at=chance.uniform(20, 150) if chance.random() < 0.15 else None,
         lost_nodes=tuple(
             LostNode(chance.randint(1, items), chance.choice([2.0, 15.0, 90.0, 300.0]))
             for _ in range(chance.choice([0, 0, 1, 2, 3]) if nodes > 1 else 0)
@@ -129,6 +139,8 @@ def quiet(*lives: Life, items: int = 6) -> Scenario:
         api=Climate(),
         storage=Climate(),
         edits=(),
+        redrives=(),
+        queue_deleted_at=None,
         lost_nodes=(),
         nodes=1,
         capacity=500,
@@ -147,7 +159,9 @@ def agents(chance: Random, padding: int = 0) -> Agent:
         traps = chance.uniform(0.2, 5.0) if chance.random() < 0.3 else None
         result = f'{{"item": "{seen.context["itemId"]}", "dispatch": {seen.dispatch}, "more": "{more}"}}'
         trap_message = result.replace("{", '{"partial": true, ') if chance.random() < 0.5 else ""
-        if chance.random() >= 0.2:
+        healed = isinstance(seen.item, dict) and seen.item.items() >= FIXED.items()
+        poison = isinstance(seen.item, dict) and seen.item["n"] % POISON == 0
+        if healed or (chance.random() >= 0.2 and not poison):
             return Ends(seconds, 0, result, traps=traps, trap_message=trap_message)
         match chance.randrange(10):
             case 0:
@@ -177,18 +191,23 @@ def _job(chance: Random, items: int) -> dict[str, Any]:
     }
     more: dict[str, Any] = {"reduce": reduce_work(runWhen="Always")} if chance.random() < 0.5 else {}
     result = {"rule": "result.dispatch > 0 && item.n >= 0"} if chance.random() < 0.3 else {}
-    return map_reduce_job(
+    body = map_reduce_job(
         [{"n": n} for n in range(items)],
         map_={
             "maxParallel": chance.choice([5, 10, 20, 50]),
             "retry": retry,
             "timeoutSeconds": 60,
+            "pendingTimeoutSeconds": 15,
             "result": result,
         },
         checkpoint={"everyItems": chance.choice([1, 5, 100, 1000]), "everySeconds": chance.choice([1, 1, 4])},
         suspendPolicy=chance.choice(["Drain", "Interrupt"]),
+        failurePolicy=failure_policy(chance),
+        deadLetter=letter_policy(chance),
         **more,
     )
+    body["spec"]["input"]["idExpression"] = "string(item.n)"
+    return body
 
 
 def _life(chance: Random, items: int) -> Life:
@@ -219,6 +238,9 @@ def _edits(chance: Random) -> tuple[Edit, ...]:
     ]
     if chance.random() < 0.2:
         edits.append(Edit(chance.uniform(0, 60), image="agent:2"))
+    if chance.random() < 0.1:
+        start = chance.uniform(0, 60)
+        edits += [Edit(start, image=BAD_IMAGE), Edit(start + chance.uniform(1, 100), image="agent:1")]
     if chance.random() < 0.25:
         start = chance.uniform(0, 60)
         edits += [Edit(start, suspend=True), Edit(start + chance.uniform(1, 40), suspend=False)]
