@@ -1,7 +1,6 @@
 """What people do with the dead letters of a run: giving them another run, setting them aside, letting go of them."""
 
 from collections.abc import Mapping
-from itertools import islice
 from typing import Final
 
 from mapreduce_operator.api import DeadLetterPolicy, ItemState, Retry
@@ -50,9 +49,12 @@ class Letterbox:
 
     def set_aside(self, now: float) -> None:
         """Archives the oldest open letters of a queue that is over its capacity."""
-        if not self._unsaved.marks:
-            for position in islice(self._letters.open(), self._guard.excess(self._letters.open_count)):
-                self._mark(self._ledger.key(position), MarkKind.ARCHIVED, now)
+        if self._unsaved.marks or not self._guard.excess(self._letters.open_count):
+            return
+        # What a Redrive has just taken leaves the open ones by itself.
+        left = [position for position in self._letters.open() if self._ledger[position].final]
+        for position in left[: self._guard.excess(len(left))]:
+            self._mark(self._ledger.key(position), MarkKind.ARCHIVED, now)
 
     def purge(self, policy: DeadLetterPolicy, now: float) -> list[str]:
         """Lets go of the letters whose time is over; returns the keys of their items.
