@@ -7,7 +7,6 @@ Who leads puts the epoch of his leadership into the head before anything else. A
 holds a version of the head that is not there any more, so that whatever it still writes does not count.
 """
 
-import asyncio
 import logging
 from bisect import bisect_right
 from collections import OrderedDict
@@ -32,13 +31,13 @@ from mapreduce_operator.core.journal import (
 from mapreduce_operator.core.names import RunRef, StorageKeys
 from mapreduce_operator.core.plan import Planned, PlannedItem, ShardInfo, decode_shard, encode_shards, plan_hash
 from mapreduce_operator.core.snapshot import Snapshot, decode_snapshot, encode_snapshot
-from mapreduce_operator.ports import Clock, DeposedError, Leadership, ObjectStore, StorageConflictError, StorageError
+from mapreduce_operator.engine.reading import read
+from mapreduce_operator.ports import Clock, DeposedError, Leadership, ObjectStore, StorageConflictError
 
 log = logging.getLogger(__name__)
 
 _CACHED_SHARDS: Final = 4
 _CLAIMS: Final = 10
-_READ_PAUSES: Final = (0.2, 0.5, 1.0, 2.0)
 _SNAPSHOT_AFTER: Final = 1 << 18
 """Bytes of segments that are read at a load rather than covered by a snapshot."""
 
@@ -277,16 +276,7 @@ class Journal:
         return [last[key] for key in keys]
 
     async def _read(self, key: str) -> bytes:
-        """One object; a journal has many, so that a fault of one read must not be one of the whole."""
-        stored = None
-        for pause in (*_READ_PAUSES, None):
-            try:
-                stored = await self._store.get(key)
-                break
-            except StorageError:
-                if pause is None:
-                    raise
-                await asyncio.sleep(pause)
+        stored = await read(self._store, key)
         if stored is None:
             raise JournalError(f"{key} is missing; the head of the run says that it was written")
         return stored.data

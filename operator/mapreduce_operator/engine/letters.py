@@ -17,6 +17,7 @@ from mapreduce_operator.core.letters import Letter, LetterError, decode_letter, 
 from mapreduce_operator.core.names import RunRef, StorageKeys
 from mapreduce_operator.core.signatures import signature_of
 from mapreduce_operator.engine.journal import Journal
+from mapreduce_operator.engine.reading import read
 from mapreduce_operator.engine.world import World
 from mapreduce_operator.ports import ClusterError, StorageConflictError
 
@@ -116,7 +117,7 @@ class Letters:
     async def _read_logs(self, letters: Sequence[GivenUp]) -> None:
         """The end of each agent's last log, as far as it can be had: the Job is deleted after the commit."""
 
-        async def read(pod: str) -> None:
+        async def read_log(pod: str) -> None:
             try:
                 self._logs[pod] = await self._world.cluster.read_log(
                     self._run.namespace, pod, lines=LOG_LINES, limit=LOG_BYTES
@@ -129,7 +130,7 @@ class Letters:
         try:
             async with asyncio.timeout(LOG_SECONDS):
                 for first in range(0, len(pods), _AT_ONCE):
-                    await asyncio.gather(*map(read, pods[first : first + _AT_ONCE]))
+                    await asyncio.gather(*map(read_log, pods[first : first + _AT_ONCE]))
         except TimeoutError:
             log.warning("%s/%s: the ends of some logs were not read within %.0f s", *self._run_name, LOG_SECONDS)
 
@@ -140,13 +141,13 @@ class Letters:
     async def read(self, key: str) -> Letter | None:
         """The letter of an item, or None where there is none. Raises StorageError, LetterError."""
         where = self._keys.letter(key)
-        stored = await self._world.store.get(where)
+        stored = await read(self._world.store, where)
         return None if stored is None else decode_letter(stored.data, where)
 
     async def read_all(self, keys: Iterable[str]) -> AsyncIterator[tuple[str, Letter | LetterError | None]]:
         """Each of these keys with its letter, with None for none, or why it cannot be read. Raises StorageError."""
 
-        async def read(key: str) -> tuple[str, Letter | LetterError | None]:
+        async def read_one(key: str) -> tuple[str, Letter | LetterError | None]:
             try:
                 return key, await self.read(key)
             except LetterError as error:
@@ -154,7 +155,7 @@ class Letters:
 
         ahead = iter(keys)
         while some := list(islice(ahead, _AT_ONCE)):
-            for one in await asyncio.gather(*map(read, some)):
+            for one in await asyncio.gather(*map(read_one, some)):
                 yield one
 
     async def delete(self, keys: Iterable[str]) -> None:

@@ -17,6 +17,7 @@ from mapreduce_operator.core.letters import LetterError, decode_letter
 from mapreduce_operator.core.names import RunRef, StorageKeys
 from mapreduce_operator.core.queue_report import queue_status
 from mapreduce_operator.core.redrive_report import refused, waiting
+from mapreduce_operator.engine.reading import read
 from mapreduce_operator.engine.world import World
 from mapreduce_operator.ports import ClusterError, ClusterErrorReason, StorageError
 
@@ -140,7 +141,7 @@ class Orphans:
         letters, ids, expired = DeadLetters(), {}, []
         now = self._world.clock.now()
         async for key in self._world.store.list(StorageKeys(_run_of(queue)).letters):
-            stored = await self._world.store.get(key)
+            stored = await read(self._world.store, key)
             try:
                 letter = decode_letter(stored.data, key) if stored else None
             except LetterError as error:
