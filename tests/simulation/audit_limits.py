@@ -36,8 +36,7 @@ class LimitsAudit:
         self._stopped_since: float | None = None
         self._state, self._failures, self._at = "Closed", 0, EPOCH
         self._open_until = 0.0
-        self._probes: Final[list[Job]] = []
-        """Jobs that were created since the breaker became half-open, as far as that is durable."""
+        self._created: Final[list[Job]] = []
         durable.on_commit.append(self._on_commit)
 
     def _on_commit(self, header: dict[str, Any], lines: list[Line]) -> None:
@@ -70,12 +69,12 @@ class LimitsAudit:
                 self._wrong(f"the breaker is closed after {since} failures in a row")
         if state == "Open" and told["openUntil"] != self._open_until:
             self._open_until = told["openUntil"]
-            self._probes.clear()
         self._state, self._failures = state, failures
 
     def created(self, job: Job) -> None:
         """A leader creates a Job for an item of the map."""
         now = self._clock.now()
+        self._created.append(job)
         stopped = self._stopped_since is not None and now - self._stopped_since > LONGEST_TRIP_SECONDS
         if stopped and job.dispatch.item_key not in self._durable.claims:
             self._wrong(f"{job.name} was created although the job is stopped")
@@ -86,8 +85,8 @@ class LimitsAudit:
             if now > self._open_until - self._breaker["openSeconds"] + LONGEST_TRIP_SECONDS:
                 self._wrong(f"{job.name} was created although the breaker is open")
             return
-        self._probes.append(job)
-        passed = sum(one.shown is not None and one.shown.exit_code == 0 for one in self._probes)
-        flying = [one.name for one in self._probes if one.alive and not one.touched]
+        probes = [one for one in self._created if one.created_at >= self._open_until]
+        passed = sum(one.shown is not None and one.shown.exit_code == 0 for one in probes)
+        flying = [one.name for one in probes if one.alive and not one.touched]
         if passed < self._breaker["probes"] < passed + len(flying):
             self._wrong(f"{len(flying)} probes at a time, {passed} have passed; with {job.name}: {flying}")
