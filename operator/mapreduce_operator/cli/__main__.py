@@ -15,7 +15,7 @@ from mapreduce_operator import __version__
 from mapreduce_operator.adapters.kube import ApiSession, CredentialsError, KubeCluster, find_credentials
 from mapreduce_operator.adapters.storage import S3Options, open_store
 from mapreduce_operator.cli import dlq
-from mapreduce_operator.cli.reading import CommandError, QueueReader, run_of_queue
+from mapreduce_operator.cli.queue_reader import CommandError, QueueReader, run_of_queue
 from mapreduce_operator.core.expressions import ExpressionError
 from mapreduce_operator.core.journal import JournalError
 from mapreduce_operator.core.names import RunRef

@@ -11,7 +11,7 @@ from typing import Any, BinaryIO, Final
 import msgspec
 
 from mapreduce_operator.api import LetterState
-from mapreduce_operator.cli.reading import QueueReader
+from mapreduce_operator.cli.queue_reader import QueueReader
 from mapreduce_operator.cli.text import one_line, printable, table, told
 from mapreduce_operator.core.dead_letters import MESSAGE_CHARACTERS
 from mapreduce_operator.core.failures import end_of

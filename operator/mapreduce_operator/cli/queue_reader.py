@@ -18,6 +18,7 @@ from mapreduce_operator.core.names import RunRef, Stage, StorageKeys, item_key
 from mapreduce_operator.core.plan import keys_of
 from mapreduce_operator.engine.journal import Journal
 from mapreduce_operator.engine.leadership import SoleLeader
+from mapreduce_operator.engine.reading import read
 from mapreduce_operator.ports import Cluster, ClusterError, ClusterErrorReason, ObjectStore, StoredObject
 
 AT_ONCE: Final = 32
@@ -139,7 +140,7 @@ class QueueReader:
     async def _read(self, key: str) -> Letter | str:
         """The letter of an item, or what is wrong with it."""
         where = self._keys.letter(key)
-        stored = await self._store.get(where)
+        stored = await read(self._store, where)
         if stored is None:
             return f"{where} is not in storage: it was purged just now, or is lost"
         try:
