@@ -155,6 +155,10 @@ class Sandbox:
         where = ("--namespace", "mapreduce-system", "exec", "deployment/mapreduce-operator", "--quiet")
         return self.kubectl(*where, "--", *command)
 
+    def dlq(self, command: str, queue: str, *arguments: str) -> str:
+        """What `mapreduce dlq` tells of a queue."""
+        return self.in_operator("mapreduce", "dlq", command, f"{self.namespace}/{queue}", *arguments)
+
     def stored(self, pattern: str) -> str:
         """What the operator's volume holds under this URL, in which * stands for any name; "" for nothing."""
         return self.in_operator("sh", "-c", f"cat {urlsplit(pattern).path} 2>/dev/null || true")

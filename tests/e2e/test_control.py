@@ -5,7 +5,7 @@ import json
 import pytest
 from kubernetes import client
 
-from tests.e2e.sandbox import GATED_OK, Sandbox, condition, job
+from tests.e2e.sandbox import GATED_OK, REDRIVES, Sandbox, condition, job, redrive
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(240)]
 
@@ -73,19 +73,39 @@ def test_deleting_a_running_job_leaves_no_job(sandbox: Sandbox) -> None:
     sandbox.until_pods(lambda pods: not pods)
 
 
+def delete_operators(grace_seconds: int) -> None:
+    client.CoreV1Api().delete_collection_namespaced_pod(
+        "mapreduce-system",
+        label_selector="app.kubernetes.io/name=mapreduce-operator",
+        grace_period_seconds=grace_seconds,
+    )
+
+
 def test_the_operator_is_deleted_while_a_job_runs_and_each_item_counts_once(sandbox: Sandbox) -> None:
-    core = client.CoreV1Api()
     name = sandbox.create(job("survivor", list(range(30)), SLOW, map_={"maxParallel": 6}))
     for done, grace in ((3, 0), (14, 30)):
         assert "completionTime" not in sandbox.until_succeeded(name, done)
-        core.delete_collection_namespaced_pod(
-            "mapreduce-system", label_selector="app.kubernetes.io/name=mapreduce-operator", grace_period_seconds=grace
-        )
+        delete_operators(grace)
     status = sandbox.until_finished(name, 150)
     assert status["phase"] == "Succeeded"
     assert status["items"]["succeeded"] == 30
     assert status["attempts"] == {"total": 30, "interruptions": 0, "retries": 0}
     sandbox.until_no_job()
+
+
+def test_the_operator_is_deleted_while_a_redrive_runs_and_each_letter_is_run_once(sandbox: Sandbox) -> None:
+    fails_at_first = f"""grep -q '"attempt":1,' /mapreduce/context.json && exit 1; {SLOW}"""
+    name = sandbox.create(job("redriven", list(range(8)), fails_at_first, map_={"retry": {"maxAttempts": 1}}))
+    sandbox.until_finished(name)
+    sandbox.until_queued(name, open=8)
+    sandbox.create(redrive("again", name, {"all": True}, parallelism=4))
+    sandbox.until("again", lambda status: status.get("selected") == 8, of=REDRIVES)
+    delete_operators(0)
+    answer = sandbox.until_redriven("again")
+    assert (answer["succeeded"], answer["failed"], answer["skipped"]) == (8, 0, 0)
+    status = sandbox.until(name, lambda status: status["phase"] == "Succeeded")
+    assert status["attempts"] == {"total": 16, "interruptions": 0, "retries": 0}
+    sandbox.until_queued(name, open=0, resolved=8)
 
 
 def test_a_corrected_template_serves_from_then_on(sandbox: Sandbox) -> None:

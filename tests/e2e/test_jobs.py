@@ -64,7 +64,10 @@ def test_the_flaky_example_shows_retries_and_failures_for_good(sandbox: Sandbox)
     # steady once, shaky and hopeless three times each, refused once.
     assert status["attempts"] == {"total": 8, "interruptions": 0, "retries": 4}
     assert status["positions"]["map"]["deadLettered"] == "2-3"
-    assert [(failure["reason"], failure["count"]) for failure in status["failures"]] == [("Error", 6)]
+    assert [(failure["count"], failure["signature"]) for failure in status["failures"]] == [
+        (5, "Error (exit code 1): attempt <n> of an item that fails <n> times"),
+        (1, "Error (exit code 1): NotForMe: this item can never work"),
+    ]
     assert condition(status, "Complete")["status"] == "True"
 
 
@@ -198,4 +201,4 @@ def test_reduce_in_any_image_gets_failures_and_counts_too(sandbox: Sandbox) -> N
     assert base64.b64decode(result["results"]) == b'{"id":"good","result":"fine"}\n'
     failure = json.loads(base64.b64decode(result["failures"]))
     assert failure | {"id": "bad", "reason": "Error", "exitCode": 7} == failure
-    assert result["items"] == {"deadLettered": 1, "succeeded": 1, "total": 2}
+    assert result["items"] == {"deadLettered": 1, "skipped": 0, "succeeded": 1, "total": 2}

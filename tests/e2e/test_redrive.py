@@ -68,7 +68,7 @@ BODIES: Final = [
     failing("twice", "bad"),
     failing("contended", "bad 1", "bad 2", "bad 3"),
     job("wrong", [1, 2], "exit 1", map_=ONCE),
-    failing("stopped", "bad", "good", map_={"maxParallel": 1} | ONCE, failurePolicy={"maxFailures": 1}),
+    failing("stopping", "bad", "gated", "good", map_={"maxParallel": 2} | ONCE, failurePolicy={"maxFailures": 1}),
     job(
         "refusing", ["only"], """echo '{"error":{"message":"no","retryable":false}}' > /mapreduce/result.json; exit 1"""
     ),
@@ -213,13 +213,18 @@ def test_what_is_wrong_with_a_redrive_is_said_and_nothing_is_taken(shared: Sandb
     assert shared.status(name)["attempts"]["total"] == 2
 
 
-def test_a_redrive_of_a_job_that_was_stopped_runs_what_it_took_and_no_more(shared: Sandbox) -> None:
-    name = ended(shared, "stopped", 1)
-    shared.create(redrive("stopped", name, ALL, payloadPatch=GOOD))
-    assert shared.until_redriven("stopped")["succeeded"] == 1
-    status = shared.until(name, lambda status: status["items"]["succeeded"] == 1 and "completionTime" in status)
+def test_a_redrive_of_a_job_at_its_limit_of_failures_waits_and_runs_what_it_took_and_no_more(shared: Sandbox) -> None:
+    name = "stopping"
+    pods = until_only_gated(shared, name)
+    shared.until(name, lambda status: condition(status, "Progressing")["reason"] == "MaxFailuresReached")
+    shared.until_queued(name, open=1)
+    shared.create(redrive("early", name, ALL, payloadPatch=GOOD))
+    shared.until("early", lambda status: condition(status, "Accepted")["reason"] == "Stopping", of=REDRIVES)
+    shared.open_gates(pods)
+    assert shared.until_redriven("early")["succeeded"] == 1
+    status = shared.until(name, lambda status: status["items"]["succeeded"] == 2 and "completionTime" in status)
     assert (status["phase"], status["reason"]) == ("Failed", "NotAllItemsRun")
-    assert (status["items"]["pending"], status["attempts"]["total"]) == (1, 2)
+    assert (status["items"]["pending"], status["attempts"]["total"]) == (1, 3)
 
 
 def test_letters_that_are_not_eligible_are_taken_by_force_only(shared: Sandbox) -> None:
@@ -235,30 +240,39 @@ def test_letters_that_are_not_eligible_are_taken_by_force_only(shared: Sandbox) 
 
 def test_a_redrive_of_a_running_job_waits_for_room_below_its_limit(shared: Sandbox) -> None:
     name = "busy"
-    pods = shared.until_pods(
-        lambda pods: [gated(pod) for pod in pods if pod.status.phase == "Running"] == [True], job=name
-    )
+    pods = until_only_gated(shared, name)
     shared.until_queued(name, open=1)
     shared.create(redrive("patient", name, ALL, payloadPatch=GOOD))
     answer = shared.until("patient", lambda status: status.get("selected") == 1, of=REDRIVES)
     assert answer["remaining"] == 1
     shared.until_queued(name, open=0, claimed=1)
     assert shared.status(name)["active"] == 1
-    shared.open_gates([pod for pod in pods if gated(pod)])
+    shared.open_gates(pods)
     assert shared.until_redriven("patient")["succeeded"] == 1
     status = shared.until_finished(name)
     assert (status["phase"], status["attempts"]["total"]) == ("Succeeded", 3)
 
 
-def gated(pod: Any) -> bool:
-    return "gated" in pod.metadata.annotations["mapreduce.dev/item"]
+def until_only_gated(shared: Sandbox, name: str) -> list[Any]:
+    """Waits until the agent of the gated item is the only one that runs; returns its pod."""
+
+    def running(pods: list[Any]) -> list[Any]:
+        return [pod for pod in pods if pod.status.phase == "Running"]
+
+    def is_alone(pods: list[Any]) -> bool:
+        items = [pod.metadata.annotations["mapreduce.dev/item"] for pod in running(pods)]
+        return items == ['{"it":"gated"}']
+
+    return running(shared.until_pods(is_alone, job=name))
 
 
 def test_a_redrive_of_a_suspended_job_waits_until_it_is_resumed(shared: Sandbox) -> None:
     name = ended(shared, "paused", 1)
     shared.patch(name, {"suspend": True})
     shared.create(redrive("suspended", name, ALL, payloadPatch=GOOD))
-    shared.until("suspended", lambda status: status.get("remaining") == 1, of=REDRIVES)
+    answer = shared.until("suspended", lambda status: status.get("remaining") == 1, of=REDRIVES)
+    progressing = condition(answer, "Progressing")
+    assert (progressing["status"], progressing["reason"]) == ("False", "Suspended")
     status = shared.until(name, lambda status: status["phase"] == "Paused")
     assert (status["items"]["pending"], status["active"]) == (1, 0)
     shared.patch(name, {"suspend": False})
@@ -272,20 +286,32 @@ def test_the_example_reads_well_from_the_first_letter_to_the_last(sandbox: Sandb
     assert status["result"] == {"orders": 2, "sum": 24.9}
     sandbox.until_queued(name, open=3)
     header, row = sandbox.kubectl("get", "dlq").splitlines()
-    assert header.split() == ["NAME", "JOB", "OPEN", "CLAIMED", "REPROCESSING", "RESOLVED", "REASON", "OLDEST", "AGE"]
-    assert row.split()[:7] == ["orders", "orders", "3", "0", "0", "0", "Error"]
+    assert header.split() == ["NAME", "JOB", "OPEN", "REPROCESSING", "RESOLVED", "REASON", "OLDEST", "AGE"]
+    assert row.split()[:6] == ["orders", "orders", "3", "0", "0", "Error"]
+    assert "cannot read the amount <value>" in sandbox.kubectl("get", "dlq", "--output=wide")
     text = sandbox.kubectl("describe", "dlq", name)
     assert "cannot read the amount '12,50'" in text
-    assert "3 letters are open; create a Redrive to give them another run" in text
+    assert "open letters: 3. Create a Redrive to give them another run" in text
+
+    analysis = sandbox.dlq("analyze", name)
+    assert "3 letters: 3 Open" in analysis
+    assert "cannot read the amount <value>" in analysis
 
     fix = sandbox.apply_example("redrive.yaml")
     sandbox.kubectl("wait", "--for=condition=Complete", f"redrive/{fix}", "--timeout=60s")
     header, row = sandbox.kubectl("get", "redrives").splitlines()
-    assert header.split() == ["NAME", "QUEUE", "PHASE", "SELECTED", "SUCCEEDED", "FAILED", "SKIPPED", "AGE"]
-    assert row.split()[:7] == ["decimal-commas", "orders", "Complete", "3", "2", "1", "0"]
-    assert "2 of 3 items succeeded, 1 are back in the queue" in sandbox.kubectl("describe", "redrive", fix)
+    assert header.split() == ["NAME", "QUEUE", "PHASE", "SELECTED", "SUCCEEDED", "FAILED", "SKIPPED", "REASON", "AGE"]
+    assert row.split()[:8] == ["decimal-commas", "orders", "Complete", "3", "2", "1", "0", "SomeItemsFailed"]
+    assert "2 of 3 items succeeded, 1 back in the queue" in sandbox.kubectl("describe", "redrive", fix)
     assert sandbox.status(name)["result"] == {"orders": 4, "sum": 44.65}
     sandbox.until_queued(name, open=1, resolved=2)
+    assert [line.split()[:2] for line in sandbox.dlq("list", name, "--state=Open").splitlines()[1:]] == [
+        ["A-1005", "Open"]
+    ]
+    story = sandbox.dlq("show", name, "A-1005")
+    assert "dispatch 2: Failed" in story
+    assert "decimal-commas" in story
+    assert len(sandbox.dlq("export", name, "--format=jsonl").splitlines()) == 3
 
 
 def test_a_queue_with_open_letters_outlives_its_job_and_its_storage_goes_with_it(shared: Sandbox) -> None:
