@@ -103,7 +103,7 @@ class LetterSummary(Model):
     """Id of the item."""
 
     state: LetterState
-    """Open, Claimed, Reprocessing, Resolved or Archived."""
+    """Open, Claimed (also while its item runs), Resolved or Archived."""
 
     cause: Cause
     """Why the item is not tried again by itself."""

@@ -55,7 +55,7 @@ class Delay(Model):
     """How long, in seconds."""
 
     max_seconds: int = Field(default=3600, ge=0, le=86_400)
-    """The longest wait, in seconds."""
+    """The longest wait of Exponential, in seconds."""
 
 
 class RedriveSpec(Model):
@@ -80,13 +80,15 @@ class RedriveSpec(Model):
     delay: Delay = Delay()
 
     payload_patch: dict[str, JsonValue] | None = None
-    """Changes the items before they are run: a JSON merge patch (RFC 7386) over each item, which must be an object.
-    What the plan says is not changed.
+    """Changes the items before they are run: a JSON merge patch (RFC 7396) over each item, which must be an object.
+    What the plan says is not changed. A null takes a field away; `kubectl apply` drops it before it is sent, `kubectl
+    create` and `kubectl apply --server-side` do not.
     """
 
     template_patch: dict[str, JsonValue] | None = None
     """Changes spec.map.template of the job for the items of this Redrive: a merge patch, in which lists of objects with
-    names, such as containers, are merged by name.
+    names, such as containers, are merged by name. Who may create a Redrive may run any pod with it, as with a
+    MapReduceJob.
     """
 
     rerun_reduce: bool = False

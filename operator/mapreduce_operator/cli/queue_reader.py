@@ -15,9 +15,10 @@ from mapreduce_operator.core.dead_letters import DeadLetters
 from mapreduce_operator.core.letter_queries import LetterFilter
 from mapreduce_operator.core.letters import Letter, LetterError, decode_letter
 from mapreduce_operator.core.names import RunRef, Stage, StorageKeys, item_key
-from mapreduce_operator.core.plan import keys_of
 from mapreduce_operator.engine.journal import Journal
 from mapreduce_operator.engine.leadership import SoleLeader
+from mapreduce_operator.engine.loading import read_books
+from mapreduce_operator.engine.orphans import state_without_job
 from mapreduce_operator.engine.reading import read
 from mapreduce_operator.ports import Cluster, ClusterError, ClusterErrorReason, ObjectStore, StoredObject
 
@@ -78,9 +79,7 @@ class QueueReader:
         self._runner: Final = runner
         self.unreadable: Final[list[str]] = []
         """What is wrong with the bodies that were passed over."""
-        self.states: Final[Mapping[str, LetterState]] = runner.run(
-            self._states_of_journal() if job_exists else self._states_of_bodies()
-        )
+        self.states: Final[Mapping[str, LetterState]] = runner.run(self._states_now(job_exists))
         """Where each letter is, by the key of its item, in the order in which they were added."""
 
     def letters(
@@ -110,27 +109,26 @@ class QueueReader:
 
     # ---------------------------------------------------------------------------------------------- from storage
 
-    async def _states_of_journal(self) -> dict[str, LetterState]:
-        # The right to lead is only asked for where something is claimed, which peeking does not.
-        journal = Journal(self._store, self._run, SystemClock(), SoleLeader())
-        if await journal.peek() is None:
+    async def _states_now(self, job_exists: bool) -> dict[str, LetterState]:
+        # The right to lead is only asked for where something is claimed, which reading does not.
+        books = await read_books(Journal(self._store, self._run, SystemClock(), SoleLeader()), self._run)
+        if not job_exists:
+            return await self._states_without_job(books)
+        if books is None:
             raise CommandError(
                 f"storage has no {self._keys.head}: is this the storage that the operator uses? The status of the "
                 "MapReduceJob names it"
             )
-        books = Books(self._run, keys_of(self._run.uid, await journal.ids()))
-        snapshot, segments = await journal.history()
-        if snapshot is not None:
-            books.restore(snapshot)
-        for segment in segments:
-            books.replay(segment)
         return dict(_states(books, books.account.dead_letters))
 
-    async def _states_of_bodies(self) -> dict[str, LetterState]:
-        """Those of a queue whose job is gone: nobody will ever deal with its letters."""
+    async def _states_without_job(self, books: Books | None) -> dict[str, LetterState]:
         prefix = self._keys.letters
-        keys = [key async for key in self._store.list(prefix)]
-        return {key.removeprefix(prefix).removesuffix(".json"): LetterState.OPEN for key in keys}
+        keys = [key.removeprefix(prefix).removesuffix(".json") async for key in self._store.list(prefix)]
+        positions = {key: books.ledgers[Stage.MAP].position(key) if books else None for key in keys}
+        return {
+            key: LetterState.OPEN if position is None else state_without_job(books, position)
+            for key, position in positions.items()
+        }
 
     async def _read_some(self, keys: Sequence[str]) -> list[Letter]:
         found = await asyncio.gather(*map(self._read, keys))

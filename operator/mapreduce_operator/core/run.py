@@ -481,7 +481,8 @@ class RunState:
         skip = self._spec.failure_policy.on_exhausted is OnExhausted.SKIP and outcome.stage is Stage.MAP
         current = self.revision(outcome.stage, ledger[position].redrive)
         changed = current is not None and current.hash != outcome.revision
-        ended = Ended(outcome, self.guard.budget_left(self._retries), skip, template_changed=changed)
+        budget_left = outcome.stage is Stage.REDUCE or self.guard.budget_left(self._retries)
+        ended = Ended(outcome, budget_left, skip, template_changed=changed)
         item = ledger.apply(position, ended, retry, now)
         if item is None:
             self._stale_events += 1

@@ -4,6 +4,7 @@ import logging
 from dataclasses import dataclass
 
 from mapreduce_operator.api import MapReduceJob
+from mapreduce_operator.core.books import Books
 from mapreduce_operator.core.effects import Announce
 from mapreduce_operator.core.journal import JournalError
 from mapreduce_operator.core.names import RunRef, StorageKeys
@@ -70,3 +71,19 @@ async def load(world: World, run: RunRef, journal: Journal, job: MapReduceJob, *
             len(world.known_workloads(run.uid)),
         )
     return Loaded(state, ids, events)
+
+
+async def read_books(journal: Journal, run: RunRef) -> Books | None:
+    """What the journal of a run tells, claiming nothing; None where there is no journal.
+
+    Raises JournalError where it is damaged, and StorageError.
+    """
+    if await journal.peek() is None:
+        return None
+    books = Books(run, keys_of(run.uid, await journal.ids()))
+    snapshot, segments = await journal.history()
+    if snapshot is not None:
+        books.restore(snapshot)
+    for segment in segments:
+        books.replay(segment)
+    return books

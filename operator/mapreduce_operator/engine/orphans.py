@@ -12,11 +12,15 @@ from math import inf
 from typing import Final
 
 from mapreduce_operator.api import DeadLetterQueue, LetterState, Redrive, RedriveStatus
+from mapreduce_operator.core.books import Books
 from mapreduce_operator.core.dead_letters import DeadLetters, Entry
+from mapreduce_operator.core.journal import JournalError
 from mapreduce_operator.core.letters import LetterError, decode_letter
 from mapreduce_operator.core.names import RunRef, StorageKeys
 from mapreduce_operator.core.queue_report import queue_status
 from mapreduce_operator.core.redrive_report import refused, waiting
+from mapreduce_operator.engine.journal import Journal
+from mapreduce_operator.engine.loading import read_books
 from mapreduce_operator.engine.reading import read
 from mapreduce_operator.engine.world import World
 from mapreduce_operator.ports import ClusterError, ClusterErrorReason, StorageError
@@ -44,7 +48,7 @@ async def _in_peace(what: str, work: Coroutine[None, None, None]) -> None:
     """What fails for one object is tried again at the next look, and keeps nobody else waiting."""
     try:
         await work
-    except (ClusterError, StorageError) as error:
+    except (ClusterError, StorageError, JournalError) as error:
         log.warning("%s waits: %s", what, error)
 
 
@@ -138,9 +142,11 @@ class Orphans:
 
     async def _read(self, queue: DeadLetterQueue) -> tuple[DeadLetters, dict[int, str]]:
         """All letters that are there, without those whose time is over, which are deleted."""
+        run = _run_of(queue)
         letters, ids, expired = DeadLetters(), {}, []
         now = self._world.clock.now()
-        async for key in self._world.store.list(StorageKeys(_run_of(queue)).letters):
+        books = await read_books(Journal(self._world.store, run, self._world.clock, self._world.leadership), run)
+        async for key in self._world.store.list(StorageKeys(run).letters):
             stored = await read(self._world.store, key)
             try:
                 letter = decode_letter(stored.data, key) if stored else None
@@ -153,13 +159,19 @@ class Orphans:
             if kept is not None and now - letter.last_attempt_at.timestamp() > kept:
                 expired.append(key)
                 continue
-            letters.restore(Entry.of(letter), LetterState.OPEN, letter.signature)
+            letters.restore(Entry.of(letter), state_without_job(books, letter.position), letter.signature)
             ids[letter.position] = letter.id
         await self._world.store.delete(expired)
         return letters, ids
 
     async def _delete_letters(self, run: RunRef) -> None:
         await self._world.store.delete([key async for key in self._world.store.list(StorageKeys(run).letters)])
+
+
+def state_without_job(books: Books | None, position: int) -> LetterState:
+    """Where a letter is whose job is gone: what a Redrive had taken is open again, as is all of which nobody knows."""
+    known = books.account.dead_letters.state(position) if books is not None else None
+    return known if known in {LetterState.RESOLVED, LetterState.ARCHIVED} and known is not None else LetterState.OPEN
 
 
 def _run_of(queue: DeadLetterQueue) -> RunRef:

@@ -295,15 +295,14 @@ def _raw(value: object) -> msgspec.Raw:
     return NO_RESULT if value is None else msgspec.Raw(msgspec.json.encode(value))
 
 
-_BACKOFFS: Final = {DelayStrategy.FIXED: BackoffType.FIXED, DelayStrategy.EXPONENTIAL: BackoffType.EXPONENTIAL}
-
-
 def _not_before(redrive: Redrive, letter: Letter, now: float) -> float:
     """When the item may run, in seconds since the epoch; 0 for at once."""
     delay = redrive.spec.delay
     if delay.strategy is DelayStrategy.IMMEDIATE:
         return 0.0
+    if delay.strategy is DelayStrategy.FIXED:
+        return now + delay.seconds
     backoff = Backoff(
-        type=_BACKOFFS[delay.strategy], initial_seconds=delay.seconds, max_seconds=delay.max_seconds, jitter=0
+        type=BackoffType.EXPONENTIAL, initial_seconds=delay.seconds, max_seconds=delay.max_seconds, jitter=0
     )
     return now + delay_seconds(backoff, len(letter.redrives) + 1, 0.0)
