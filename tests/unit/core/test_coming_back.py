@@ -537,7 +537,7 @@ class AnyStory(RuleBasedStateMachine):
         self.now += seconds
         self.run.decide(self.now)
 
-    @precondition(lambda self: self.run.course.redrive_waits() is None and len(self.run.dead_letters))
+    @precondition(lambda self: self.run.course.redrive_waits() is None and bool(len(self.run.dead_letters)))
     @rule(data=st.data(), attempts=st.integers(1, 2), seconds=st.sampled_from([0, 20]), rerun_reduce=st.booleans())
     def a_redrive_takes_letters(self, data: st.DataObject, attempts: int, seconds: int, rerun_reduce: bool) -> None:
         takeable = [position for position in range(len(KEYS)) if self.run.letterbox.is_takeable(position)]
