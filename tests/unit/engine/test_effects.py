@@ -13,6 +13,7 @@ from mapreduce_operator.core.names import Stage
 from mapreduce_operator.core.sightings import POD_GRACE_SECONDS
 from mapreduce_operator.core.workloads import Carried, Dispatch, JobSeen, PodSeen, Workload
 from mapreduce_operator.engine.effects import Effects
+from mapreduce_operator.engine.letters import Letters
 from mapreduce_operator.engine.troubles import Troubles
 from mapreduce_operator.ports import ClusterError, ClusterErrorReason
 from tests.unit.engine.parts import NOW
@@ -37,6 +38,7 @@ async def finds_vanished(process: Process) -> list[tuple[Workload, bool]]:
             process.journal,
             loaded.state,
             loaded.ids,
+            letters=Letters(process.world, RUN, process.journal, loaded.ids),
             troubles=Troubles(),
             tasks=tasks,
             wake=lambda: None,

@@ -11,13 +11,14 @@ import pytest
 
 from mapreduce_operator.adapters.storage.memory import MemoryStore
 from mapreduce_operator.api import ItemState, Phase, Reason
+from mapreduce_operator.core.batches import Batch
 from mapreduce_operator.core.items import Item
 from mapreduce_operator.core.journal import CommitReason, JournalError, Record, Segment, Start, encode_head
 from mapreduce_operator.core.names import RunRef, Stage, StorageKeys
 from mapreduce_operator.core.outcomes import Outcome, Verdict
 from mapreduce_operator.core.phases import Turn
 from mapreduce_operator.core.plan import Planned, PlannedItem, keys_of
-from mapreduce_operator.core.run import Batch, RunState
+from mapreduce_operator.core.run import RunState
 from mapreduce_operator.core.snapshot import Snapshot
 from mapreduce_operator.core.tally import Tally
 from mapreduce_operator.core.workloads import Dispatch
@@ -50,7 +51,7 @@ def failed(key: str, attempt: int, message: str = "boom") -> Record:
 
 
 def batch(*records: Record, starts: Iterable[Start] = (), snapshot: Snapshot | None = None) -> Batch:
-    return Batch(CommitReason.ITEMS, NOW, MAPPING, tuple(starts), records, snapshot)
+    return Batch(CommitReason.ITEMS, NOW, MAPPING, None, snapshot, tuple(starts), records)
 
 
 def snapshot_of(*items: Item) -> Snapshot:

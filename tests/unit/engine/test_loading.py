@@ -6,12 +6,13 @@ import pytest
 
 from mapreduce_operator.adapters.storage.memory import MemoryStore
 from mapreduce_operator.api import MapReduceJob, Phase
+from mapreduce_operator.core.batches import Batch
 from mapreduce_operator.core.items import Item
 from mapreduce_operator.core.journal import CommitReason, JournalError, Start
 from mapreduce_operator.core.names import RunRef, Stage, StorageKeys, item_key, job_name
 from mapreduce_operator.core.phases import Turn
 from mapreduce_operator.core.plan import InputError, Limits
-from mapreduce_operator.core.run import Batch, RunState
+from mapreduce_operator.core.run import RunState
 from mapreduce_operator.core.workloads import Carried, Dispatch, Workload
 from mapreduce_operator.engine.capacity import Capacity
 from mapreduce_operator.engine.journal import Journal
@@ -229,7 +230,7 @@ async def test_the_phase_comes_back_with_its_reason() -> None:
     process = Process(store)
     await process.load()
     ended = Turn(Phase.FAILED, "NoItemSucceeded", "all 2 items failed")
-    await process.journal.append(Batch(CommitReason.PHASE_CHANGE, NOW, ended, (), (), None))
+    await process.journal.append(Batch(CommitReason.PHASE_CHANGE, NOW, ended, None, None))
 
     assert (await Process(store).load(planned_before=True)).state.committed_turn == ended
 
@@ -262,6 +263,6 @@ async def test_what_is_loaded_is_out_of_the_hands_of_the_leader_before() -> None
     start = Start(Stage.MAP, FIRST, 1, "uid-1")
 
     with pytest.raises(DeposedError):
-        await before.journal.append(Batch(CommitReason.TIME, NOW, loaded.state.turn, (start,), (), None))
+        await before.journal.append(Batch(CommitReason.TIME, NOW, loaded.state.turn, None, None, starts=(start,)))
 
     assert items_of((await Process(store, leader=Leader(3)).load(planned_before=True)).state) == [Item(), Item()]
