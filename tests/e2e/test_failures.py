@@ -153,7 +153,8 @@ def test_an_image_that_does_not_exist_pauses_the_job_until_it_is_corrected(share
     assert status["items"]["deadLettered"] == 0
     assert shared.reasons("imageless") >= {"Planned", "FirstImageUnavailable"}
     shared.patch("imageless", {"map": {"template": agent(OK)}})
-    status = shared.until_finished("imageless")
+    # At once: those that were given up rest for 30 s only as long as the template is what it was.
+    status = shared.until_finished("imageless", 20)
     assert (status["phase"], status["attempts"]["total"]) == ("Succeeded", 4)
     assert "deadLetters" not in status
     assert condition(status, "Stalled")["status"] == "Absent"
