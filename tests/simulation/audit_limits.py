@@ -86,7 +86,15 @@ class LimitsAudit:
                 self._wrong(f"{job.name} was created although the breaker is open")
             return
         probes = [one for one in self._created if one.created_at >= self._open_until]
-        passed = sum(one.shown is not None and one.shown.exit_code == 0 for one in probes)
+        if any(failed(one) and one.dispatch not in self._durable.outcomes for one in self._created):
+            # It may have been open once more since, which is not durable yet.
+            return
+        passed = sum(one.shown is not None and not failed(one) for one in probes)
         flying = [one.name for one in probes if one.alive and not one.touched]
         if passed < self._breaker["probes"] < passed + len(flying):
             self._wrong(f"{len(flying)} probes at a time, {passed} have passed; with {job.name}: {flying}")
+
+
+def failed(job: Job) -> bool:
+    """Its agent ended by itself and did not succeed."""
+    return job.shown is not None and (job.shown.exit_code != 0 or not job.shown.valid)

@@ -22,6 +22,7 @@ class People:
         self._chance: Final = chance
         self._started = 0
         self._to_ask = len(scenario.redrives)
+        self._at_rest = False
         cluster.on_create.append(self._meddle_with_job)
         cluster.on_start.extend([self._meddle_with_pod, self._lose_node])
 
@@ -41,6 +42,10 @@ class People:
             self._at(self._scenario.queue_deleted_at, self._cluster.queues.delete, "demo")
         self._at(200.0, self._make_room)
 
+    def rest(self) -> None:
+        """Nobody asks for anything any more."""
+        self._at_rest = True
+
     def ask_at_the_end(self) -> None:
         """The run has ended for the first time."""
         for asked in self._scenario.redrives:
@@ -57,6 +62,8 @@ class People:
     def _make_room(self) -> None:
         """Nobody lets a job wait for ever for room in its queue."""
         queue = self._cluster.queues.by_name.get("demo")
+        if self._at_rest:
+            return
         if queue is not None and queue["spec"].get("capacity") is not None:
             self._say("the queue may hold any number")
             self._cluster.queues.edit("demo", capacity=None)
