@@ -257,9 +257,10 @@ class RunState:
 
     def refused(self, stage: Stage, position: int, dispatch: int) -> None:
         """The Job of a dispatch does not exist and will not; its number is used again."""
-        if stage is Stage.MAP:
+        item = self.ledgers[stage].apply(position, Refused(dispatch), self._retry(stage), 0.0)
+        # Its Job may have been seen while the answer that it exists was waited for in vain.
+        if item is not None and stage is Stage.MAP:
             self.guard.ended_otherwise(position)
-        self.ledgers[stage].apply(position, Refused(dispatch), self._retry(stage), 0.0)
 
     def observe_job(self, job: JobSeen, deleted: bool, now: float) -> list[Effect]:
         """A Job changed. Only its end without its pod's matters here; pods tell the rest."""
