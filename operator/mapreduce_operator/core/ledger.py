@@ -6,10 +6,11 @@ same for ten items as for 100,000: counts are kept by the one method that change
 
 import heapq
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Final
 
-from mapreduce_operator.api import ItemState, Retry
+from mapreduce_operator.api import ItemState, Reason, Retry
 from mapreduce_operator.core.items import (
     FINAL_STATES,
     Dispatched,
@@ -145,6 +146,16 @@ class Ledger:
             _, position = heapq.heappop(self._waiting)
             if self._queued[position]:
                 self.apply(position, Released(), retry, now)
+
+    def hasten(self, reasons: Container[Reason | None], now: float) -> None:
+        """Ends the wait of the items whose last dispatch ended for one of these reasons."""
+        for position in list(self.in_state(ItemState.RETRY_WAIT)):
+            item = self._items[position]
+            if item.reason in reasons and item.not_before > now:
+                queued = self._queued[position]
+                self._put(position, replace(item, not_before=now))
+                if queued:
+                    self.enqueue(position)
 
     def next_release(self) -> float | None:
         """When the next wait is over, in seconds since the epoch; it may be early, never late."""

@@ -39,7 +39,7 @@ from mapreduce_operator.core.effects import (
     PrepareReduce,
     RemovePod,
 )
-from mapreduce_operator.core.failures import MEANINGS, outcome_of_job, outcome_of_pod
+from mapreduce_operator.core.failures import MEANINGS, TEMPLATE_FAULTS, outcome_of_job, outcome_of_pod
 from mapreduce_operator.core.guard import Guard
 from mapreduce_operator.core.items import Ended, Item, Refused, Started
 from mapreduce_operator.core.jobs import Revision
@@ -213,8 +213,14 @@ class RunState:
         self.guard.respec(spec, now)
         self.course.respec(spec)
         self._last_reduce = spec.reduce or self._last_reduce
+        before = {stage: self.templates.revision(stage) for stage in Stage}
         self.templates.respec(spec)
         self._starting.respec(spec)
+        for stage, revision in before.items():
+            current = self.templates.revision(stage)
+            if revision is not None and current is not None and revision.hash != current.hash:
+                # What was wrong with the template before says nothing any more.
+                self.ledgers[stage].hasten(TEMPLATE_FAULTS, now)
 
     def reduce_prepared(self) -> None:
         self._preparing_reduce = False
