@@ -97,6 +97,25 @@ def test_an_item_whose_outcome_is_not_durable_yet_does_not_run_again(verdict: Ve
     assert ledger.dispatch_next(RETRY, NOW + 1000) is None
 
 
+def test_a_wait_that_has_lost_its_reason_ends_at_once() -> None:
+    ledger = Ledger(KEYS[:2])
+    for position in (0, 1):
+        ledger.dispatch_next(RETRY, NOW)
+        ledger.apply(position, ended(Verdict.FAILED), RETRY, NOW)
+    ledger.enqueue(0)
+
+    ledger.hasten({Reason.OOM_KILLED}, NOW)
+    assert ledger.next_release() == NOW + 10
+    ledger.hasten({Reason.ERROR}, NOW)
+    ledger.release(RETRY, NOW)
+
+    # The outcome of the other is not durable, so that it waits for that.
+    assert [ledger.dispatch_next(RETRY, NOW) for _ in range(2)] == [0, None]
+    ledger.enqueue(1)
+    ledger.release(RETRY, NOW)
+    assert ledger.dispatch_next(RETRY, NOW) == 1
+
+
 @pytest.mark.parametrize("verdict", [Verdict.INTERRUPTED, Verdict.FAILED])
 def test_an_item_whose_outcome_is_durable_runs_again(verdict: Verdict) -> None:
     ledger = Ledger(["only"])
