@@ -225,9 +225,9 @@ class LettersAgainstModel(RuleBasedStateMachine):
         assert self.letters.unresolved == len(self.model) - states[LetterState.RESOLVED]
         assert list(self.letters.open()) == [entry.position for entry in opened]
         assert self.letters.span() == ((opened[0].at, opened[-1].at) if opened else None)
-        assert self.letters.reasons == Counter(entry.reason for entry in opened)
-        assert self.letters.causes == Counter(entry.cause for entry in opened)
-        assert self.letters.nodes == Counter(entry.node for entry in opened)
+        assert dict(self.letters.reasons) == Counter(entry.reason for entry in opened)
+        assert dict(self.letters.causes) == Counter(entry.cause for entry in opened)
+        assert dict(self.letters.nodes) == Counter(entry.node for entry in opened)
 
     @invariant()
     def groups_are_what_sorting_gives(self) -> None:

@@ -96,16 +96,27 @@ def test_what_was_started_before_it_opened_is_no_probe() -> None:
 
 
 def test_a_probe_that_outlives_a_breaker_that_closed_is_none_when_it_opens_again() -> None:
-    probing = half_open(probes=1)
-    probing.launched(5)
-    probing.attempt_ended(5, succeeded=True, now=NOW + 61)
+    probing = with_breaker(probes=1)
+    probing.resume(Breaker(BreakerState.HALF_OPEN, 2), [3, 4, 5], NOW)
+    probing.attempt_ended(3, succeeded=True, now=NOW + 61)
     for position in range(2):
         probing.attempt_ended(position, succeeded=False, now=NOW + 62)
     probing.at(NOW + 122)
 
     assert probing.launches_left() == 1
-    probing.attempt_ended(5, succeeded=True, now=NOW + 123)
+    probing.attempt_ended(4, succeeded=True, now=NOW + 123)
     assert probing.breaker.state is BreakerState.HALF_OPEN
+
+
+@pytest.mark.parametrize("saved", [None, Breaker(failures=1)])
+def test_what_ran_when_a_closed_breaker_was_resumed_is_no_probe_later(saved: Breaker | None) -> None:
+    resumed = with_breaker()
+    resumed.resume(saved, [3, 4], NOW)
+    for position in range(2):
+        resumed.attempt_ended(position, succeeded=False, now=NOW)
+    resumed.at(NOW + 60)
+
+    assert resumed.launches_left() == 2
 
 
 def test_an_agent_that_was_found_alive_while_the_breaker_is_not_closed_is_a_probe() -> None:
