@@ -30,7 +30,7 @@ def namespace(request: pytest.FixtureRequest) -> Iterator[Sandbox]:
     yield sandbox
     if request.session.testsfailed > failed_before:
         _dump(name)
-    core.delete_namespace(name)
+    sandbox.kubectl("delete", "namespace", name, "--wait=false", "--ignore-not-found")
 
 
 sandbox = pytest.fixture(namespace, name="sandbox")

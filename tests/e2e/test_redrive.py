@@ -344,3 +344,12 @@ def test_a_queue_without_open_letters_goes_with_its_job(shared: Sandbox) -> None
     shared.kubectl("delete", "mrj", name, "--timeout=60s")
     shared.kubectl("wait", "--for=delete", f"dlq/{name}", "--timeout=30s")
     assert shared.stored(f"{storage}*.json") == ""
+
+
+def test_a_namespace_that_is_deleted_leaves_nothing_in_storage(sandbox: Sandbox) -> None:
+    name = sandbox.create(failing("doomed", "bad"))
+    storage = sandbox.until_finished(name)["storage"]
+    sandbox.until_queued(name, open=1)
+    assert sandbox.stored(f"{storage}*/*") != ""
+    sandbox.kubectl("delete", "namespace", sandbox.namespace, "--timeout=60s")
+    assert sandbox.stored(f"{storage}*/*") == ""
