@@ -159,6 +159,7 @@ class ClusterErrorReason(StrEnum):
     INVALID = "Invalid"  # 400, 422: the object itself is wrong
     FORBIDDEN = "Forbidden"  # 403 other than quota: RBAC, admission
     QUOTA = "QuotaExceeded"
+    TERMINATING = "NamespaceTerminating"  # 403: nothing is created in a namespace that is being deleted
     THROTTLED = "TooManyRequests"
     EXPIRED = "Expired"  # 410: list again
     UNAVAILABLE = "Unavailable"  # 5xx, time-outs, broken connections: the outcome of a write is unknown

@@ -57,8 +57,7 @@ async def run_of_queue(cluster: Cluster, namespace: str, name: str) -> tuple[Run
         raise CommandError(
             f"there is no DeadLetterQueue {name!r} in the namespace {namespace!r}; `kubectl get dlq -A` lists all"
         )
-    job = DeadLetterQueue.model_validate(body).spec.job_ref
-    run = RunRef(namespace, job.name, job.uid)
+    run = RunRef.of_queue(DeadLetterQueue.model_validate(body))
     try:
         await cluster.status_epoch(run)
     except ClusterError as error:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from mapreduce_operator.api import MapReduceJob
+from mapreduce_operator.api import DeadLetterQueue, MapReduceJob
 
 GROUP: Final = "mapreduce.dev"
 FINALIZER: Final = f"{GROUP}/finalizer"
@@ -53,6 +53,11 @@ class RunRef:
     @classmethod
     def of(cls, job: MapReduceJob) -> "RunRef":
         return cls(job.metadata.namespace, job.metadata.name, job.metadata.uid)
+
+    @classmethod
+    def of_queue(cls, queue: DeadLetterQueue) -> "RunRef":
+        """The run whose letters a queue holds: only of its own namespace, whatever uid somebody writes into it."""
+        return cls(queue.metadata.namespace, queue.spec.job_ref.name, queue.spec.job_ref.uid)
 
 
 def item_key(run_uid: str, stage: Stage, item_id: str) -> str:

@@ -7,6 +7,7 @@ letters whose time is over, and when its queue is not as the end of the run left
 from typing import Final
 
 from mapreduce_operator.api import DeadLetterQueue, MapReduceJobStatus
+from mapreduce_operator.core.names import RunRef
 from mapreduce_operator.engine.world import World
 
 SETTLE_SECONDS: Final = 15.0
@@ -18,9 +19,9 @@ REST_SECONDS: Final = 10.0
 class Aftercare:
     """Of one run."""
 
-    def __init__(self, world: World, run_uid: str) -> None:
+    def __init__(self, world: World, run: RunRef) -> None:
         self._world: Final = world
-        self._run_uid: Final = run_uid
+        self._run: Final = run
         self._settled_at: Final = world.clock.now() + SETTLE_SECONDS
         self._rested_at = 0.0
 
@@ -34,11 +35,11 @@ class Aftercare:
 
     def next_look(self, ended: MapReduceJobStatus | None) -> float | None:
         """In seconds since the epoch; None for never, as things are. `ended` is the last status of the run."""
-        if self._world.desk.waiting_for(self._run_uid):
+        if self._world.desk.waiting_for(self._run):
             return 0.0
         if ended is None or ended.dead_letters is None:
             return None
-        queue = self._world.desk.queue_of(self._run_uid)
+        queue = self._world.desk.queue_of(self._run)
         if queue is None:
             return max(self._settled_at, self._rested_at)
         if _is_behind(queue, ended):
@@ -51,8 +52,11 @@ def _is_behind(queue: DeadLetterQueue, ended: MapReduceJobStatus) -> bool:
     """It is being deleted, was edited, or does not show what the run came to."""
     if queue.metadata.deletion_timestamp is not None or queue.status is None or queue.status.letters is None:
         return True
+    letters, told = queue.status.letters, ended.dead_letters
     edited = queue.status.observed_generation != queue.metadata.generation
-    return edited or (ended.dead_letters is not None and queue.status.letters.open != ended.dead_letters.open)
+    return edited or (
+        told is not None and (letters.open, letters.total - letters.resolved) != (told.open, told.unresolved)
+    )
 
 
 def _purge_at(queue: DeadLetterQueue, ended: MapReduceJobStatus) -> float | None:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Final
 
 from mapreduce_operator.api import DeadLetterQueue, DeadLetterQueueStatus, Redrive, RedriveStatus
+from mapreduce_operator.core.names import RunRef
 from mapreduce_operator.core.redrive_report import is_over
 
 
@@ -13,13 +14,15 @@ class Desk:
     def __init__(self) -> None:
         self._queues: Final[dict[str, DeadLetterQueue]] = {}
         self._redrives: Final[dict[str, Redrive]] = {}
-        self._listeners: Final[dict[str, Callable[[], None]]] = {}
+        self._overwritten: Final[set[str]] = set()
+        """Uids of Redrives that were answered for good, and whose status does not say so any more."""
+        self._listeners: Final[dict[RunRef, Callable[[], None]]] = {}
 
-    def subscribe(self, run_uid: str, listener: Callable[[], None]) -> None:
-        self._listeners[run_uid] = listener
+    def subscribe(self, run: RunRef, listener: Callable[[], None]) -> None:
+        self._listeners[run] = listener
 
-    def unsubscribe(self, run_uid: str) -> None:
-        self._listeners.pop(run_uid, None)
+    def unsubscribe(self, run: RunRef) -> None:
+        self._listeners.pop(run, None)
 
     def observe_queue(self, queue: DeadLetterQueue) -> None:
         known = self._queues.get(queue.metadata.uid)
@@ -41,6 +44,11 @@ class Desk:
 
     def observe_redrive(self, redrive: Redrive) -> None:
         known = self._redrives.get(redrive.metadata.uid)
+        if known is not None and is_over(known) and not is_over(redrive):
+            # An echo of what was written before; or a former leader wrote what it believed.
+            self._overwritten.add(redrive.metadata.uid)
+        else:
+            self._overwritten.discard(redrive.metadata.uid)
         if known is not None:
             # What this process has written is newer than what comes back.
             redrive = redrive.model_copy(update={"status": known.status or redrive.status})
@@ -51,6 +59,7 @@ class Desk:
 
     def forget_redrive(self, uid: str) -> None:
         self._redrives.pop(uid, None)
+        self._overwritten.discard(uid)
 
     def answered(self, redrive: Redrive, status: RedriveStatus) -> None:
         """A status was written."""
@@ -59,7 +68,7 @@ class Desk:
             self._redrives[redrive.metadata.uid] = known.model_copy(update={"status": status})
 
     def _tell(self, queue: DeadLetterQueue) -> None:
-        if (listener := self._listeners.get(queue.spec.job_ref.uid)) is not None:
+        if (listener := self._listeners.get(RunRef.of_queue(queue))) is not None:
             listener()
 
     # --------------------------------------------------------------------------------------------------- what is so
@@ -73,9 +82,9 @@ class Desk:
             None,
         )
 
-    def queue_of(self, run_uid: str) -> DeadLetterQueue | None:
+    def queue_of(self, run: RunRef) -> DeadLetterQueue | None:
         """The queue of a run, also while it is being deleted. The oldest, should somebody have made another one."""
-        queues = [one for one in self._queues.values() if one.spec.job_ref.uid == run_uid]
+        queues = [one for one in self._queues.values() if RunRef.of_queue(one) == run]
         return min(queues, key=lambda one: (str(one.metadata.creation_timestamp), one.metadata.name), default=None)
 
     def waiting(self) -> list[Redrive]:
@@ -83,8 +92,11 @@ class Desk:
         redrives = [one for one in self._redrives.values() if not is_over(one) and not one.metadata.deletion_timestamp]
         return sorted(redrives, key=lambda one: (str(one.metadata.creation_timestamp), one.metadata.name))
 
-    def waiting_for(self, run_uid: str) -> list[Redrive]:
+    def overwritten(self) -> list[Redrive]:
+        """Redrives whose last status is not the one that is there."""
+        return [self._redrives[uid] for uid in self._overwritten]
+
+    def waiting_for(self, run: RunRef) -> list[Redrive]:
         """Those of a run."""
-        queues = (one.metadata for one in self._queues.values() if one.spec.job_ref.uid == run_uid)
-        names = {(metadata.namespace, metadata.name) for metadata in queues}
+        names = {(run.namespace, one.metadata.name) for one in self._queues.values() if RunRef.of_queue(one) == run}
         return [one for one in self.waiting() if (one.metadata.namespace, one.spec.queue) in names] if names else []

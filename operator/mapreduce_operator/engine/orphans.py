@@ -38,6 +38,8 @@ async def look_after(world: World, in_our_care: Container[str]) -> None:
         for queue in world.desk.queues():
             if queue.spec.job_ref.uid not in in_our_care:
                 await _in_peace(f"the queue {_name(queue)}", orphans.keep(queue))
+        for redrive in world.desk.overwritten():
+            await _in_peace(f"the Redrive {_name(redrive)}", orphans.answer_again(redrive))
         for redrive in world.desk.waiting():
             found = world.desk.queue_named(redrive.metadata.namespace, redrive.spec.queue)
             if found is None or found.spec.job_ref.uid not in in_our_care:
@@ -65,7 +67,7 @@ class Orphans:
         """Does what a queue whose job is gone is due. Raises ClusterError, StorageError."""
         if not await self._job_is_gone(queue):
             return
-        run, metadata = _run_of(queue), queue.metadata
+        run, metadata = RunRef.of_queue(queue), queue.metadata
         if metadata.deletion_timestamp is not None:
             await self._delete_letters(run)
             await self._world.cluster.remove_queue_finalizer(metadata.namespace, metadata.name, metadata.uid)
@@ -119,9 +121,16 @@ class Orphans:
             )
             await self._write(redrive, refused(redrive, "JobGone", message, now))
 
+    async def answer_again(self, redrive: Redrive) -> None:
+        """Writes the answer that a former leader has overwritten. Raises ClusterError."""
+        if redrive.status is not None:
+            await self._put(redrive, redrive.status)
+
     async def _write(self, redrive: Redrive, status: RedriveStatus) -> None:
-        if status == redrive.status:
-            return
+        if status != redrive.status:
+            await self._put(redrive, status)
+
+    async def _put(self, redrive: Redrive, status: RedriveStatus) -> None:
         metadata = redrive.metadata
         await self._world.cluster.write_redrive_status(
             metadata.namespace, metadata.name, metadata.uid, status.to_kubernetes()
@@ -129,7 +138,7 @@ class Orphans:
         self._world.desk.answered(redrive, status)
 
     async def _job_is_gone(self, queue: DeadLetterQueue) -> bool:
-        run = _run_of(queue)
+        run = RunRef.of_queue(queue)
         if run.uid in self._gone:
             return True
         try:
@@ -142,7 +151,7 @@ class Orphans:
 
     async def _read(self, queue: DeadLetterQueue) -> tuple[DeadLetters, dict[int, str]]:
         """All letters that are there, without those whose time is over, which are deleted."""
-        run = _run_of(queue)
+        run = RunRef.of_queue(queue)
         letters, ids, expired = DeadLetters(), {}, []
         now = self._world.clock.now()
         books = await read_books(Journal(self._world.store, run, self._world.clock, self._world.leadership), run)
@@ -172,10 +181,6 @@ def state_without_job(books: Books | None, position: int) -> LetterState:
     """Where a letter is whose job is gone: what a Redrive had taken is open again, as is all of which nobody knows."""
     known = books.account.dead_letters.state(position) if books is not None else None
     return known if known in {LetterState.RESOLVED, LetterState.ARCHIVED} and known is not None else LetterState.OPEN
-
-
-def _run_of(queue: DeadLetterQueue) -> RunRef:
-    return RunRef(queue.metadata.namespace, queue.spec.job_ref.name, queue.spec.job_ref.uid)
 
 
 def _name(one: DeadLetterQueue | Redrive) -> str:

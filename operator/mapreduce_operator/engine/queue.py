@@ -103,7 +103,7 @@ class QueueKeeper:
 
     async def keep(self) -> None:
         """Makes the queue if there is none, and writes its status if that changed. Raises ClusterError."""
-        known = self._world.desk.queue_of(self._run.uid)
+        known = self._world.desk.queue_of(self._run)
         if known is not None and known.metadata.deletion_timestamp is not None:
             # Its letters stay where they are, and the queue comes again.
             await self._world.cluster.remove_queue_finalizer(

@@ -75,7 +75,7 @@ class Redriving:
     @property
     def pending(self) -> bool:
         """A Redrive has not been answered for good."""
-        return bool(self._world.desk.waiting_for(self._state.ref.uid))
+        return bool(self._world.desk.waiting_for(self._state.ref))
 
     async def serve(self) -> None:
         """Answers until cancelled."""
@@ -84,7 +84,7 @@ class Redriving:
             await self._news.wait()
             self._news.clear()
             try:
-                for redrive in self._world.desk.waiting_for(self._state.ref.uid):
+                for redrive in self._world.desk.waiting_for(self._state.ref):
                     await self._answer(redrive)
                 failures = 0
                 await asyncio.sleep(_REPORT_SECONDS)
@@ -242,7 +242,7 @@ class Redriving:
             asked = LetterFilter(text) if text else None
         except ExpressionError as error:
             raise _RefusedError("InvalidFilter", f"spec.selection.filter: {error}. Nothing was taken") from error
-        queue = self._world.desk.queue_of(self._state.ref.uid)
+        queue = self._world.desk.queue_of(self._state.ref)
         try:
             return asked, Eligibility(queue.spec.eligibility if queue else ())
         except ExpressionError as error:

@@ -61,7 +61,7 @@ class Run:
         self._capped = False
         self._keeper: QueueKeeper | None = None
         self._redriving: Redriving | None = None
-        self._aftercare: Final = Aftercare(world, self.ref.uid)
+        self._aftercare: Final = Aftercare(world, self.ref)
         ended = job.status is not None and job.status.completion_time is not None
         self._ended = job.status if ended else None
         started = job.status.start_time if job.status is not None else None
@@ -96,11 +96,11 @@ class Run:
         """Carries the run to its end; returns when the object is gone or the operator stops."""
         async with asyncio.TaskGroup() as tasks:
             reporter = tasks.create_task(self._reporter.serve())
-            self._world.desk.subscribe(self.ref.uid, self._asked)
+            self._world.desk.subscribe(self.ref, self._asked)
             try:
                 await self._live()
             finally:
-                self._world.desk.unsubscribe(self.ref.uid)
+                self._world.desk.unsubscribe(self.ref)
                 self._world.capacity.release(self.ref.uid)
                 reporter.cancel()
 
@@ -282,7 +282,7 @@ class Run:
         # Also when it is the same but for the items, which need not stay in memory any more.
         if self._job.spec is not state.spec:
             state.respec(self._job.spec, self._world.clock.now())
-        queue = self._world.desk.queue_of(self.ref.uid)
+        queue = self._world.desk.queue_of(self.ref)
         state.requeue(queue.spec if queue else None, self._world.clock.now())
         await self._absorb(state, effects)
         now = self._world.clock.now()

@@ -20,7 +20,7 @@ from mapreduce_operator.engine.letters import Letters
 from mapreduce_operator.engine.loading import load
 from mapreduce_operator.engine.queue import QueueKeeper
 from mapreduce_operator.engine.world import World
-from mapreduce_operator.ports import ClusterError, StorageError
+from mapreduce_operator.ports import ClusterError, ClusterErrorReason, StorageError
 
 log = logging.getLogger(__name__)
 
@@ -67,12 +67,15 @@ async def letters_left(
     }
     if not left:
         return None
-    if world.desk.queue_of(run.uid) is None:
+    if world.desk.queue_of(run) is None:
         keeper = QueueKeeper(world, state, Letters(world, run, journal, ids), ids.__getitem__, lambda: None)
         try:
             async with asyncio.timeout(STORAGE_SECONDS):
                 await keeper.keep()
         except (TimeoutError, ClusterError) as error:
+            if isinstance(error, ClusterError) and error.reason is ClusterErrorReason.TERMINATING:
+                # Whoever deletes a namespace deletes what belongs to it; nobody could look at the letters any more.
+                return None
             log.warning("%s/%s: its letters stay without a queue: %s", run.namespace, run.name, error)
     return left.__contains__
 
@@ -98,7 +101,7 @@ async def tear_down(
             log.warning("%s/%s: storage was not cleaned up: %s", run.namespace, run.name, str(error) or "time ran out")
     while True:
         try:
-            queue = world.desk.queue_of(run.uid)
+            queue = world.desk.queue_of(run)
             if queue is not None and letters is None:
                 name, uid = queue.metadata.name, queue.metadata.uid
                 await world.cluster.remove_queue_finalizer(run.namespace, name, uid)

@@ -20,6 +20,7 @@ _MESSAGE_LIMIT: Final = 2_000
 
 
 class StatusCause(msgspec.Struct):
+    reason: str = ""
     message: str = ""
     field: str = ""
 
@@ -94,6 +95,9 @@ def _reason(code: int, status: Status) -> ClusterErrorReason:
     # A quota that is new has no status until a controller has counted what is there.
     if code == 403 and ("exceeded quota" in status.message or "status unknown for quota" in status.message):
         return ClusterErrorReason.QUOTA
+    causes = status.details.causes if status.details is not None else None
+    if code == 403 and any(cause.reason == "NamespaceTerminating" for cause in causes or ()):
+        return ClusterErrorReason.TERMINATING
     if code in _REASONS:
         return _REASONS[code]
     # The remaining 4xx are about what was sent (405, 413, 415, 422) but for a time-out. A 3xx comes from some proxy.

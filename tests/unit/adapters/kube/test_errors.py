@@ -26,6 +26,13 @@ def status(message: str, reason: str = "", **details: Any) -> bytes:
             ClusterErrorReason.QUOTA,
         ),
         (403, status("unable to create: namespace is being terminated", "Forbidden"), ClusterErrorReason.FORBIDDEN),
+        (
+            403,
+            status(
+                "forbidden", "Forbidden", causes=[{"reason": "NamespaceTerminating", "field": "metadata.namespace"}]
+            ),
+            ClusterErrorReason.TERMINATING,
+        ),
         (404, status('jobs.batch "x" not found', "NotFound"), ClusterErrorReason.NOT_FOUND),
         (409, status('jobs.batch "x" already exists', "AlreadyExists"), ClusterErrorReason.ALREADY_EXISTS),
         (409, status("the object has been modified", "Conflict"), ClusterErrorReason.CONFLICT),
