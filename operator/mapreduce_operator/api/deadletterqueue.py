@@ -16,10 +16,10 @@ QUEUE_KIND: Final = "DeadLetterQueue"
 class JobReference(Model):
     """The MapReduceJob whose letters these are."""
 
-    name: str = Field(min_length=1, max_length=63)
+    name: str = Field(min_length=1, max_length=63, pattern="^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")
     """Its name, in the namespace of the queue."""
 
-    uid: str = Field(min_length=1, max_length=64)
+    uid: str = Field(min_length=1, max_length=64, pattern="^[A-Za-z0-9]([-A-Za-z0-9._]*[A-Za-z0-9])?$")
     """Its uid: a job of the same name that is created later is another one."""
 
 

@@ -52,6 +52,9 @@ async def _in_peace(what: str, work: Coroutine[None, None, None]) -> None:
         await work
     except (ClusterError, StorageError, JournalError) as error:
         log.warning("%s waits: %s", what, error)
+    except Exception:
+        # These are what users write: one that nobody thought of must not end the runs of all others.
+        log.exception("%s failed unexpectedly and is looked at again", what)
 
 
 class Orphans:
