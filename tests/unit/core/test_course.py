@@ -428,9 +428,11 @@ def test_while_letters_are_redriven_no_other_item_is_started_and_the_run_says_th
     end(run, CRASHED, "a")
     assert turned(run) == (Phase.FAILED, "ItemFailed")
 
+    run.respec(spec(once(maxParallel=3), failurePolicy={"onExhausted": "Stop"}), NOW)
     redrive(run, 0)
     commit(run)
     assert launch(run) == ["demo-a-d2"]
+    assert run.wanted(NOW) == 0
     end(run, DONE, "a")
 
     assert turned(run) == (Phase.FAILED, "NotAllItemsRun")
@@ -444,6 +446,7 @@ def test_a_run_that_redrives_is_not_stopped_by_the_limit_that_stopped_it_before(
     redrive(run, 0)
     commit(run)
 
+    assert (run.course.hindrance(), run.course.redrive_waits()) == (None, None)
     assert launch(run) == ["demo-a-d2"], "two are still in the queue"
     end(run, DONE, "a")
     assert turned(run) == (Phase.FAILED, "MaxFailuresReached")
