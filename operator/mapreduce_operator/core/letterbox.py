@@ -22,13 +22,13 @@ class Letterbox:
         self._ledger: Final = books.ledgers[Stage.MAP]
         self._guard: Final = guard
         self._unsaved: Final = unsaved
+        self._purged: Final[set[int]] = set()
+        """Positions of letters that are gone for good, or are about to be."""
 
     def is_takeable(self, position: int) -> bool:
         """A Redrive can take the item: it is a dead letter that nobody is about to run or to purge."""
-        key = self._ledger.key(position)
-        doomed = any(mark.key == key for mark in self._unsaved.marks if mark.kind is MarkKind.PURGED)
-        known = self._letters.state(position) is not None
-        return known and self._ledger[position].state is ItemState.DEAD_LETTERED and not doomed
+        known = self._letters.state(position) is not None and position not in self._purged
+        return known and self._ledger[position].state is ItemState.DEAD_LETTERED
 
     def take(
         self, accepted: Accepted, attempts: int, not_before: Mapping[int, float], retry: Retry, now: float
@@ -65,7 +65,9 @@ class Letterbox:
             return []
         expired = self._letters.expired(now - policy.retention_seconds, with_open=policy.purge_open)
         # What a Redrive has just taken is not expired any more, whatever is durable of that.
-        keys = [self._ledger.key(position) for position in expired if self._ledger[position].final]
+        expired = [position for position in expired if self._ledger[position].final]
+        self._purged.update(expired)
+        keys = [self._ledger.key(position) for position in expired]
         for key in keys:
             self._mark(key, MarkKind.PURGED, now)
         return keys

@@ -144,29 +144,27 @@ class Redriving:
         try:
             accepted = self._accepted(redrive)
             await self._try_template(redrive, accepted)
-            letters, skipped = await self._select(redrive, accepted)
+            taken, skipped = await self._select(redrive, accepted)
         except _RefusedError as error:
             return refused(redrive, error.reason, str(error), now)
         # Reading took a while: what is taken is what is open now, and between here and the claim nothing waits.
         now = self._world.clock.now()
-        if self._state.course.redrive_waits() is not None or not all(
-            self._state.letterbox.is_takeable(letter.position) for letter in letters
-        ):
+        if self._state.course.redrive_waits() is not None or not all(map(self._state.letterbox.is_takeable, taken)):
             self.look()
             message = "the queue changed while letters were chosen; they are chosen anew"
             return waiting(redrive, "Selecting", message, now)
-        if not letters:
+        if not taken:
             return nothing_selected(redrive, skipped, now)
         accepted = msgspec.structs.replace(
             accepted,
-            selected=len(letters),
+            selected=len(taken),
             at=now,
             skipped=len(skipped),
             skipped_letters=tuple((one.item_id, one.why) for one in skipped[:SKIPPED]),
         )
         attempts = redrive.spec.attempts or self._state.spec.map.retry.max_attempts
         self._state.redrive(
-            accepted, attempts, {letter.position: _not_before(redrive, letter, now) for letter in letters}, now
+            accepted, attempts, {position: now + wait if wait else 0.0 for position, wait in taken.items()}, now
         )
         self._wake()
         return None
@@ -211,11 +209,12 @@ class Redriving:
                 "Create another Redrive with a patch that is right",
             )
 
-    async def _select(self, redrive: Redrive, accepted: Accepted) -> tuple[list[Letter], list[Skipped]]:
+    async def _select(self, redrive: Redrive, accepted: Accepted) -> tuple[dict[int, float], list[Skipped]]:
+        """What is meant and may be taken, as positions with seconds to wait: 100,000 bodies are more than memory."""
         asked, eligibility = self._rules(redrive)
         positions, skipped = self._candidates(redrive)
         ledger, now = self._state.ledgers[Stage.MAP], self._world.clock.now()
-        letters: list[Letter] = []
+        taken: dict[int, float] = {}
         async for key, letter in self._letters.read_all([ledger.key(position) for position in positions]):
             position = ledger.position(key) or 0
             state = self._state.dead_letters.state(position)
@@ -230,10 +229,10 @@ class Redriving:
             eligible, why = (True, "") if redrive.spec.force else _verdict(redrive, eligibility, letter, state, now)
             problem = self._unpatchable(accepted, letter) if eligible else why
             if problem is None:
-                letters.append(letter)
+                taken[position] = _wait_seconds(redrive, letter)
             else:
                 skipped.append(Skipped(letter.id, problem))
-        return letters, skipped
+        return taken, skipped
 
     def _rules(self, redrive: Redrive) -> tuple[LetterFilter | None, Eligibility]:
         """What the Redrive asks for, and what its queue allows."""
@@ -295,14 +294,14 @@ def _raw(value: object) -> msgspec.Raw:
     return NO_RESULT if value is None else msgspec.Raw(msgspec.json.encode(value))
 
 
-def _not_before(redrive: Redrive, letter: Letter, now: float) -> float:
-    """When the item may run, in seconds since the epoch; 0 for at once."""
+def _wait_seconds(redrive: Redrive, letter: Letter) -> float:
+    """How long the item waits before it may run."""
     delay = redrive.spec.delay
     if delay.strategy is DelayStrategy.IMMEDIATE:
         return 0.0
     if delay.strategy is DelayStrategy.FIXED:
-        return now + delay.seconds
+        return delay.seconds
     backoff = Backoff(
         type=BackoffType.EXPONENTIAL, initial_seconds=delay.seconds, max_seconds=delay.max_seconds, jitter=0
     )
-    return now + delay_seconds(backoff, len(letter.redrives) + 1, 0.0)
+    return delay_seconds(backoff, len(letter.redrives) + 1, 0.0)
