@@ -66,6 +66,14 @@ BODIES: Final = [
     with_container(job("secretless", [1, 2, 3], OK), envFrom=[{"secretRef": {"name": "credentials"}}]),
     job("evicted", ["gated"], GATED_OK),
     job("deleted", ["gated"], GATED_OK),
+    job("bounded", list(range(10)), "exit 1", map_={"maxParallel": 1} | ONCE, failurePolicy={"maxFailures": 2}),
+    job(
+        "crowded",
+        ["bad 1", "bad 2", "good 1", "good 2"],
+        f"grep -q bad /mapreduce/item.json && exit 1; {OK}",
+        map_={"maxParallel": 1} | ONCE,
+        deadLetter={"capacity": 1},
+    ),
 ]
 
 
@@ -216,31 +224,22 @@ def test_the_circuit_breaker_opens_and_closes_again(sandbox: Sandbox) -> None:
     sandbox.until_events(name, {"Planned", "FirstError", "CircuitOpen", "CircuitClosed", "Succeeded"})
 
 
-def test_max_failures_stops_the_job_and_keeps_every_letter(sandbox: Sandbox) -> None:
-    body = job("bounded", list(range(10)), "exit 1", map_={"maxParallel": 1} | ONCE, failurePolicy={"maxFailures": 2})
-    status = sandbox.until_finished(sandbox.create(body))
+def test_max_failures_stops_the_job_and_keeps_every_letter(shared: Sandbox) -> None:
+    status = shared.until_finished("bounded")
     assert (status["phase"], status["reason"]) == ("Failed", "MaxFailuresReached")
     assert (status["items"]["deadLettered"], status["items"]["pending"]) == (2, 8)
     assert "maxFailures is 2" in condition(status, "Failed")["message"]
     queue = status["deadLetters"]["queue"]
-    assert sandbox.until_queued(queue, open=2)["reasons"] == {"Error": 2}
-    assert len(sandbox.letters(queue)) == 2
+    assert shared.until_queued(queue, open=2)["reasons"] == {"Error": 2}
+    assert len(shared.letters(queue)) == 2
 
 
-def test_a_full_queue_pauses_the_job_until_there_is_room(sandbox: Sandbox) -> None:
-    script = f"grep -q bad /mapreduce/item.json && exit 1; {OK}"
-    body = job(
-        "crowded",
-        ["bad 1", "bad 2", "good 1", "good 2"],
-        script,
-        map_={"maxParallel": 1} | ONCE,
-        deadLetter={"capacity": 1},
-    )
-    name = sandbox.create(body)
-    status = sandbox.until(name, lambda status: condition(status, "Progressing")["reason"] == "DeadLetterQueueFull")
+def test_a_full_queue_pauses_the_job_until_there_is_room(shared: Sandbox) -> None:
+    name = "crowded"
+    status = shared.until(name, lambda status: condition(status, "Progressing")["reason"] == "DeadLetterQueueFull")
     assert (status["items"]["deadLettered"], status["items"]["pending"]) == (1, 3)
-    full = sandbox.until(name, lambda status: condition(status, "Full")["status"] == "True", of=QUEUES)
+    full = shared.until(name, lambda status: condition(status, "Full")["status"] == "True", of=QUEUES)
     assert "its capacity is 1" in condition(full, "Full")["message"]
-    sandbox.kubectl("patch", "dlq", name, "--type=merge", "--patch", '{"spec": {"capacity": 5}}')
-    status = sandbox.until_finished(name)
+    shared.kubectl("patch", "dlq", name, "--type=merge", "--patch", '{"spec": {"capacity": 5}}')
+    status = shared.until_finished(name)
     assert (status["items"]["deadLettered"], status["items"]["succeeded"]) == (2, 2)
