@@ -63,7 +63,7 @@ class Audit:
         # Looked at with each write: later, what was written in the wrong order is all there.
         vars(store)["objects"] = self.durable.objects
         self.durable.on_check.append(self._check_outcome)
-        self._letters: Final = LettersAudit(cluster, self.durable, run, self._wrong)
+        self._letters: Final = LettersAudit(cluster, self.durable, run, self._wrong, leads)
         items = len(spec["input"].get("items", ()))
         self._limits: Final = LimitsAudit(self.durable, cluster.clock, spec, items, self._wrong, skewed=skewed)
         self._reported: Final[dict[int, int]] = {}

@@ -249,7 +249,7 @@ class ChaosRun:
         operator = self._start(Process(len(self._operators) + 1), None)
         with contextlib.suppress(TimeoutError):
             await operator.until(lambda: not self.cluster.jobs and not self.cluster.pods and self._rests, 900.0)
-        await asyncio.sleep(5.0)
+        await asyncio.sleep(90.0)
         self._check_engine(operator)
         return operator
 

@@ -232,7 +232,10 @@ class Connection:
 
     async def write_queue_status(self, namespace: str, name: str, uid: str, status: Mapping[str, Any]) -> None:
         del namespace
-        await self._call("write queue status", lambda: self._server.queues.replace_status(name, uid, status), name)
+        process = self._process.number
+        await self._call(
+            "write queue status", lambda: self._server.queues.replace_status(name, uid, status, process), name
+        )
 
     async def remove_queue_finalizer(self, namespace: str, name: str, uid: str) -> None:
         del namespace
@@ -244,7 +247,10 @@ class Connection:
 
     async def write_redrive_status(self, namespace: str, name: str, uid: str, status: Mapping[str, Any]) -> None:
         del namespace
-        await self._call("write redrive status", lambda: self._server.redrives.replace_status(name, uid, status), name)
+        process = self._process.number
+        await self._call(
+            "write redrive status", lambda: self._server.redrives.replace_status(name, uid, status, process), name
+        )
 
     # ---------------------------------------------------------------------------------------------------- inside
 

@@ -22,8 +22,8 @@ class Objects:
         self.by_name: Final[dict[str, Body]] = {}
         self.on_change: Final[list[Callable[[Body, bool], None]]] = []
         """Called with an object as it is after a change, and whether it is gone."""
-        self.on_status: Final[list[Callable[[Body, Body], None]]] = []
-        """Called with an object and the status that an operator is about to give it."""
+        self.on_status: Final[list[Callable[[Body, Body, int], None]]] = []
+        """Called with an object, the status that it is about to get, and the process that gives it."""
         self._clock: Final = clock
         self._created = 0
 
@@ -46,11 +46,11 @@ class Objects:
         body = self.by_name.get(name)
         return None if body is None else copy.deepcopy(body)
 
-    def replace_status(self, name: str, uid: str, status: Mapping[str, Any]) -> None:
+    def replace_status(self, name: str, uid: str, status: Mapping[str, Any], process: int = 0) -> None:
         body = self._find(name, uid)
         stored: Body = msgspec.json.decode(msgspec.json.encode(status))
         for hook in self.on_status:
-            hook(body, stored)
+            hook(body, stored, process)
         if body.get("status") != stored:
             body["status"] = stored
             self._tell(body)

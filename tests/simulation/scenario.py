@@ -1,6 +1,6 @@
 """What a seed stands for: a job, what its agents do, what becomes of the operators, and the weather around them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 from typing import Any, Final
 
@@ -148,6 +148,26 @@ def quiet(*lives: Life, items: int = 6) -> Scenario:
         deleted_at=None,
         deleted_at_the_end=True,
     )
+
+
+def quiet_redrive(*lives: Life) -> Scenario:
+    """The same with two items that fail at first, a breaker, and two Redrives that ask for them at the same time."""
+    given = quiet(*lives)
+    spec = given.body["spec"]
+    spec["input"]["items"][1]["n"] = spec["input"]["items"][4]["n"] = 0
+    spec["input"]["items"] = [item | {"id": str(number)} for number, item in enumerate(spec["input"]["items"])]
+    spec["input"]["idExpression"] = "item.id"
+    spec["map"]["retry"]["maxAttempts"] = 1
+    spec["failurePolicy"] = {"circuitBreaker": {"failuresInARow": 2, "openSeconds": 15, "probes": 2}}
+    everything: dict[str, Any] = {
+        "queue": "demo",
+        "selection": {"all": True},
+        "payloadPatch": FIXED,
+        "rerunReduce": True,
+    }
+    some: dict[str, Any] = {"queue": "demo", "selection": {"ids": ["4", "../x"]}}
+    asked = [Asked(f"redrive-{number}", what, 1.0, True, None) for number, what in enumerate((some, everything))]
+    return replace(given, redrives=tuple(asked))
 
 
 def agents(chance: Random, padding: int = 0) -> Agent:
