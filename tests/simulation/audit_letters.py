@@ -116,10 +116,16 @@ class LettersAudit:
         if not queues:
             if sum(there):
                 self._wrong(f"there is no queue for the letters {there}")
-        elif "status" not in queues[0] or letter_states(queues[0]["status"]) != there:
+        elif "status" not in queues[0] or not self._same(queues[0], letter_states(queues[0]["status"]), there):
             self._wrong(f"the queue says {queues[0].get('status', {}).get('letters')} and holds {there}")
         elif queues[0]["status"]["observedGeneration"] != queues[0]["metadata"]["generation"]:
             self._wrong("the queue was edited, and its status does not answer to that")
+
+    def _same(self, queue: Body, told: LetterStates, there: LetterStates) -> bool:
+        """When resolved letters are purged may be told by a clock that is an hour ahead."""
+        if "retentionSeconds" in queue["spec"]:
+            return told._replace(resolved=0) == there._replace(resolved=0)
+        return told == there
 
     def _check_redrive(self, redrive: Body) -> None:
         name, status = redrive["metadata"]["name"], redrive.get("status", {})
