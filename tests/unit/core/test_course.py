@@ -731,6 +731,18 @@ def test_reduce_runs_again_once_for_all_redrives_that_asked_for_it() -> None:
     assert turned(run) == (Phase.SUCCEEDED, "AllItemsSucceeded")
 
 
+def test_a_reduce_that_failed_is_never_left_out_and_can_run_again() -> None:
+    patience = {"template": TEMPLATE, "retry": {"maxAttempts": 1}}
+    run = ended_run("ab", failed="", reduce=patience, failurePolicy={"onExhausted": "Skip"})
+    run.decide(NOW)
+    run.reduce_prepared()
+    launch(run)
+    observe(run, pod(f"demo-{REDUCE_KEY}-d1", CRASHED))
+
+    assert turned(run) == (Phase.FAILED, "ReduceFailed")
+    assert run.ledgers[Stage.REDUCE][0].state is ItemState.DEAD_LETTERED
+
+
 def test_that_reduce_is_to_run_again_is_known_in_another_process_and_that_it_has_is_too() -> None:
     run = reduced_run()
     batches = []

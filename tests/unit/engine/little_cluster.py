@@ -4,6 +4,7 @@ Workloads appear and go as the test says; nothing runs. Lists and watches meet t
 """
 
 import asyncio
+import copy
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import replace
 from typing import Any, Literal
@@ -76,6 +77,17 @@ class LittleCluster:
         """Uids of the objects whose finalizer was removed."""
         self.faults: dict[str, Exception] = {}
         """What the method of this name raises, once."""
+        self.queues: dict[tuple[str, str], dict[str, Any]] = {}
+        """DeadLetterQueues by namespace and name."""
+        self.queue_statuses: list[tuple[str, Mapping[str, Any]]] = []
+        """Statuses that were written, with the names of their queues."""
+        self.redrives: set[str] = set()
+        """Uids of the Redrives that are there."""
+        self.redrive_statuses: list[tuple[str, Mapping[str, Any]]] = []
+        self.dry_runs: list[Mapping[str, Any]] = []
+        self.logs: dict[str, str] = {}
+        """By the names of pods."""
+        self.log_seconds = 0.01
 
     # ------------------------------------------------------------------------------------------ what happens there
 
@@ -161,6 +173,8 @@ class LittleCluster:
     async def create_job(self, namespace: str, manifest: Mapping[str, Any], *, dry_run: bool = False) -> JobCreated:
         await asyncio.sleep(0.01)
         if dry_run:
+            self._meet_a_fault("dry_run")
+            self.dry_runs.append(manifest)
             return JobCreated("dry-run")
         self._meet_a_fault("create_job")
         metadata = manifest["metadata"]
@@ -225,3 +239,78 @@ class LittleCluster:
     async def post_event(self, run: RunRef, *, kind: str, reason: str, message: str) -> None:
         del run, kind, reason, message
         await asyncio.sleep(0.01)
+
+    async def read_log(self, namespace: str, pod: str, *, lines: int, limit: int) -> str:
+        del namespace, lines
+        await asyncio.sleep(self.log_seconds)
+        if pod not in self.logs:
+            raise ClusterError(ClusterErrorReason.NOT_FOUND, f"{pod} is gone")
+        return self.logs[pod][-limit:]
+
+    # ---------------------------------------------------------------------------------------- dead letters, Redrives
+
+    def put_queue(self, manifest: Mapping[str, Any], uid: str = "") -> dict[str, Any]:
+        """A queue as the API server keeps it."""
+        body = copy.deepcopy(dict(manifest))
+        self.version += 1
+        body["metadata"] |= {
+            "uid": uid or f"queue-{self.version}",
+            "generation": 1,
+            "creationTimestamp": "2027-01-15T08:00:00Z",
+        }
+        self.queues[body["metadata"]["namespace"], body["metadata"]["name"]] = body
+        return body
+
+    def queue_with(self, uid: str) -> dict[str, Any] | None:
+        return next((body for body in self.queues.values() if body["metadata"]["uid"] == uid), None)
+
+    async def create_queue(self, namespace: str, manifest: Mapping[str, Any]) -> str:
+        await asyncio.sleep(0.01)
+        self._meet_a_fault("create_queue")
+        name: str = manifest["metadata"]["name"]
+        if (namespace, name) in self.queues:
+            raise ClusterError(ClusterErrorReason.ALREADY_EXISTS, f"{name} exists")
+        uid: str = self.put_queue(manifest)["metadata"]["uid"]
+        self._meet_a_fault("answer to create_queue")
+        return uid
+
+    async def get_queue(self, namespace: str, name: str) -> Mapping[str, Any] | None:
+        await asyncio.sleep(0.01)
+        self._meet_a_fault("get_queue")
+        return copy.deepcopy(self.queues.get((namespace, name)))
+
+    async def write_queue_status(self, namespace: str, name: str, uid: str, status: Mapping[str, Any]) -> None:
+        await asyncio.sleep(0.01)
+        self._meet_a_fault("write_queue_status")
+        body = self.queues.get((namespace, name))
+        if body is None or body["metadata"]["uid"] != uid:
+            raise ClusterError(ClusterErrorReason.NOT_FOUND, f"{name} is gone")
+        body["status"] = dict(status)
+        self.queue_statuses.append((name, status))
+
+    async def remove_queue_finalizer(self, namespace: str, name: str, uid: str) -> None:
+        await asyncio.sleep(0.01)
+        self._meet_a_fault("remove_queue_finalizer")
+        body = self.queues.get((namespace, name))
+        if body is not None and body["metadata"]["uid"] == uid:
+            body["metadata"]["finalizers"] = []
+            if "deletionTimestamp" in body["metadata"]:
+                del self.queues[namespace, name]
+
+    async def delete_queue(self, namespace: str, name: str, uid: str) -> None:
+        await asyncio.sleep(0.01)
+        body = self.queues.get((namespace, name))
+        if body is None or body["metadata"]["uid"] != uid:
+            return
+        if body["metadata"].get("finalizers"):
+            body["metadata"]["deletionTimestamp"] = "2027-01-15T09:00:00Z"
+        else:
+            del self.queues[namespace, name]
+
+    async def write_redrive_status(self, namespace: str, name: str, uid: str, status: Mapping[str, Any]) -> None:
+        del namespace
+        await asyncio.sleep(0.01)
+        self._meet_a_fault("write_redrive_status")
+        if uid not in self.redrives:
+            raise ClusterError(ClusterErrorReason.NOT_FOUND, f"{name} is gone")
+        self.redrive_statuses.append((name, status))
