@@ -1,20 +1,30 @@
 """What the invariants are worth: engines that are broken on purpose are found out."""
 
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
+from types import ModuleType
 from typing import Any
 
 import pytest
 
-from mapreduce_operator.api import MapReduceJobStatus
+from mapreduce_operator.api import BreakerState, MapReduceJobStatus, Redrive
+from mapreduce_operator.core import run as core_run
 from mapreduce_operator.core.batches import Batch
+from mapreduce_operator.core.books import Books
+from mapreduce_operator.core.breaker import Breaker
 from mapreduce_operator.core.effects import DeleteJob, Effect
-from mapreduce_operator.core.journal import CommitReason, Head
+from mapreduce_operator.core.guard import Guard
+from mapreduce_operator.core.journal import Accepted, CommitReason, Head, Segment
+from mapreduce_operator.core.names import Stage
 from mapreduce_operator.core.outcomes import Outcome
 from mapreduce_operator.core.run import RunState
 from mapreduce_operator.core.status import status_of
 from mapreduce_operator.core.workloads import JobSeen
-from mapreduce_operator.engine import loading, run
+from mapreduce_operator.engine import loading
+from mapreduce_operator.engine import run as engine_run
+from mapreduce_operator.engine.effects import Effects
 from mapreduce_operator.engine.journal import Journal
+from mapreduce_operator.engine.redriving import Redriving
 from mapreduce_operator.ports import DeposedError, ObjectStore, StoredObject
 from tests.simulation.chaos_run import play
 from tests.simulation.scenario import Life, Scenario, quiet, scenario
@@ -82,13 +92,91 @@ class AdoptsNothing(RunState):
         return super().observe_job(job, deleted, now) if known else []
 
 
+class RunsWhatIsNotClaimed(RunState):
+    """What a Redrive takes has its turn before that is durable."""
+
+    def redrive(self, accepted: Accepted, attempts: int, not_before: Mapping[int, float], now: float) -> None:
+        super().redrive(accepted, attempts, not_before, now)
+        for position in not_before:
+            self.ledgers[Stage.MAP].enqueue(position)
+
+
+class ForgetsItsBreaker(RunState):
+    """The breaker is not written down."""
+
+    def begin_commit(self, reason: CommitReason, now: float, **more: Any) -> Batch:
+        return replace(super().begin_commit(reason, now, **more), breaker=None)
+
+
+class ForgetsItsRetries(RunState):
+    """Each operator has a budget of its own."""
+
+    def resume(self, now: float, breaker: Breaker | None = None) -> None:
+        super().resume(now, breaker)
+        self._retries = 0
+
+
+class ForgetsHistory(Books):
+    """Letters tell only of what the operator that writes them has seen."""
+
+    def replay(self, segment: Segment) -> None:
+        super().replay(segment)
+        self._past.clear()
+
+
+class TriesEverything(Guard):
+    """Half-open is as good as closed."""
+
+    def launches_left(self) -> int | None:
+        return None if self.breaker.state is BreakerState.HALF_OPEN else super().launches_left()
+
+    def admits(self, position: int) -> bool:
+        return self.breaker.state is BreakerState.HALF_OPEN or super().admits(position)
+
+
+class ForgetsRedrives(Redriving):
+    """A Redrive that has taken its letters is not known again."""
+
+    async def _answer(self, redrive: Redrive) -> None:
+        self._state.redrives._uids.clear()
+        await super()._answer(redrive)
+
+
+@pytest.mark.parametrize(
+    ("where", "name", "mutant", "violation"),
+    [
+        (loading, "RunState", RunsWhatIsNotClaimed, "was created although its outcome is durable"),
+        (loading, "RunState", ForgetsItsBreaker, "the breaker is"),
+        (loading, "RunState", ForgetsItsRetries, "the budget is"),
+        (core_run, "Books", ForgetsHistory, "what happened is"),
+        (core_run, "Guard", TriesEverything, "probes at a time"),
+        (engine_run, "Redriving", ForgetsRedrives, "does not sum up"),
+    ],
+    ids=lambda value: value.__name__ if isinstance(value, type) else "",
+)
+def test_broken_letters_redrives_and_limits(
+    where: ModuleType, name: str, mutant: type[object], violation: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(where, name, mutant)
+    assert violation in found_in(everything)
+
+
+def test_a_letter_that_is_written_after_the_commit(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def commits_first(effects: Effects, batch: Batch) -> None:
+        await effects._journal.append(batch)
+        await effects._letters.write(batch.letters)
+
+    monkeypatch.setattr(Effects, "_save", commits_first)
+    assert "its body is not in storage" in found_in(everything)
+
+
 @pytest.mark.parametrize(
     ("mutant", "scenarios", "violation"),
     [
         (DeletesTooEarly, everything, "deleted before its outcome was durable"),
         (DispatchesTooEarly, everything, "created before the outcome of the dispatch before it was durable"),
         (RecordsNoStarts, deleted_while_nobody_looks, "is used twice"),
-        (AdoptsNothing, everything, "did not end"),
+        (AdoptsNothing, everything, "is left"),
     ],
 )
 def test_a_broken_order_of_decisions(
@@ -106,7 +194,7 @@ def test_a_status_that_claims_what_is_not_durable(monkeypatch: pytest.MonkeyPatc
         finally:
             state.unsaved.records = waiting
 
-    monkeypatch.setattr(run, "status_of", tells_too_early)
+    monkeypatch.setattr(engine_run, "status_of", tells_too_early)
     assert "the status says" in found_in(everything)
 
 
@@ -121,7 +209,7 @@ class SwallowsItsDeposition(Journal):
 
 
 def test_a_leader_that_does_not_hear_that_it_is_deposed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run, "Journal", SwallowsItsDeposition)
+    monkeypatch.setattr(engine_run, "Journal", SwallowsItsDeposition)
     assert "durable" in found_in(two_leaders)
 
 
