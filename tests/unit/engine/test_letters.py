@@ -213,7 +213,7 @@ async def test_letters_are_read_in_the_order_that_is_asked_for_with_what_is_wron
     found = [one async for one in office.letters.read_all(key_of(name) for name in reversed(names))]
 
     assert [key for key, _ in found] == [key_of(name) for name in reversed(names)]
-    letters = {key: letter for key, letter in found}
+    letters = dict(found)
     assert letters[key_of("item-3")] is None
     assert isinstance(letters[key_of("item-5")], LetterError)
     assert sum(not isinstance(letter, LetterError) and letter is not None for letter in letters.values()) == 18
