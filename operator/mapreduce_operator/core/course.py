@@ -56,6 +56,9 @@ class Course:
         """(reason, message) of which limit keeps items from being started, for now or for good; None when none does."""
         if self.turn.phase is not Phase.MAP:
             return None
+        if self.turn.reason == REDRIVING:
+            # A queue that is full keeps back only what no Redrive has taken.
+            return self._guard.circuit()
         return self.stop() or self._guard.hindrance(self._books.account.dead_letters.open_count)
 
     def redrive_waits(self) -> tuple[str, str] | None:
@@ -112,6 +115,7 @@ class Course:
             if item is None:
                 raise RuntimeError("the reduce cannot be run again")
             self._unsaved.claims.append(Claim.of(Stage.REDUCE, reducing.key(0), item))
-            self.reduce_ready = False
+        # Its input may be that of before: of a reduce that was taken out of the spec, and was given back.
+        self.reduce_ready = False
         self._books.reduce_again = False
         return turn

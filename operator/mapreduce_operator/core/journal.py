@@ -87,6 +87,8 @@ class Head(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     epoch: int = 0
     """Of the leader that wrote the head."""
     started_at: float = 0.0
+    turned_at: float = 0.0
+    """When it entered its phase. A run that has ended is committed once more when letters are purged or set aside."""
     committed_at: float = 0.0
     reason: CommitReason | None = None
     breaker: Breaker | None = None

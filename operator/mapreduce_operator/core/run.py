@@ -193,7 +193,7 @@ class RunState:
         moments = [] if (due := self._sightings.next_due()) is None else [due]
         if self.active and self._vanished_due is not None:
             moments.append(self._vanished_due)
-        if (trial := self.templates.next_trial()) is not None:
+        if self.phase not in FINAL_PHASES and (trial := self.templates.next_trial()) is not None:
             moments.append(trial)
         if not self._spec.suspend:
             moments += [at for ledger in self.ledgers.values() if (at := ledger.next_release()) is not None]

@@ -13,7 +13,7 @@ import msgspec
 from mapreduce_operator.api import Cause, ItemState, LetterState, Reason
 from mapreduce_operator.core.dead_letters import Entry
 from mapreduce_operator.core.items import Item
-from mapreduce_operator.core.journal import NO_RESULT, SCHEMA_VERSION, Accepted, verified
+from mapreduce_operator.core.journal import NO_RESULT, SCHEMA_VERSION, Accepted, JournalError, verified
 from mapreduce_operator.core.letters import Attempt
 from mapreduce_operator.core.names import Stage
 from mapreduce_operator.core.tally import FailureCount, Tally
@@ -109,8 +109,11 @@ def encode_snapshot(snapshot: Snapshot) -> bytes:
 
 
 def decode_snapshot(data: bytes, expected_sha256: str, where: str) -> Snapshot:
-    """Raises JournalError when the bytes are not those that the head knows."""
-    body = _decoder.decode(verified(data, expected_sha256, where))
+    """Raises JournalError when the bytes are not those that the head knows, or no snapshot of this version."""
+    try:
+        body = _decoder.decode(verified(data, expected_sha256, where))
+    except msgspec.DecodeError as error:
+        raise JournalError(f"{where} was written by another version of the operator: {error}") from error
     return Snapshot(
         items={stage: [(row.position, _item(row)) for row in rows] for stage, rows in body.items.items()},
         tally=Tally(

@@ -103,7 +103,7 @@ def status_of(run: RunState, head: Head, id_of: Callable[[int], str], report: Re
         | {
             "progress": f"{done}/{len(ledger)}",
             "active": run.active,
-            "completion_time": head.committed_at if finished else None,
+            "completion_time": head.turned_at if finished else None,
             "plan": PlanStatus(
                 items=head.plan.items,
                 duplicates=head.plan.duplicates,

@@ -133,6 +133,7 @@ class Journal:
             ),
             epoch=self._leadership.epoch,
             started_at=now,
+            turned_at=now,
             committed_at=now,
             reason=codec.CommitReason.PHASE_CHANGE,
         )
@@ -181,6 +182,7 @@ class Journal:
             journal_size=journal_size,
             snapshot=await self._write(batch.snapshot, sequence, journal_size) if batch.snapshot else before.snapshot,
             epoch=self._leadership.epoch,
+            turned_at=before.turned_at if batch.turn.phase is before.phase else batch.at,
             committed_at=batch.at,
             reason=batch.reason,
             breaker=batch.breaker,

@@ -51,6 +51,7 @@ class QueueKeeper:
         self._doomed: list[str] = []
         """Keys of items whose letters are being purged."""
         self._failed = False
+        self._turn: Final = asyncio.Lock()
 
     @property
     def pending(self) -> bool:
@@ -96,6 +97,7 @@ class QueueKeeper:
             await self._letters.delete(self._doomed)
             log.info("%s/%s: %d letters were purged", self._run.namespace, self._run.name, len(self._doomed))
             self._doomed.clear()
+            self._wake()
         self._doomed += self._state.letterbox.purge(self._state.guard.queue, self._world.clock.now())
         if self._doomed:
             self._due.set()
@@ -103,6 +105,11 @@ class QueueKeeper:
 
     async def keep(self) -> None:
         """Makes the queue if there is none, and writes its status if that changed. Raises ClusterError."""
+        # One at a time: a status that is slow must not arrive after one that was composed later.
+        async with self._turn:
+            await self._keep()
+
+    async def _keep(self) -> None:
         known = self._world.desk.queue_of(self._run)
         if known is not None and known.metadata.deletion_timestamp is not None:
             # Its letters stay where they are, and the queue comes again.

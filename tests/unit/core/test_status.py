@@ -79,6 +79,7 @@ def head(items: int, phase: Phase = Phase.MAP) -> Head:
         phase_message="the items are planned",
         plan=PlanInfo(items=items, duplicates=2, sha256="ab" * 32, shards=[]),
         sequence=3,
+        turned_at=NOW - 1,
         committed_at=NOW - 1,
         reason=CommitReason.ITEMS,
     )
