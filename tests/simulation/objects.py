@@ -24,6 +24,8 @@ class Objects:
         """Called with an object as it is after a change, and whether it is gone."""
         self.on_status: Final[list[Callable[[Body, Body, int], None]]] = []
         """Called with an object, the status that it is about to get, and the process that gives it."""
+        self.terminating = False
+        """The namespace is being deleted."""
         self._clock: Final = clock
         self._created = 0
 
@@ -31,6 +33,8 @@ class Objects:
         """Returns the uid."""
         body: Body = msgspec.json.decode(msgspec.json.encode(manifest))
         metadata = body["metadata"]
+        if self.terminating:
+            raise ClusterError(ClusterErrorReason.TERMINATING, "unable to create new content: it is being terminated")
         if metadata["name"] in self.by_name:
             raise ClusterError(ClusterErrorReason.ALREADY_EXISTS, f"{self.plural} {metadata['name']!r} already exists")
         self._created += 1

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.simulation.scenario import Life
+from tests.simulation.scenario import Life, quiet_redrive
 from tests.simulation.test_crashes import at_every_point
 from tests.simulation.test_scale import cost_of
 
@@ -12,6 +12,19 @@ pytestmark = pytest.mark.timeout(900)
 @pytest.mark.parametrize("later", [1, 2, 5, 9, 23, 60])
 def test_killed_at_any_point_and_again(later: int) -> None:
     at_every_point(lambda point: (Life(dies_at=point, pause=0.3), Life(dies_at=later, pause=0.3)))
+
+
+@pytest.mark.parametrize("later", [1, 9, 60])
+def test_killed_at_any_point_of_a_run_with_redrives_and_again(later: int) -> None:
+    def lives(point: int) -> tuple[Life, ...]:
+        return Life(dies_at=point, pause=0.3), Life(dies_at=later, pause=0.3)
+
+    at_every_point(lives, given=quiet_redrive)
+
+
+@pytest.mark.parametrize("unaware", [0.0, 3.0])
+def test_stopped_at_any_point_of_a_run_with_redrives(unaware: float) -> None:
+    at_every_point(lambda point: (Life(stops_at=point, stopped_for=2.0, unaware_for=unaware),), given=quiet_redrive)
 
 
 @pytest.mark.parametrize("unaware", [0.0, 0.5, 3.0])

@@ -6,13 +6,15 @@ from itertools import count
 import pytest
 
 from tests.simulation.chaos_run import play
-from tests.simulation.scenario import Life, quiet
+from tests.simulation.scenario import Life, Scenario, quiet, quiet_redrive
 
 
-def at_every_point(lives: Callable[[int], tuple[Life, ...]], step: int = 1) -> int:
+def at_every_point(
+    lives: Callable[[int], tuple[Life, ...]], step: int = 1, given: Callable[..., Scenario] = quiet
+) -> int:
     """Strikes at point 1, 2, 3, … of the first operator, until it ends before it gets there; returns that number."""
     for point in count(1, step):
-        verdict = play(quiet(*lives(point)))
+        verdict = play(given(*lives(point)))
         assert verdict.violations == [], f"{lives(point)}"
         if not verdict.struck:
             return point
@@ -21,6 +23,11 @@ def at_every_point(lives: Callable[[int], tuple[Life, ...]], step: int = 1) -> i
 
 def test_killed_at_any_point() -> None:
     assert at_every_point(lambda point: (Life(dies_at=point, pause=0.3),)) > 150
+
+
+def test_killed_at_any_point_of_a_run_with_redrives() -> None:
+    points = at_every_point(lambda point: (Life(dies_at=point, pause=0.3),), step=5, given=quiet_redrive)
+    assert points > 300
 
 
 @pytest.mark.parametrize("later", [1, 4, 17])

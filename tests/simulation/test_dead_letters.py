@@ -147,6 +147,24 @@ async def test_a_queue_that_is_deleted_while_its_job_is_there_comes_again(ended:
             await operator.until(comes_again, 60)
 
 
+@pytest.mark.parametrize("queue_first", [True, False])
+async def test_a_namespace_that_is_deleted_takes_its_letters_along(queue_first: bool) -> None:
+    cluster, store = SimulatedCluster(fails({"a": "boom"})), MemoryStore()
+    async with operating(cluster, job(["a", "b"]), store) as operator:
+        await operator.until_finished()
+        await asyncio.sleep(5)
+        cluster.queues.terminating = True
+        # In whatever order the namespace's controller deletes what is in it.
+        if queue_first:
+            cluster.queues.delete("demo")
+            await asyncio.sleep(30)
+        operator.delete()
+        await asyncio.sleep(30)
+        cluster.queues.delete("demo")
+        await operator.until(lambda: not cluster.finalizers and not cluster.queues.by_name, 120)
+        await operator.until(lambda: not store.objects, 60)
+
+
 async def test_a_name_that_an_earlier_jobs_queue_has_is_not_taken_from_it() -> None:
     cluster, store = SimulatedCluster(fails({"a": "boom"})), MemoryStore()
     async with operating(cluster, job(["a", "b"], retention={"onDelete": "Keep"}), store) as operator:
