@@ -105,8 +105,8 @@ class Orphans:
             await self._world.cluster.write_queue_status(
                 metadata.namespace, metadata.name, metadata.uid, status.to_kubernetes()
             )
-        span, kept = letters.span(), queue.spec.retention_seconds if queue.spec.purge_open else None
-        self._next_look[metadata.uid, metadata.generation] = inf if span is None or kept is None else span[0] + kept
+        oldest, kept = next(letters.all())[0], queue.spec.retention_seconds if queue.spec.purge_open else None
+        self._next_look[metadata.uid, metadata.generation] = inf if kept is None else oldest.at + kept
 
     async def answer(self, redrive: Redrive, queue: DeadLetterQueue | None) -> None:
         """Says why nothing comes of a Redrive, now or ever. Raises ClusterError."""
@@ -155,7 +155,8 @@ class Orphans:
     async def _read(self, queue: DeadLetterQueue) -> tuple[DeadLetters, dict[int, str]]:
         """All letters that are there, without those whose time is over, which are deleted."""
         run = RunRef.of_queue(queue)
-        letters, ids, expired = DeadLetters(), {}, []
+        found: list[tuple[Entry, LetterState, str]] = []
+        ids, expired = {}, []
         now = self._world.clock.now()
         books = await read_books(Journal(self._world.store, run, self._world.clock, self._world.leadership), run)
         async for key in self._world.store.list(StorageKeys(run).letters):
@@ -171,9 +172,13 @@ class Orphans:
             if kept is not None and now - letter.last_attempt_at.timestamp() > kept:
                 expired.append(key)
                 continue
-            letters.restore(Entry.of(letter), state_without_job(books, letter.position), letter.signature)
+            found.append((Entry.of(letter), state_without_job(books, letter.position), letter.signature))
             ids[letter.position] = letter.id
         await self._world.store.delete(expired)
+        letters = DeadLetters()
+        # Storage lists them by their keys, which are hashes.
+        for one in sorted(found, key=lambda one: one[0].at):
+            letters.restore(*one)
         return letters, ids
 
     async def _delete_letters(self, run: RunRef) -> None:
