@@ -255,7 +255,7 @@ async def test_a_patch_that_makes_an_item_too_large_leaves_it_where_it_is() -> N
     assert "the limit is 200" in skipped(status)["MIT"]
 
 
-# ----------------------------------------------------------------------------------------------------------- how it runs
+# ---------------------------------------------------------------------------------------------------------- how it runs
 
 
 async def test_attempts_are_those_that_are_granted_or_as_many_as_the_job_grants() -> None:
