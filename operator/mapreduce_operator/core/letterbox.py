@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Final
 
-from mapreduce_operator.api import DeadLetterPolicy, ItemState, Retry
+from mapreduce_operator.api import DeadLetterPolicy, ItemState, LetterState, Retry
 from mapreduce_operator.core.batches import Uncommitted
 from mapreduce_operator.core.books import Books
 from mapreduce_operator.core.guard import Guard
@@ -27,8 +27,9 @@ class Letterbox:
 
     def is_takeable(self, position: int) -> bool:
         """A Redrive can take the item: it is a dead letter that nobody is about to run or to purge."""
-        known = self._letters.state(position) is not None and position not in self._purged
-        return known and self._ledger[position].state is ItemState.DEAD_LETTERED
+        # One that was claimed before and failed again is there as soon as that is durable.
+        there = self._letters.state(position) in {LetterState.OPEN, LetterState.ARCHIVED}
+        return there and position not in self._purged and self._ledger[position].state is ItemState.DEAD_LETTERED
 
     def take(
         self, accepted: Accepted, attempts: int, not_before: Mapping[int, float], retry: Retry, now: float
