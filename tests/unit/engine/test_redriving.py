@@ -112,7 +112,7 @@ async def test_ids_that_are_unknown_done_or_taken_are_named_with_the_reason() ->
     hostile = "../../etc/passwd"
     long = "ü" * 4096
     office.redrive("first", {"ids": ["MIT"]})
-    office.redrive("second", {"ids": ["MIT", "done", "nobody", hostile, long, "GPL-3", "GPL-3"]})
+    office.redrive("second", {"ids": ["MIT", "done", "nobody", "nobody", hostile, long, "GPL-3", "GPL-3"]})
 
     status = await answered(office, "second")
 
