@@ -2,6 +2,7 @@
 
 import asyncio
 import copy
+from itertools import permutations
 from typing import Any
 
 import pytest
@@ -200,3 +201,69 @@ async def test_no_part_of_a_run_keeps_its_items_once_they_are_planned(operator: 
     assert run is not None
     assert run._state is not None
     assert items_of(run._job) == run._state.spec.input.items == ()
+
+
+async def ended_with_letters(operator: Operator) -> dict[str, Any]:
+    """A run of which all three items failed for good; the object with its last status."""
+    seen = body()
+    seen["spec"]["map"]["retry"] = {"maxAttempts": 1}
+    operator.supervisor.observe(seen)
+    await asyncio.sleep(10)
+    fail_all(operator)
+    await asyncio.sleep(30)
+    _, status = operator.cluster.statuses[-1]
+    assert (status["phase"], status["deadLetters"]["open"]) == ("Failed", 3)
+    return seen | {"status": status}
+
+
+def fail_all(operator: Operator) -> None:
+    crashed = ContainerEnd(1, message="boom", started_at=NOW, finished_at=NOW)
+    for job in list(operator.cluster.there["jobs"].values()):
+        assert isinstance(job, JobSeen)
+        pod = PodSeen(
+            job.namespace, f"{job.name}-x", f"pod-of-{job.uid}", job.name, job.uid, job.carried, "Failed", agent=crashed
+        )
+        operator.cluster.put(pod)
+
+
+def a_redrive(operator: Operator, queue: str) -> dict[str, Any]:
+    operator.cluster.redrives.add("uid-again")
+    return {
+        "apiVersion": "mapreduce.dev/v1alpha1",
+        "kind": "Redrive",
+        "metadata": {"name": "again", "namespace": "default", "uid": "uid-again", "generation": 1},
+        "spec": {"queue": queue, "selection": {"all": True}},
+    }
+
+
+@pytest.mark.parametrize("order", sorted(permutations(["job", "queue", "redrive"])), ids=" ".join)
+async def test_a_redrive_of_a_run_that_has_ended_is_answered_whoever_is_told_first(
+    operator: Operator, order: tuple[str, ...]
+) -> None:
+    ended = await ended_with_letters(operator)
+    operator.supervisor.forget("run-1")
+    ((namespace, name),) = operator.cluster.queues
+    queue = operator.cluster.queues[namespace, name]
+    operator.supervisor.forget_queue(queue["metadata"]["uid"])
+    await asyncio.sleep(1)
+    redrive = a_redrive(operator, name)
+    redrive["metadata"]["namespace"] = namespace
+    tell = {
+        "job": lambda: operator.supervisor.observe(ended),
+        "queue": lambda: operator.supervisor.observe_queue(queue),
+        "redrive": lambda: operator.supervisor.observe_redrive(redrive),
+    }
+
+    for what in order:
+        tell[what]()
+    await asyncio.sleep(30)
+
+    assert len(operator.cluster.created) == 6, "all three run again"
+    _, told = operator.cluster.redrive_statuses[-1]
+    assert (told["phase"], told["selected"], told["remaining"]) == ("Running", 3, 3)
+    fail_all(operator)
+    await asyncio.sleep(30)
+    _, told = operator.cluster.redrive_statuses[-1]
+    assert (told["phase"], told["failed"]) == ("Complete", 3)
+    assert operator.cluster.statuses[-1][1]["phase"] == "Failed"
+    assert operator.counts.crashes == 0
