@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Final
 
-from mapreduce_operator.api import DeadLetterQueue, DeadLetterQueueStatus, Redrive, RedriveStatus
+from mapreduce_operator.api import DeadLetterQueue, DeadLetterQueueStatus, LetterCounts, Redrive, RedriveStatus
 from mapreduce_operator.core.names import RunRef
 from mapreduce_operator.core.redrive_report import is_over
 
@@ -14,8 +14,8 @@ class Desk:
     def __init__(self) -> None:
         self._queues: Final[dict[str, DeadLetterQueue]] = {}
         self._redrives: Final[dict[str, Redrive]] = {}
-        self._overwritten: Final[set[str]] = set()
-        """Uids of Redrives that were answered for good, and whose status does not say so any more."""
+        self._overwritten: Final[dict[str, None]] = {}
+        """Uids of Redrives that were answered for good, and whose status may not say so."""
         self._listeners: Final[dict[RunRef, Callable[[], None]]] = {}
 
     def subscribe(self, run: RunRef, listener: Callable[[], None]) -> None:
@@ -27,8 +27,11 @@ class Desk:
     def observe_queue(self, queue: DeadLetterQueue) -> None:
         known = self._queues.get(queue.metadata.uid)
         self._queues[queue.metadata.uid] = queue
-        # Our own status updates come back as events once a second.
-        same = known is not None and known.metadata.generation == queue.metadata.generation
+        # Our own status updates come back as events once a second; a former leader's are news.
+        same = known is not None and (known.metadata.generation, _counts(known)) == (
+            queue.metadata.generation,
+            _counts(queue),
+        )
         if not same or queue.metadata.deletion_timestamp is not None:
             self._tell(queue)
 
@@ -46,9 +49,9 @@ class Desk:
         known = self._redrives.get(redrive.metadata.uid)
         if known is not None and is_over(known) and not is_over(redrive):
             # An echo of what was written before; or a former leader wrote what it believed.
-            self._overwritten.add(redrive.metadata.uid)
+            self._overwritten[redrive.metadata.uid] = None
         else:
-            self._overwritten.discard(redrive.metadata.uid)
+            self._overwritten.pop(redrive.metadata.uid, None)
         if known is not None:
             # What this process has written is newer than what comes back.
             redrive = redrive.model_copy(update={"status": known.status or redrive.status})
@@ -59,13 +62,18 @@ class Desk:
 
     def forget_redrive(self, uid: str) -> None:
         self._redrives.pop(uid, None)
-        self._overwritten.discard(uid)
+        self._overwritten.pop(uid, None)
 
-    def answered(self, redrive: Redrive, status: RedriveStatus) -> None:
-        """A status was written."""
+    def answered(self, redrive: Redrive, status: RedriveStatus, *, written: bool = True) -> None:
+        """A status was written, or may have been: then it is written again, since somebody may have read it."""
+        uid = redrive.metadata.uid
         # Not as it was when the write began: it may be about to be deleted since.
-        if (known := self._redrives.get(redrive.metadata.uid)) is not None:
-            self._redrives[redrive.metadata.uid] = known.model_copy(update={"status": status})
+        if (known := self._redrives.get(uid)) is not None:
+            self._redrives[uid] = known.model_copy(update={"status": status})
+            if written:
+                self._overwritten.pop(uid, None)
+            else:
+                self._overwritten[uid] = None
 
     def _tell(self, queue: DeadLetterQueue) -> None:
         if (listener := self._listeners.get(RunRef.of_queue(queue))) is not None:
@@ -93,10 +101,14 @@ class Desk:
         return sorted(redrives, key=lambda one: (str(one.metadata.creation_timestamp), one.metadata.name))
 
     def overwritten(self) -> list[Redrive]:
-        """Redrives whose last status is not the one that is there."""
+        """Redrives whose last status may not be the one that is there."""
         return [self._redrives[uid] for uid in self._overwritten]
 
     def waiting_for(self, run: RunRef) -> list[Redrive]:
         """Those of a run."""
         names = {(run.namespace, one.metadata.name) for one in self._queues.values() if RunRef.of_queue(one) == run}
         return [one for one in self.waiting() if (one.metadata.namespace, one.spec.queue) in names] if names else []
+
+
+def _counts(queue: DeadLetterQueue) -> LetterCounts | None:
+    return queue.status.letters if queue.status else None

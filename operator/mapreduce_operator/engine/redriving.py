@@ -21,7 +21,15 @@ from mapreduce_operator.core.letters import Letter
 from mapreduce_operator.core.names import Stage, item_key
 from mapreduce_operator.core.phases import FINAL_PHASES
 from mapreduce_operator.core.plan import PlannedItem
-from mapreduce_operator.core.redrive_report import SKIPPED, Skipped, nothing_selected, refused, under_way, waiting
+from mapreduce_operator.core.redrive_report import (
+    SKIPPED,
+    Skipped,
+    is_over,
+    nothing_selected,
+    refused,
+    under_way,
+    waiting,
+)
 from mapreduce_operator.core.redrives import patched_item
 from mapreduce_operator.core.run import RunState
 from mapreduce_operator.core.workloads import Dispatch
@@ -129,6 +137,9 @@ class Redriving:
             )
         except ClusterError as error:
             if error.reason is not ClusterErrorReason.NOT_FOUND:
+                if is_over(redrive.model_copy(update={"status": status})):
+                    # It may be there all the same: what was decided for good is not decided anew.
+                    self._world.desk.answered(redrive, status, written=False)
                 raise
             self._world.desk.forget_redrive(redrive.metadata.uid)
         else:
