@@ -1236,9 +1236,7 @@ def test_an_agent_that_was_interrupted_by_suspending_burnt_no_attempt_and_says_w
 
     observe(run, pod("demo-a-d1", gone=True))
 
-    assert run.ledgers[Stage.MAP][0] == Item(
-        ItemState.PENDING, interruptions=1, reason=Reason.SUSPENDED, excused=1
-    )
+    assert run.ledgers[Stage.MAP][0] == Item(ItemState.PENDING, interruptions=1, reason=Reason.SUSPENDED, excused=1)
 
 
 def test_an_agent_that_was_done_before_it_could_be_interrupted_is_done() -> None:
