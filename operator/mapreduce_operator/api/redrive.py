@@ -151,7 +151,7 @@ class Redrive(Model):
 
     It runs once. Letters whose items succeed are resolved, the others go back to the queue with their history longer;
     the counts of the job follow. Wait for the end with `kubectl wait --for=condition=Complete`. Deleting a Redrive
-    that runs takes back nothing: its items come to their end.
+    that runs calls it off: items that run come to their end, those that wait go back to the queue.
     """
 
     model_config = ConfigDict(

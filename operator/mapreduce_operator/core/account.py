@@ -36,6 +36,11 @@ class Account:
         """A Redrive has taken the letter."""
         self.dead_letters.turn(position, LetterState.CLAIMED)
 
+    def give_back(self, position: int, redrive: int, at: float) -> None:
+        """The item of a Redrive that was called off is a dead letter again."""
+        self.dead_letters.turn(position, LetterState.OPEN)
+        self.redrives.count(redrive, False, at)
+
     def mark(self, position: int, kind: MarkKind) -> None:
         """The letter was set aside, or purged."""
         if kind is MarkKind.PURGED:
@@ -57,5 +62,5 @@ class Account:
         for letter in self.dead_letters.all():
             other.dead_letters.restore(*letter)
         for progress in self.redrives.all():
-            other.redrives.restore(progress.accepted, progress.succeeded, progress.failed, progress.ended_at)
+            other.redrives.restore(*progress.as_kept())
         return other

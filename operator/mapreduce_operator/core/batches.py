@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from mapreduce_operator.core.breaker import Breaker
 from mapreduce_operator.core.items import Item
-from mapreduce_operator.core.journal import Accepted, Claim, CommitReason, Mark, Record, Start
+from mapreduce_operator.core.journal import Accepted, CalledOff, Claim, CommitReason, Mark, Record, Start
 from mapreduce_operator.core.letters import Attempt
 from mapreduce_operator.core.outcomes import Outcome
 from mapreduce_operator.core.phases import Turn
@@ -38,6 +38,8 @@ class Batch:
     redrives: tuple[Accepted, ...] = ()
     claims: tuple[Claim, ...] = ()
     marks: tuple[Mark, ...] = ()
+    called_off: tuple[CalledOff, ...] = ()
+    given_back: tuple[str, ...] = ()
     letters: tuple[GivenUp, ...] = ()
     """Their bodies are written before all else."""
 
@@ -53,6 +55,8 @@ class Uncommitted:
     redrives: list[Accepted] = field(default_factory=list)
     claims: list[Claim] = field(default_factory=list)
     marks: list[Mark] = field(default_factory=list)
+    called_off: list[CalledOff] = field(default_factory=list)
+    given_back: list[str] = field(default_factory=list)
     letters: list[GivenUp] = field(default_factory=list)
 
     def __bool__(self) -> bool:
@@ -61,7 +65,7 @@ class Uncommitted:
     @property
     def urgent(self) -> bool:
         """Somebody waits for it."""
-        return bool(self.redrives or self.claims or self.marks)
+        return bool(self.redrives or self.claims or self.marks or self.called_off or self.given_back)
 
     def begin(self, now: float) -> None:
         """To be called before something is added."""
@@ -82,6 +86,8 @@ class Uncommitted:
             redrives=tuple(self.redrives),
             claims=tuple(self.claims),
             marks=tuple(self.marks),
+            called_off=tuple(self.called_off),
+            given_back=tuple(self.given_back),
             letters=tuple(self.letters),
         )
 
@@ -93,4 +99,6 @@ class Uncommitted:
         del self.redrives[: len(batch.redrives)]
         del self.claims[: len(batch.claims)]
         del self.marks[: len(batch.marks)]
+        del self.called_off[: len(batch.called_off)]
+        del self.given_back[: len(batch.given_back)]
         del self.letters[: len(batch.letters)]

@@ -1,13 +1,14 @@
 """The books of a run: what the journal tells of it. They are kept while it runs, written down, and read back."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Final
 
 from mapreduce_operator.api import ItemState, Phase, Reason
 from mapreduce_operator.core.account import Account
+from mapreduce_operator.core.batches import Batch, Uncommitted
 from mapreduce_operator.core.items import Item
-from mapreduce_operator.core.journal import Claim, Mark, Record, Segment
+from mapreduce_operator.core.journal import Claim, Record, Segment
 from mapreduce_operator.core.ledger import Ledger
 from mapreduce_operator.core.letters import Attempt
 from mapreduce_operator.core.names import RunRef, Stage, item_key
@@ -62,32 +63,37 @@ class Books:
             self._past[position] = past
         return tuple(past)
 
+    def take_history(self, position: int) -> tuple[Attempt, ...]:
+        """The dispatches of an item since its letter was written last; they are not kept any longer."""
+        return tuple(self._past.pop(position, ()))
+
     # ----------------------------------------------------------------------------------------------- written down
 
-    def settle(
-        self, account: Account, marks: Iterable[Mark], claims: Iterable[Claim], records: Iterable[Record]
-    ) -> None:
+    def settle(self, account: Account, durable: Uncommitted | Batch, at: float) -> None:
         """What one commit makes durable goes into an account."""
         # A letter that was set aside may be claimed in the same commit, and never the other way round.
-        for mark in marks:
+        for mark in durable.marks:
             account.mark(self.position(Stage.MAP, mark.key), mark.kind)
-        for claim in claims:
+        for claim in durable.claims:
             if claim.stage is Stage.MAP:
                 account.claim(self.position(Stage.MAP, claim.key))
-        for record in records:
+        for record in durable.records:
             account.take(record, self.position_of(record.outcome))
+        for key in durable.given_back:
+            position = self.position(Stage.MAP, key)
+            account.give_back(position, self.ledgers[Stage.MAP][position].redrive, at)
 
-    def snapshot(self, marks: Iterable[Mark], claims: Iterable[Claim], records: Iterable[Record]) -> Snapshot:
+    def snapshot(self, unsaved: Uncommitted, at: float) -> Snapshot:
         """As the run will be read back once all of this is durable too."""
         account = self.account.copy()
-        self.settle(account, marks, claims, records)
+        self.settle(account, unsaved, at)
         return Snapshot(
             items={stage: list(_durable(ledger)) for stage, ledger in self.ledgers.items()},
             tally=account.tally,
             announced=frozenset(self.announced),
             past={position: list(attempts) for position, attempts in self._past.items()},
             letters=list(account.dead_letters.all()),
-            redrives=[(one.accepted, one.succeeded, one.failed, one.ended_at) for one in account.redrives.all()],
+            redrives=[one.as_kept() for one in account.redrives.all()],
             failed_starts=self.startup.failed,
             reduce_again=self.reduce_again,
         )
@@ -121,7 +127,11 @@ class Books:
             self._claim(claim)
         for record in segment.records:
             self._record(record)
-        self.settle(self.account, header.marks, header.claims, segment.records)
+        for called_off in header.called_off:
+            self.account.redrives[called_off.number].called_off = called_off
+        for key in header.given_back:
+            self._give_back(key)
+        self.settle(self.account, _read_back(segment), header.at)
 
     def _claim(self, claim: Claim) -> None:
         ledger, position = self.ledgers[claim.stage], self.position(claim.stage, claim.key)
@@ -135,6 +145,14 @@ class Books:
             redrive=claim.redrive,
         )
         ledger.restore(position, item)
+
+    def _give_back(self, key: str) -> None:
+        ledger, position = self.ledgers[Stage.MAP], self.position(Stage.MAP, key)
+        entry = self.account.dead_letters.get(position)
+        cause = entry.cause if entry is not None else None
+        ledger.restore(position, replace(ledger[position], state=ItemState.DEAD_LETTERED, not_before=0.0, cause=cause))
+        self.account.redrives.settle(ledger[position].redrive)
+        self.take_history(position)
 
     def _record(self, record: Record) -> None:
         outcome, position = record.outcome, self.position_of(record.outcome)
@@ -154,6 +172,16 @@ class Books:
                 latest = now + (max(longest[stage], MAX_REDRIVE_SECONDS) if item.redrive else longest[stage])
                 if item.not_before > latest:
                     ledger.restore(position, replace(item, not_before=latest))
+
+
+def _read_back(segment: Segment) -> Uncommitted:
+    header = segment.header
+    return Uncommitted(
+        records=segment.records,
+        claims=list(header.claims),
+        marks=list(header.marks),
+        given_back=list(header.given_back),
+    )
 
 
 def _durable(ledger: Ledger) -> Iterator[tuple[int, Item]]:

@@ -6,6 +6,7 @@
                        -> Pending                     an interruption: somebody else ended the dispatch
                        -> RetryWait -> Pending        one by a template that cannot start
     DeadLettered -> Pending | RetryWait               a Redrive takes it
+    Pending | RetryWait -> DeadLettered               the Redrive is called off
     Succeeded | DeadLettered -> Pending               the reduce is run again
 
 Attempts and interruptions live on the item and never go down; together they number its dispatches. `transition` is
@@ -94,6 +95,8 @@ class Ended:
     """An item that is given up is left out and becomes no dead letter."""
     template_changed: bool = False
     """The template of the dispatch was corrected since, so that what was wrong with it says nothing any more."""
+    gives_back: Cause | None = None
+    """The Redrive of the item was called off: whatever is no success makes it the dead letter again that it was."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +109,14 @@ class Redriven:
     not_before: float = 0.0
 
 
-ItemEvent = Dispatched | Started | Refused | Released | Ended | Redriven
+@dataclass(frozen=True, slots=True)
+class GivenBack:
+    """The Redrive of an item that waits was called off; it is a dead letter for the same cause as before."""
+
+    cause: Cause
+
+
+ItemEvent = Dispatched | Started | Refused | Released | Ended | Redriven | GivenBack
 
 
 def transition(item: Item, event: ItemEvent, retry: Retry, now: float) -> Item | None:
@@ -138,6 +148,8 @@ def transition(item: Item, event: ItemEvent, retry: Retry, now: float) -> Item |
                 allowed=item.attempts + attempts,
                 redrive=redrive,
             )
+        case GivenBack(cause) if item.redrive and item.state in {ItemState.PENDING, ItemState.RETRY_WAIT}:
+            return replace(item, state=ItemState.DEAD_LETTERED, not_before=0.0, cause=cause)
         case _:
             return None
 
@@ -155,6 +167,8 @@ def _settle(item: Item, event: Ended, retry: Retry, now: float) -> Item:
         case Verdict.INTERRUPTED:
             excused = outcome.reason is not None and MEANINGS[outcome.reason].excused
             ended = replace(ended, interruptions=item.interruptions + 1, excused=item.excused + excused)
+            if event.gives_back is not None:
+                return _given_up(ended, event.gives_back, event)
             if ended.interruptions - ended.excused > retry.max_interruptions:
                 return _given_up(ended, Cause.TOO_MANY_INTERRUPTIONS, event)
             if outcome.reason in TEMPLATE_FAULTS and not event.template_changed:
@@ -164,7 +178,7 @@ def _settle(item: Item, event: Ended, retry: Retry, now: float) -> Item:
             ended = replace(
                 ended, attempts=item.attempts + 1, oom_kills=item.oom_kills + (outcome.reason is Reason.OOM_KILLED)
             )
-            cause = why_give_up(ended, outcome, retry, budget_left=event.budget_left)
+            cause = why_give_up(ended, outcome, retry, budget_left=event.budget_left) or event.gives_back
             if cause is not None:
                 return _given_up(ended, cause, event)
             chance = chance_of(outcome.dispatch.item_key, outcome.dispatch.number)

@@ -154,6 +154,14 @@ class Mark(msgspec.Struct, frozen=True, array_like=True):
     kind: MarkKind
 
 
+class CalledOff(msgspec.Struct, frozen=True, array_like=True):
+    """A Redrive whose items are not run any more: those that wait go back to the queue."""
+
+    number: int
+    reason: str
+    message: str
+
+
 class SegmentHeader(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     sequence: int
     previous_sha256: str
@@ -164,6 +172,9 @@ class SegmentHeader(msgspec.Struct, frozen=True, rename="camel", omit_defaults=T
     redrives: tuple[Accepted, ...] = ()
     claims: tuple[Claim, ...] = ()
     marks: tuple[Mark, ...] = ()
+    called_off: tuple[CalledOff, ...] = ()
+    given_back: tuple[str, ...] = ()
+    """Keys of the items that are dead letters again without having been run."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from typing import Final
 
 from mapreduce_operator.api import DeadLetterPolicy, ItemState, LetterState, Retry
-from mapreduce_operator.core.batches import Uncommitted
+from mapreduce_operator.core.batches import GivenUp, Uncommitted
 from mapreduce_operator.core.books import Books
 from mapreduce_operator.core.guard import Guard
-from mapreduce_operator.core.items import Redriven
-from mapreduce_operator.core.journal import Accepted, Claim, Mark, MarkKind
+from mapreduce_operator.core.items import GivenBack, Redriven
+from mapreduce_operator.core.journal import Accepted, CalledOff, Claim, Mark, MarkKind
 from mapreduce_operator.core.names import Stage
 
 
@@ -47,6 +47,36 @@ class Letterbox:
             if item is None:
                 raise ValueError(f"item {position} is no dead letter and cannot be redriven")
             self._unsaved.claims.append(Claim.of(Stage.MAP, self._ledger.key(position), item))
+
+    def call_off(self, number: int, reason: str, message: str, now: float) -> None:
+        """Items of the Redrive are not run any more; those that run come to their end."""
+        progress = self._redrives[number]
+        if progress.called_off is None and progress.unsettled:
+            self._unsaved.begin(now)
+            progress.called_off = CalledOff(number, reason, message)
+            self._unsaved.called_off.append(progress.called_off)
+
+    def give_back(self, now: float) -> None:
+        """Items of Redrives that were called off are dead letters again, as far as they do not run."""
+        for number in list(self._redrives.running()):
+            if self._redrives[number].called_off is None:
+                continue
+            for state in (ItemState.PENDING, ItemState.RETRY_WAIT):
+                for position in list(self._ledger.in_state(state)):
+                    # What is not durable yet of an item is written before.
+                    if self._ledger[position].redrive == number and self._ledger.is_settled(position):
+                        self._give_back(position, now)
+
+    def _give_back(self, position: int, now: float) -> None:
+        entry, key = self._letters.get(position), self._ledger.key(position)
+        item = None if entry is None else self._ledger.apply(position, GivenBack(entry.cause), Retry(), now)
+        if item is None:
+            raise ValueError(f"item {position} was taken from no letter")
+        self._unsaved.begin(now)
+        self._unsaved.given_back.append(key)
+        self._redrives.settle(item.redrive)
+        if history := self._books.take_history(position):
+            self._unsaved.letters.append(GivenUp(position, item, history[-1].as_outcome(key), history))
 
     def set_aside(self, now: float) -> None:
         """Archives the oldest open letters of a queue that is over its capacity."""

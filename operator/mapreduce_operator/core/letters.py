@@ -11,7 +11,9 @@ from typing import Annotated, Final
 import msgspec
 
 from mapreduce_operator.api import Cause, Reason
+from mapreduce_operator.core.names import Stage
 from mapreduce_operator.core.outcomes import Outcome, Verdict
+from mapreduce_operator.core.workloads import Dispatch
 
 SCHEMA_VERSION: Final = 1
 HISTORY: Final = 200
@@ -64,6 +66,21 @@ class Attempt(
             redrive=redrive,
             started_at=moment(outcome.started_at) if outcome.started_at else None,
             ended_at=moment(outcome.ended_at),
+        )
+
+    def as_outcome(self, key: str) -> Outcome:
+        """The outcome that this tells of, but for the result; `key` is that of the item."""
+        return Outcome(
+            stage=Stage.MAP,
+            dispatch=Dispatch(key, self.dispatch),
+            job_uid=f"{key}-{self.dispatch}",
+            verdict=self.verdict,
+            reason=self.reason,
+            message=self.message,
+            exit_code=self.exit_code,
+            revision=self.revision,
+            node=self.node,
+            ended_at=self.ended_at.timestamp(),
         )
 
     @property

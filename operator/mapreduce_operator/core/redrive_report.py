@@ -93,6 +93,9 @@ def under_way(
         if hindrance is not None:
             progressing = (False, hindrance[0], f"{what}. {hindrance[1]}")
         return _status(redrive, now, phase="Running", accepted=accepted, progressing=progressing, counts=counts)
+    if (why := progress.called_off) is not None:
+        failed = (True, why.reason, f"called off: {why.message}. {so_far}")
+        return _status(redrive, now, phase="Failed", accepted=accepted, failed=failed, counts=counts)
     some = "SomeItemsFailed" if progress.succeeded else "AllItemsFailed"
     reason = some if progress.failed else "AllItemsSucceeded"
     return _status(redrive, now, phase="Complete", accepted=accepted, complete=(True, reason, so_far), counts=counts)

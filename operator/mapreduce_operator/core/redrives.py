@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import msgspec
 
 from mapreduce_operator.api import PodTemplate, Work
-from mapreduce_operator.core.journal import NO_RESULT, Accepted
+from mapreduce_operator.core.journal import NO_RESULT, Accepted, CalledOff
 from mapreduce_operator.core.merge_patch import merge_named, merge_patch
 from mapreduce_operator.core.plan import PlannedItem, canonical
 
@@ -28,6 +28,11 @@ class Progress:
     failed: int = 0
     ended_at: float = 0.0
     """When the last of its items came to its end, in seconds since the epoch; 0 before."""
+    called_off: CalledOff | None = None
+
+    def as_kept(self) -> tuple[Accepted, int, int, float, CalledOff | None]:
+        """What a snapshot holds of it."""
+        return self.accepted, self.succeeded, self.failed, self.ended_at, self.called_off
 
     @property
     def remaining(self) -> int:
@@ -57,10 +62,12 @@ class Redrives:
         """The Redrive takes its letters."""
         self._put(Progress(accepted, durable, unsettled=accepted.selected))
 
-    def restore(self, accepted: Accepted, succeeded: int, failed: int, ended_at: float) -> None:
+    def restore(
+        self, accepted: Accepted, succeeded: int, failed: int, ended_at: float, called_off: CalledOff | None
+    ) -> None:
         """Brings a Redrive back as of a snapshot."""
         left = accepted.selected - succeeded - failed
-        self._put(Progress(accepted, True, left, succeeded, failed, ended_at))
+        self._put(Progress(accepted, True, left, succeeded, failed, ended_at, called_off))
 
     def _put(self, progress: Progress) -> None:
         self._known[progress.accepted.number] = progress

@@ -13,6 +13,7 @@ from typing import Final
 
 from mapreduce_operator.api import (
     BreakerState,
+    Cause,
     DeadLetterPolicy,
     ItemState,
     MapReduceJobSpec,
@@ -167,6 +168,8 @@ class RunState:
         ledger = self.ledgers[Stage.MAP]
         for number in self.redrives.running():
             accepted, ready = self.redrives[number].accepted, ledger.ready(number)
+            if self.redrives[number].called_off is not None:
+                continue
             if accepted.parallelism:
                 ready = min(ready, accepted.parallelism - ledger.running_in(number))
             yield number, self._starting.startable(Stage.MAP, self.revision(Stage.MAP, number), ready, now)
@@ -258,8 +261,9 @@ class RunState:
             return False
         if stage is Stage.REDUCE:
             return True
-        may_start = bool(item.redrive) or self.course.takes_new_items()
-        return may_start and ledger.running <= self._spec.map.max_parallel and self.guard.admits(position)
+        redriven = item.redrive and self.redrives[item.redrive].called_off is None
+        may_start = redriven if item.redrive else self.course.takes_new_items()
+        return bool(may_start) and ledger.running <= self._spec.map.max_parallel and self.guard.admits(position)
 
     def refused(self, stage: Stage, position: int, dispatch: int) -> None:
         """The Job of a dispatch does not exist and will not; its number is used again."""
@@ -325,8 +329,7 @@ class RunState:
     def begin_commit(self, reason: CommitReason, now: float, *, with_snapshot: bool = False) -> Batch:
         """Everything that is not durable yet; what comes after is in the next batch."""
         self.commit_in_flight = True
-        unsaved = self.unsaved
-        snapshot = self.books.snapshot(unsaved.marks, unsaved.claims, unsaved.records) if with_snapshot else None
+        snapshot = self.books.snapshot(self.unsaved, now) if with_snapshot else None
         breaker = self.guard.breaker
         return self.unsaved.batch(reason, now, self.turn, breaker if breaker != Breaker() else None, snapshot)
 
@@ -340,7 +343,7 @@ class RunState:
             self.redrives[accepted.number].durable = True
         for claim in batch.claims:
             self.ledgers[claim.stage].enqueue(self.books.position(claim.stage, claim.key))
-        self.books.settle(self.books.account, batch.marks, batch.claims, batch.records)
+        self.books.settle(self.books.account, batch, batch.at)
         for record in batch.records:
             self.ledgers[record.outcome.stage].enqueue(self.books.position_of(record.outcome))
             if record.outcome.job:
@@ -396,6 +399,9 @@ class RunState:
             effects += self.templates.try_out(now)
         self.guard.at(now)
         effects += self._story.breaker(self.guard.breaker.state, self.guard.circuit())
+        for hopeless in list(self._starting.hopeless()):
+            self.letterbox.call_off(*hopeless, now)
+        self.letterbox.give_back(now)
         effects += self._starting.give_up(self._unrecorded(), now)
         if self._spec.suspend and self._spec.suspend_policy is SuspendPolicy.INTERRUPT:
             effects += self._interrupt()
@@ -489,7 +495,8 @@ class RunState:
         current = self.revision(outcome.stage, ledger[position].redrive)
         changed = current is not None and current.hash != outcome.revision
         budget_left = outcome.stage is Stage.REDUCE or self.guard.budget_left(self._retries)
-        ended = Ended(outcome, budget_left, skip, template_changed=changed)
+        gives_back = self._gives_back(outcome, position)
+        ended = Ended(outcome, budget_left, skip, template_changed=changed, gives_back=gives_back)
         item = ledger.apply(position, ended, retry, now)
         if item is None:
             self._stale_events += 1
@@ -504,6 +511,12 @@ class RunState:
         if outcome.stage is Stage.MAP:
             self._account_for(outcome, item, position, now)
         return list(self._story.failed(outcome, position))
+
+    def _gives_back(self, outcome: Outcome, position: int) -> Cause | None:
+        """Why the item was a dead letter, if the Redrive that runs it was called off."""
+        number = self.ledgers[Stage.MAP][position].redrive if outcome.stage is Stage.MAP else 0
+        entry = self.dead_letters.get(position) if number and self.redrives[number].called_off is not None else None
+        return entry.cause if entry is not None else None
 
     def _account_for(self, outcome: Outcome, item: Item, position: int, now: float) -> None:
         if outcome.verdict is Verdict.INTERRUPTED:

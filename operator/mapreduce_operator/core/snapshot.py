@@ -13,7 +13,7 @@ import msgspec
 from mapreduce_operator.api import Cause, ItemState, LetterState, Reason
 from mapreduce_operator.core.dead_letters import Entry
 from mapreduce_operator.core.items import Item
-from mapreduce_operator.core.journal import NO_RESULT, SCHEMA_VERSION, Accepted, JournalError, verified
+from mapreduce_operator.core.journal import NO_RESULT, SCHEMA_VERSION, Accepted, CalledOff, JournalError, verified
 from mapreduce_operator.core.letters import Attempt
 from mapreduce_operator.core.names import Stage
 from mapreduce_operator.core.tally import FailureCount, Tally
@@ -32,8 +32,8 @@ class Snapshot:
     """Dispatches of the items that have failed and are not at their end, by position."""
     letters: list[tuple[Entry, LetterState, str]] = field(default_factory=list)
     """With the text of the signature."""
-    redrives: list[tuple[Accepted, int, int, float]] = field(default_factory=list)
-    """With how many of their items succeeded and failed, and when the last of them ended."""
+    redrives: list[tuple[Accepted, int, int, float, CalledOff | None]] = field(default_factory=list)
+    """With how many of their items succeeded and failed, when the last of them ended, and why they were called off."""
     failed_starts: Mapping[str, list[str]] = field(default_factory=dict)
     """What core.startup remembers of revisions that could not start."""
     reduce_again: bool = False
@@ -73,7 +73,7 @@ class _Body(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     retries: int = 0
     past: dict[str, list[Attempt]] = msgspec.field(default_factory=dict)
     letters: list[tuple[Entry, LetterState, str]] = msgspec.field(default_factory=list)
-    redrives: list[tuple[Accepted, int, int, float]] = msgspec.field(default_factory=list)
+    redrives: list[tuple[Accepted, int, int, float, CalledOff | None]] = msgspec.field(default_factory=list)
     failed_starts: dict[str, list[str]] = msgspec.field(default_factory=dict)
     reduce_again: bool = False
     reduce_result: msgspec.Raw = NO_RESULT

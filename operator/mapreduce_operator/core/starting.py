@@ -1,5 +1,6 @@
 """Which items of a run may be started as far as their templates are concerned, and which pods are to be given up."""
 
+from collections.abc import Iterator
 from typing import Final
 
 from mapreduce_operator.api import MapReduceJobSpec
@@ -7,6 +8,7 @@ from mapreduce_operator.core.books import Books
 from mapreduce_operator.core.effects import DeleteJob
 from mapreduce_operator.core.items import FINAL_STATES
 from mapreduce_operator.core.jobs import Revision
+from mapreduce_operator.core.journal import NO_RESULT
 from mapreduce_operator.core.names import Stage
 from mapreduce_operator.core.templates import Templates
 
@@ -53,7 +55,11 @@ class Starting:
     def _revisions(self) -> dict[Stage, set[str]]:
         """Hashes of all templates that items are started with."""
         redrives = self._books.account.redrives
-        redriven = [self._templates.redriven(redrives[number].accepted) for number in redrives.running()]
+        redriven = [
+            self._templates.redriven(redrives[number].accepted)
+            for number in redrives.running()
+            if redrives[number].called_off is None
+        ]
         return {
             Stage.MAP: {one.hash for one in (self._templates.revision(Stage.MAP), *redriven) if one is not None},
             Stage.REDUCE: {one.hash for one in (self._templates.revision(Stage.REDUCE),) if one is not None},
@@ -73,23 +79,29 @@ class Starting:
         problem = self._problem(stage)
         if problem is not None:
             return problem[:2]
-        return self._startup.unschedulable() or self._startup.podless(now) or self._unusable_patch()
+        return self._startup.unschedulable() or self._startup.podless(now)
 
     def _problem(self, stage: Stage) -> tuple[str, str, bool] | None:
         revision = self._templates.revision(stage)
         return None if revision is None else self._startup.problem(stage, revision.hash, self._left(stage))
 
-    def _unusable_patch(self) -> tuple[str, str] | None:
-        redrives = self._books.account.redrives
+    def hopeless(self) -> Iterator[tuple[int, str, str]]:
+        """Redrives whose templatePatch makes a template that cannot start: (number, reason, message).
+
+        Nobody can correct it, since a Redrive cannot be changed.
+        """
+        redrives, own = self._books.account.redrives, self._templates.revision(Stage.MAP)
         for number in redrives.running():
-            accepted = redrives[number].accepted
-            if self._templates.redriven(accepted) is None:
-                message = (
-                    f"the templatePatch of the Redrive {accepted.name} makes no pod template of spec.map.template as "
-                    "it is now; correct the template, and its items are run"
-                )
-                return "InvalidTemplatePatch", message
-        return None
+            progress = redrives[number]
+            if progress.called_off is not None or progress.accepted.template_patch == NO_RESULT:
+                continue
+            revision = self._templates.redriven(progress.accepted)
+            if revision is None:
+                yield number, "InvalidTemplatePatch", "the templatePatch makes no pod template of spec.map.template"
+            elif own is not None and revision.hash != own.hash:
+                problem = self._startup.problem(Stage.MAP, revision.hash, progress.unsettled)
+                if problem is not None and problem[2]:
+                    yield number, problem[0], problem[1]
 
     def _left(self, stage: Stage) -> int:
         """Items of a stage that are not at their end."""

@@ -54,6 +54,6 @@ class Story:
             return
         self._breaker = state
         if state is BreakerState.CLOSED:
-            yield Announce("Normal", "CircuitClosed", "the probes succeeded; agents are started as usual")
+            yield Announce("Normal", "CircuitClosed", "agents are started as usual")
         elif told is not None:
             yield Announce("Warning", *told)

@@ -51,7 +51,10 @@ class Tally:
         """The tally after one more outcome, of the item at that position."""
         outcome = record.outcome
         if outcome.stage is Stage.REDUCE:
-            return replace(self, reduce_result=outcome.result, reduce_message=outcome.message)
+            # An interruption says nothing; the result of an earlier reduce holds until the agent has ended.
+            interrupted = outcome.verdict is Verdict.INTERRUPTED
+            result = self.reduce_result if interrupted else outcome.result
+            return replace(self, reduce_result=result, reduce_message=outcome.message)
         reason = outcome.reason
         if reason is None:
             return self

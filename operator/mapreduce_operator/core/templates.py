@@ -45,6 +45,7 @@ class Templates:
     def respec(self, spec: MapReduceJobSpec) -> None:
         """The spec changed; what was refused before may be right now."""
         self._map = spec.map
+        self._redriven.clear()
         works: dict[Stage, Work | None] = {Stage.MAP: spec.map, Stage.REDUCE: spec.reduce}
         self._rejected: dict[Stage, _Rejection] = {}
         self._revisions = {stage: prepare(stage, work, self._ref) for stage, work in works.items() if work is not None}

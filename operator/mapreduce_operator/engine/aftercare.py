@@ -41,7 +41,7 @@ class Aftercare:
             return None
         queue = self._world.desk.queue_of(self._run)
         if queue is None:
-            return max(self._settled_at, self._rested_at)
+            return max(self._settled_at, self._rested_at + SETTLE_SECONDS)
         if _is_behind(queue, ended):
             return self._rested_at
         purge_at = _purge_at(queue, ended)

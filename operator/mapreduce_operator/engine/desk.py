@@ -61,8 +61,11 @@ class Desk:
             self._tell(queue)
 
     def forget_redrive(self, uid: str) -> None:
-        self._redrives.pop(uid, None)
+        redrive = self._redrives.pop(uid, None)
         self._overwritten.pop(uid, None)
+        queue = self.queue_named(redrive.metadata.namespace, redrive.spec.queue) if redrive is not None else None
+        if queue is not None:
+            self._tell(queue)
 
     def answered(self, redrive: Redrive, status: RedriveStatus, *, written: bool = True) -> None:
         """A status was written, or may have been: then it is written again, since somebody may have read it."""
@@ -99,6 +102,11 @@ class Desk:
         """Redrives that have not come to their end, in the order of their creation."""
         redrives = [one for one in self._redrives.values() if not is_over(one) and not one.metadata.deletion_timestamp]
         return sorted(redrives, key=lambda one: (str(one.metadata.creation_timestamp), one.metadata.name))
+
+    def knows(self, uid: str) -> bool:
+        """There is a Redrive with that uid, and it is not being deleted."""
+        redrive = self._redrives.get(uid)
+        return redrive is not None and redrive.metadata.deletion_timestamp is None
 
     def overwritten(self) -> list[Redrive]:
         """Redrives whose last status may not be the one that is there."""

@@ -23,7 +23,7 @@ from mapreduce_operator.core.effects import (
     VerifyTemplate,
 )
 from mapreduce_operator.core.jobs import Revision, manifest
-from mapreduce_operator.core.journal import CommitReason
+from mapreduce_operator.core.journal import NO_RESULT, CommitReason
 from mapreduce_operator.core.names import RunRef, Stage, job_name
 from mapreduce_operator.core.plan import PlannedItem
 from mapreduce_operator.core.results import ReduceInput, ResultsTooLargeError, reduce_input
@@ -147,9 +147,11 @@ class Effects:
             case Launched(uid=uid):
                 self._state.started(stage, position, number, uid, self._world.clock.now())
                 self._troubles.launched()
-            case TemplateRejected(message) if effect.redrive:
-                # What a Redrive made of the template is nothing that the job as a whole waits for.
-                self._refused(effect, LaunchRefused("TemplateRejected", message))
+            case TemplateRejected(message) if effect.redrive and self._is_patched(effect.redrive):
+                self._state.refused(stage, position, number)
+                # Nobody can correct it, since a Redrive cannot be changed.
+                what = f"the API server refuses the template as spec.templatePatch changes it: {message}"
+                self._state.letterbox.call_off(effect.redrive, "TemplateRejected", what, self._world.clock.now())
             case TemplateRejected(message):
                 self._state.refused(stage, position, number)
                 self._verified(stage, revision, message)
@@ -163,6 +165,9 @@ class Effects:
         self._state.refused(effect.stage, effect.position, effect.dispatch.number)
         self._troubles.refused(refusal, self._world.clock.now())
         self._wake()
+
+    def _is_patched(self, redrive: int) -> bool:
+        return self._state.redrives[redrive].accepted.template_patch != NO_RESULT
 
     async def _delete(self, effect: DeleteJob) -> None:
         # A request to create it that is still under way, since the answer to one before was lost, must meet the Job:

@@ -167,6 +167,8 @@ class Journal:
             redrives=batch.redrives,
             claims=batch.claims,
             marks=batch.marks,
+            called_off=batch.called_off,
+            given_back=batch.given_back,
         )
         data = codec.encode_segment(header, batch.records)
         sha256 = codec.digest(data)

@@ -5,6 +5,7 @@ others. A Redrive that was accepted before, by this process or an earlier one, i
 """
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable
 from typing import Final
@@ -43,6 +44,8 @@ log = logging.getLogger(__name__)
 
 _PAUSES: Final = (0.5, 1.0, 2.0, 5.0, 10.0)
 _REPORT_SECONDS: Final = 1.0
+DELETED_SECONDS: Final = 60.0
+"""So long after it was taken up a run that does not know of a Redrive takes it for deleted."""
 _TAKEABLE: Final = frozenset({LetterState.OPEN, LetterState.ARCHIVED})
 
 
@@ -75,6 +78,7 @@ class Redriving:
         self._item: Final = item
         self._wake: Final = wake
         self._news: Final = asyncio.Event()
+        self._settled_at: Final = world.clock.now() + DELETED_SECONDS
 
     def look(self) -> None:
         """Something may have changed for a Redrive."""
@@ -89,20 +93,33 @@ class Redriving:
         """Answers until cancelled."""
         failures = 0
         while True:
-            await self._news.wait()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(DELETED_SECONDS):
+                    await self._news.wait()
             self._news.clear()
-            try:
-                for redrive in self._world.desk.waiting_for(self._state.ref):
+            self._call_off_deleted()
+            failed = False
+            for redrive in self._world.desk.waiting_for(self._state.ref):
+                try:
                     await self._answer(redrive)
-                failures = 0
-                await asyncio.sleep(_REPORT_SECONDS)
-            except (ClusterError, StorageError) as error:
-                log.warning("%s/%s: a Redrive waits: %s", self._state.ref.namespace, self._state.ref.name, error)
-                await asyncio.sleep(pause_after(failures, _PAUSES))
-                failures += 1
+                except (ClusterError, StorageError) as error:
+                    failed = True
+                    name = f"{redrive.metadata.namespace}/{redrive.metadata.name}"
+                    log.warning("the Redrive %s waits: %s", name, error)
+            await asyncio.sleep(pause_after(failures, _PAUSES) if failed else _REPORT_SECONDS)
+            failures = failures + 1 if failed else 0
             if self.pending:
                 self.look()
             self._wake()
+
+    def _call_off_deleted(self) -> None:
+        """Whoever deletes a Redrive does not want it any more."""
+        now = self._world.clock.now()
+        for number in list(self._state.redrives.running()):
+            progress = self._state.redrives[number]
+            # Shortly after a start those that there are may not have been told.
+            if now >= self._settled_at and not self._world.desk.knows(progress.accepted.uid):
+                self._state.letterbox.call_off(number, "Deleted", "the Redrive was deleted", now)
 
     async def _answer(self, redrive: Redrive) -> None:
         uid = redrive.metadata.uid
@@ -128,6 +145,8 @@ class Redriving:
         state = self._state
         if state.spec.suspend:
             return "Suspended", "spec.suspend of the job is true"
+        if state.spec.map.max_parallel == 0:
+            return "MaxParallelIsZero", "spec.map.maxParallel of the job is 0"
         return state.obstacle or state.guard.circuit() or state.not_starting(now)
 
     async def _write(self, redrive: Redrive, status: RedriveStatus) -> None:

@@ -357,7 +357,7 @@ class Run:
         now = self._world.clock.now()
         generation = self._job.metadata.generation
         if self._state is None:
-            if self._ended is not None:
+            if self._ended is not None and not self._troubles.any:
                 return seen_at(self._ended, generation)
             turn = Turn(Phase.PLANNING, "Planning", "the input is being planned")
             planned = self._reporter.written
@@ -365,6 +365,8 @@ class Run:
                 turn = Turn(Phase.MAP, planned.reason or "Planned", "the state of the run is being loaded")
                 if not self._troubles.any:
                     return planned
+                if self._ended is not None and planned.phase is not None:
+                    turn = Turn(planned.phase, planned.reason or "", "the state of the run is being loaded")
                 return status_before_loading(planned, self._situation(turn), now)
         else:
             turn = self._state.committed_turn
