@@ -58,9 +58,9 @@ class LettersAudit:
             if status.get("selected"):
                 self._wrong(f"the Redrive {name} claims to have taken {status['selected']} letters; none is durable")
             return
-        if failed["status"] == "True" and failed["reason"] != "JobGone":
+        if failed["status"] == "True" and failed["reason"] != "JobGone" and not accepted.called_off:
             self._wrong(f"the Redrive {name} was refused ({failed['reason']}), and took letters")
-        if "selected" not in status or failed["status"] == "True":
+        if "selected" not in status or failed["reason"] == "JobGone":
             return
         selected, succeeded, again = status["selected"], status["succeeded"], status["failed"]
         if selected != accepted.selected or selected != succeeded + again + status["remaining"]:
@@ -70,7 +70,8 @@ class LettersAudit:
                 f"the Redrive {name} claims {succeeded} successes and {again} failures; durable are "
                 f"{accepted.succeeded} and {accepted.failed}"
             )
-        if complete["status"] == "True" and accepted.succeeded + accepted.failed != accepted.selected:
+        over = "True" in {complete["status"], failed["status"]}
+        if over and accepted.succeeded + accepted.failed != accepted.selected:
             self._wrong(f"the Redrive {name} is complete, and items of it are not at their end")
 
     def check_job_status(self, status: dict[str, Any], letters: LetterStates) -> None:

@@ -63,6 +63,7 @@ class Accepted:
     taken: int = 0
     succeeded: int = 0
     failed: int = 0
+    called_off: bool = False
 
 
 class Durable:
@@ -152,6 +153,10 @@ class Durable:
         counts = self.counts.get(number - 1, Counts())
         for line in lines:
             counts = self._outcome(counts, line)
+        for redrive, *_ in header.get("calledOff", ()):
+            self._numbers[redrive].called_off = True
+        for key in header.get("givenBack", ()):
+            self._give_back(key)
         states = Counter(state for key, state in self.settled.items() if key in self._map_keys)
         letters = Counter(self.letters.values())
         self.counts[number] = replace(
@@ -192,6 +197,14 @@ class Durable:
         self.letters[key] = "Claimed"
         known = self.claims[key] = self._numbers[redrive]
         known.taken += 1
+
+    def _give_back(self, key: str) -> None:
+        known, state = self.claims.get(key), self.settled.get(key)
+        if known is None or not known.called_off or state is not None or self.letters.get(key) != "Claimed":
+            self._wrong(f"{key} is given back; its item is {state}, its letter {self.letters.get(key)}, of {known}")
+            return
+        self.settled[key], self.letters[key] = "DeadLettered", "Open"
+        known.failed += 1
 
     def _outcome(self, counts: Counts, line: Line) -> Counts:
         dispatch = Dispatch(line["key"], line["dispatch"])

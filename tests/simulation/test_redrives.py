@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from mapreduce_operator.adapters.storage.memory import MemoryStore
+from mapreduce_operator.ports import ClusterError, ClusterErrorReason
 from tests.simulation.agents import Ends, Seen
 from tests.simulation.connection import NoFaults, Trip
 from tests.simulation.jobs import condition_of, redrive, reduce_work
@@ -343,9 +344,8 @@ async def test_the_api_servers_word_against_a_patched_template_refuses_the_redri
     assert len(cluster.history) == 2
 
 
-async def test_a_patch_that_a_later_template_does_not_fit_waits_and_says_so() -> None:
-    broken = {"a": "boom"}
-    cluster = SimulatedCluster(fails(broken))
+async def test_a_patch_that_a_later_template_does_not_fit_calls_the_redrive_off() -> None:
+    cluster = SimulatedCluster(fails({"a": "boom"}))
     async with operating(cluster, job(["a", "b"])) as operator:
         await operator.until_finished()
         operator.edit(lambda spec: spec.update(suspend=True))
@@ -355,12 +355,83 @@ async def test_a_patch_that_a_later_template_does_not_fit_waits_and_says_so() ->
         containers = operator.body["spec"]["map"]["template"]["spec"]["containers"]
         containers[0]["name"] = "worker"
         operator.edit(lambda spec: spec.update(suspend=False))
-        await operator.until(lambda: operator.condition("Progressing")["reason"] == "InvalidTemplatePatch", 60)
-        assert operator.metrics.crashes == 0
-        broken.clear()
-        operator.edit(lambda _: containers[0].update(name="agent"))
         status = await operator.until_redriven("again")
-        assert counts(status) == (1, 1, 0, 0)
+        assert condition_of({"status": status}, "Failed")["reason"] == "InvalidTemplatePatch"
+        assert counts(status) == (1, 0, 1, 0)
+        await operator.until_finished()
+        await operator.until(lambda: letters(cluster) == {"total": 1, "open": 1}, 30)
+        assert operator.metrics.crashes == 0
+    assert len(cluster.history) == 2
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+async def test_a_patched_image_that_cannot_be_pulled_calls_the_redrive_off(restarted: bool) -> None:
+    broken = {"a": "boom", "b": "boom"}
+    cluster, store = SimulatedCluster(fails(broken)), MemoryStore()
+    cluster.keeps_waiting = lambda pod: "ImagePullBackOff" if "typo:1" in str(pod.job.manifest) else ""
+    body = job(["a", "b", "c"])
+    body["spec"]["map"]["pendingTimeoutSeconds"] = 60
+    patch = {"spec": {"containers": [{"name": "agent", "image": "typo:1"}]}}
+    async with operating(cluster, body, store) as operator:
+        await operator.until_finished()
+        cluster.redrives.create(redrive("again", templatePatch=patch))
+        await operator.until(lambda: letters(cluster).get("reprocessing") == 2, 30)
+        if not restarted:
+            await operator.until_redriven("again", 600)
+    async with operating(cluster, body, store) as operator:
+        status = await operator.until_redriven("again", 600)
+        assert condition_of({"status": status}, "Failed")["reason"] == "ImageUnavailable"
+        assert counts(status) == (2, 0, 2, 0)
+        await operator.until(lambda: letters(cluster) == {"total": 2, "open": 2}, 60)
+        await operator.until_finished(60)
+        assert operator.condition("Stalled")["status"] == "Absent"
+        broken.clear()
+        assert counts(await operator.redrive("right")) == (2, 2, 0, 0)
+    assert [one["reason"] for one in bodies(store)["a"]["history"]][:2] == ["Error", "ImageUnavailable"]
+
+
+async def test_a_patched_template_that_is_refused_later_calls_the_redrive_off_and_starves_nobody() -> None:
+    cluster, store = SimulatedCluster(lambda seen: Ends(5.0, exit_code=1 if seen.item == "a" else 0)), MemoryStore()
+    body = job(["a", *(f"ok-{number}" for number in range(40))])
+    body["spec"]["map"] |= {"maxParallel": 2}
+    patch = {"spec": {"containers": [{"name": "agent", "image": "refused:1"}]}}
+    async with operating(cluster, body, store) as operator:
+        await operator.until(lambda: letters(cluster) == {"total": 1, "open": 1}, 120)
+        cluster.refuse = lambda manifest, dry_run: (
+            ClusterError(ClusterErrorReason.INVALID, "refused by a policy")
+            if not dry_run and "refused:1" in str(manifest)
+            else None
+        )
+        cluster.redrives.create(redrive("again", templatePatch=patch))
+        status = await operator.until_redriven("again", 120)
+        assert condition_of({"status": status}, "Failed")["reason"] == "TemplateRejected"
+        status = await operator.until_finished(600)
+    assert status["items"]["succeeded"] == 40
+    assert letters(cluster) == {"total": 1, "open": 1}
+
+
+async def test_what_waits_goes_back_when_the_redrive_is_deleted() -> None:
+    runs = {"redriven": 0}
+
+    def agent(seen: Seen) -> Ends:
+        runs["redriven"] += seen.dispatch > 1
+        return Ends(10.0, exit_code=1)
+
+    cluster, store = SimulatedCluster(agent), MemoryStore()
+    body = job(list("abcdefgh"))
+    body["spec"]["map"] |= {"maxParallel": 2}
+    async with operating(cluster, body, store) as operator:
+        await operator.until_finished()
+        cluster.redrives.create(redrive("again"))
+        await operator.until(lambda: letters(cluster).get("reprocessing") == 2, 30)
+        await asyncio.sleep(61)
+        before = runs["redriven"]
+        cluster.redrives.delete("again")
+        await operator.until(lambda: letters(cluster) == {"total": 8, "open": 8}, 60)
+        status = await operator.until_finished(60)
+    # Those that ran came to their end, and nothing else was started.
+    assert runs["redriven"] <= before + 1
+    assert status["items"]["deadLettered"] == 8
 
 
 async def test_archived_letters_are_taken_with_force_only() -> None:

@@ -99,9 +99,9 @@ class Starting:
             if revision is None:
                 yield number, "InvalidTemplatePatch", "the templatePatch makes no pod template of spec.map.template"
             elif own is not None and revision.hash != own.hash:
-                problem = self._startup.problem(Stage.MAP, revision.hash, progress.unsettled)
-                if problem is not None and problem[2]:
-                    yield number, problem[0], problem[1]
+                problem = self._startup.hopeless(Stage.MAP, revision.hash, progress.unsettled)
+                if problem is not None:
+                    yield number, *problem
 
     def _left(self, stage: Stage) -> int:
         """Items of a stage that are not at their end."""

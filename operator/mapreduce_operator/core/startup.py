@@ -225,6 +225,14 @@ class Startup:
         waits = " Until an agent starts, one item at a time is tried." if suspect else ""
         return reason, f"{what} - {MEANINGS[reason].hint}{waits}", suspect
 
+    def hopeless(self, stage: Stage, revision: str, items: int) -> tuple[str, str] | None:
+        """(reason, message) of a template that several items have had their time to start with, and could not."""
+        known = self._revisions.get((stage, revision))
+        if known is None or known.sample is None or not self.suspect(stage, revision, items):
+            return None
+        reason, why = known.sample
+        return reason, f"no pod could start, the last was {why} - {MEANINGS[reason].hint}"
+
     def unschedulable(self) -> tuple[str, str] | None:
         """(reason, message) of pods for which there is no node; None where there are none."""
         if not self._unschedulable:

@@ -4,7 +4,7 @@ Outcomes that still wait for storage are shown as running. The size is bounded: 
 at a limit, the ten most frequent failures, and references to everything else.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -90,10 +90,10 @@ def status_of(run: RunState, head: Head, id_of: Callable[[int], str], report: Re
         counts[ledger[position].state] -= 1
         counts[ItemState.RUNNING] += 1
     shown_as = dict.fromkeys(not_durable, ItemState.RUNNING)
-    for position in _claimed(run):
+    for position, before in _not_durable_without_outcome(run):
         counts[ledger[position].state] -= 1
-        counts[ItemState.DEAD_LETTERED] += 1
-        shown_as[position] = ItemState.DEAD_LETTERED
+        counts[before] += 1
+        shown_as[position] = before
     done = sum(counts[state] for state in FINAL_STATES)
     failures = sorted(run.tally.failures.values(), key=lambda one: (-one.count, one.signature))[:TOP_FAILURES]
     breaker = run.guard.breaker
@@ -165,10 +165,14 @@ def status_of(run: RunState, head: Head, id_of: Callable[[int], str], report: Re
     )
 
 
-def _claimed(run: RunState) -> list[int]:
-    """Positions of what a Redrive has taken without that being durable yet."""
+def _not_durable_without_outcome(run: RunState) -> Iterator[tuple[int, ItemState]]:
+    """Positions and durable states of what a Redrive has taken, or given back, without that being durable yet."""
     ledger = run.ledgers[Stage.MAP]
-    return [ledger.position(claim.key) or 0 for claim in run.unsaved.claims if claim.stage is Stage.MAP]
+    for claim in run.unsaved.claims:
+        if claim.stage is Stage.MAP:
+            yield ledger.position(claim.key) or 0, ItemState.DEAD_LETTERED
+    for key in run.unsaved.given_back:
+        yield ledger.position(key) or 0, ItemState.PENDING
 
 
 def _common(report: Report, now: float) -> dict[str, object]:

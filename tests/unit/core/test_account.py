@@ -166,7 +166,7 @@ def test_a_copy_goes_its_own_way(first: list[tuple[int, str]], second: list[tupl
 def test_what_is_read_back_goes_on_as_it_was(first: list[tuple[int, str]], second: list[tuple[int, str]]) -> None:
     account, again = Account(), Account()
     happen(account, first)
-    redrives = [(one.accepted, one.succeeded, one.failed, one.ended_at) for one in account.redrives.all()]
+    redrives = [one.as_kept() for one in account.redrives.all()]
 
     again.restore(Snapshot({}, account.tally, letters=list(account.dead_letters.all()), redrives=redrives))
 

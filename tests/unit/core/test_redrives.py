@@ -87,7 +87,7 @@ def test_a_redrive_that_is_read_back_goes_on_where_it_was(selected: int, data: s
         redrives.count(1, succeeded, NOW + number)
     known = redrives[1]
 
-    again.restore(known.accepted, known.succeeded, known.failed, known.ended_at)
+    again.restore(*known.as_kept())
 
     assert again[1] == known
     assert list(again.running()) == list(redrives.running()) == ([1] if len(ends) < selected else [])

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from mapreduce_operator.api import Cause, ItemState, LetterState, Reason
 from mapreduce_operator.core.dead_letters import Entry
 from mapreduce_operator.core.items import Item
-from mapreduce_operator.core.journal import NO_RESULT, Accepted, JournalError, digest
+from mapreduce_operator.core.journal import NO_RESULT, Accepted, CalledOff, JournalError, digest
 from mapreduce_operator.core.letters import Attempt, moment
 from mapreduce_operator.core.names import Stage
 from mapreduce_operator.core.outcomes import Verdict
@@ -40,7 +40,15 @@ SMALL = Snapshot(
             "boom <n>",
         )
     ],
-    [(Accepted(1, "uid-r", "again", 1_800_000_100.5, 4, 2, msgspec.Raw(b'{"a":1.50}'), rerun_reduce=True), 1, 2, 0.0)],
+    [
+        (
+            Accepted(1, "uid-r", "again", 1_800_000_100.5, 4, 2, msgspec.Raw(b'{"a":1.50}'), rerun_reduce=True),
+            1,
+            2,
+            0.0,
+            CalledOff(1, "Deleted", "the Redrive was deleted"),
+        )
+    ],
     {"map/5f1c": ["key-1", "key-2"]},
     reduce_again=True,
 )
@@ -104,6 +112,7 @@ redrives = st.tuples(
     st.integers(0, 10**5),
     st.integers(0, 10**5),
     strategies.moments,
+    st.none() | st.builds(CalledOff, number=st.integers(1, 1000), reason=hostile, message=hostile),
 )
 snapshots = st.builds(
     Snapshot,
