@@ -51,8 +51,10 @@ class LettersAudit:
         self._durable.refresh()
         told, accepted = {"status": status}, self._durable.redrives.get(uid)
         failed, complete = (condition_of(told, kind) for kind in ("Failed", "Complete"))
-        # What a former leader writes late, the present one sets right.
-        if is_over(redrive) and not is_over(told) and self._leads(process):
+        if not self._leads(process):
+            # What a former leader writes late, the present one sets right.
+            return
+        if is_over(redrive) and not is_over(told):
             self._wrong(f"the Redrive {name} was answered, and is not any more")
         if accepted is None:
             if status.get("selected"):
