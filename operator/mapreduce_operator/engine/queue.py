@@ -50,6 +50,7 @@ class QueueKeeper:
         self._judged: tuple[int, str] = (-1, "")
         self._doomed: list[str] = []
         """Keys of items whose letters are being purged."""
+        self._purge_at = 0.0
         self._failed = False
         self._turn: Final = asyncio.Lock()
 
@@ -98,7 +99,11 @@ class QueueKeeper:
             log.info("%s/%s: %d letters were purged", self._run.namespace, self._run.name, len(self._doomed))
             self._doomed.clear()
             self._wake()
-        self._doomed += self._state.letterbox.purge(self._state.guard.queue, self._world.clock.now())
+        now = self._world.clock.now()
+        if now >= self._purge_at:
+            # To look costs the more the more letters there are.
+            self._purge_at = now + _PURGE_SECONDS
+            self._doomed += self._state.letterbox.purge(self._state.guard.queue, now)
         if self._doomed:
             self._due.set()
             self._wake()
