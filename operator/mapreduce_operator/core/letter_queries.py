@@ -9,7 +9,6 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
-import cel
 import msgspec
 
 from mapreduce_operator.api import Cause, EligibilityRule, LetterState
@@ -48,13 +47,9 @@ FUNCTIONS: Final = (*_CONVERSIONS, *_OF_TEXTS, *_OF_TIMES)
 which may be never: behind `||`, or for no letter that is there today.
 """
 
-_LITERAL_OR_COMMENT: Final = re.compile(
-    r"""//[^\n]*
-    | [bB]?[rR] (?: '''.*?''' | \"""(?s:.*?)\""" | '[^'\n]*' | "[^"\n]*" )
-    | [bB]? (?: '''(?:\\.|[^\\])*?''' | \"""(?:\\.|[^\\])*?\""" | '(?:\\.|[^'\\\n])*' | "(?:\\.|[^"\\\n])*" )""",
-    re.VERBOSE | re.DOTALL,
-)
-_BOUND: Final = re.compile(r"\.(?:all|exists|exists_one|existsOne|map|filter)\s*\(\s*(\w+)\s*,")
+FILTER_SECONDS: Final = 300.0
+"""For all letters together, in seconds of the processor. 100,000 letters that are asked for a reason take 2.5 s."""
+
 _LETTER_FIELD: Final = re.compile(r"(?<![\w.])letter\.(\w+)")
 
 
@@ -63,8 +58,8 @@ class LetterFilter:
 
     def __init__(self, text: str) -> None:
         """Raises ExpressionError for a text that is no expression, and for names that do not exist."""
-        self._expression: Final = Expression(text)
-        _check_names(text)
+        self._expression: Final = Expression(text, seconds=FILTER_SECONDS)
+        _check_names(self._expression)
         # Most questions do without them, and they are long.
         self._with_history: Final = _HISTORY in text
         self._with_item: Final = "item" in text
@@ -85,10 +80,6 @@ class LetterFilter:
                 "Compare it with something"
             )
         return value
-
-    def select(self, letters: Iterable[tuple[Letter, LetterState]], now: float) -> list[str]:
-        """Ids of the letters that are meant; raises ExpressionError when one of them all has no answer."""
-        return [letter.id for letter, state in letters if self.matches(letter, state, now)]
 
 
 class Eligibility:
@@ -125,19 +116,17 @@ _OBSTACLES: Final = {
 }
 
 
-def _check_names(text: str) -> None:
-    # The library tells neither which variables a macro binds nor which fields are asked for; operators are functions
-    # to it, with names such as _==_.
-    code = re.sub(r"\s*\.\s*", ".", _LITERAL_OR_COMMENT.sub(" ", text))
-    used = cel.compile(text).references()
+def _check_names(expression: Expression) -> None:
+    # Which fields are asked for is not told by the library.
+    code = re.sub(r"\s*\.\s*", ".", expression.code)
     known: list[tuple[str, Iterable[str], Iterable[str]]] = [
-        ("function", filter(str.isidentifier, used["functions"]), FUNCTIONS),
-        ("variable", {*used["variables"]} - {*_TYPES, *_BOUND.findall(code)}, _VARIABLES),
+        ("function", expression.functions, FUNCTIONS),
+        ("variable", expression.variables - {*_TYPES}, _VARIABLES),
         ("field of letter", _LETTER_FIELD.findall(code), (*FIELDS, _HISTORY)),
     ]
     for kind, names, there in known:
         for name in sorted(set(names) - set(there)):
-            raise ExpressionError(f"{text!r}: there is no {kind} {name!r}; there are {', '.join(there)}")
+            raise ExpressionError(f"{expression.text!r}: there is no {kind} {name!r}; there are {', '.join(there)}")
 
 
 def _account(attempt: Attempt) -> dict[str, Any]:

@@ -17,6 +17,8 @@ from mapreduce_operator.core.names import Stage, item_key
 
 ID_BYTES: Final = 4096
 """Ids go into annotations and into each line of the journal."""
+ID_SECONDS: Final = 5.0
+"""For the ids of all items together, in seconds of the processor. 100,000 ids that are fields of items take 0.3 s."""
 SHARD_ITEMS: Final = 1000
 SHARD_BYTES: Final = 1 << 20
 """A shard ends at whichever comes first; a run keeps a few shards in memory, not the whole plan."""
@@ -116,7 +118,7 @@ def plan_items(
             f"the input has {len(values):,} items; {whose} is {allowed:,}. Split the input or raise the limit",
         )
     try:
-        expression = Expression(id_expression) if id_expression else None
+        expression = Expression(id_expression, seconds=ID_SECONDS) if id_expression else None
     except ExpressionError as error:
         raise InputError("InvalidIdExpression", f"spec.input.idExpression: {error}") from error
 
