@@ -93,7 +93,8 @@ def show_letter(queue: QueueReader, arguments: argparse.Namespace, out: BinaryIO
     if arguments.output == "json":
         out.write(msgspec.json.format(next(json_lines([(letter, state)])), indent=2) + b"\n")
         return
-    _write(out, _pairs({name: get(letter, state) for name, get in FIELDS.items()} | {"redrives": letter.redrives}))
+    told_of = {name: get(letter, state) for name, get in FIELDS.items()}
+    _write(out, _pairs(told_of | {"redrives": tuple(letter.redrives.values())}))
     _write(out, _block("item", bytes(letter.payload).decode()))
     for attempt in letter.history:
         _write(out, _story(attempt))
@@ -138,7 +139,7 @@ def _in_short(letter: Letter, state: LetterState) -> dict[str, Any]:
 
 def _story(attempt: Attempt) -> Iterator[str]:
     yield f"\ndispatch {attempt.dispatch}: {attempt.verdict}\n"
-    elsewhere = {"dispatch", "verdict", "log_tail"}
+    elsewhere = {"dispatch", "verdict", "log_tail", "redrive_number"}
     facts = {name: value for name, value in msgspec.structs.asdict(attempt).items() if name not in elsewhere}
     seconds = attempt.duration_seconds
     yield from _pairs(facts | {"duration": None if seconds is None else f"{seconds:,.0f} s"}, indent="  ")

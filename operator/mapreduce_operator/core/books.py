@@ -58,7 +58,8 @@ class Books:
         past = self._past.pop(position, [])
         if item.state is ItemState.SUCCEEDED:
             return ()
-        past.append(Attempt.of(outcome, redrive=redrives[item.redrive].accepted.name if item.redrive else ""))
+        name = redrives[item.redrive].accepted.name if item.redrive else ""
+        past.append(Attempt.of(outcome, redrive=name, redrive_number=item.redrive))
         if not item.final:
             self._past[position] = past
         return tuple(past)

@@ -45,12 +45,14 @@ class Attempt(
     """Of the template."""
     redrive: str = ""
     """Name of the Redrive that ran it; empty for the job itself."""
+    redrive_number: int = 0
+    """Which one of that name, and of all of the job: they are numbered from 1."""
     started_at: Moment | None = None
     """None where the agent is not known to have started."""
     ended_at: Moment
 
     @classmethod
-    def of(cls, outcome: Outcome, *, log_tail: str = "", redrive: str = "") -> "Attempt":
+    def of(cls, outcome: Outcome, *, redrive: str = "", redrive_number: int = 0) -> "Attempt":
         """What a letter tells of an outcome."""
         return cls(
             dispatch=outcome.dispatch.number,
@@ -58,12 +60,12 @@ class Attempt(
             reason=outcome.reason,
             exit_code=outcome.exit_code,
             message=outcome.message,
-            log_tail=log_tail,
             job=outcome.job,
             pod=outcome.pod,
             node=outcome.node,
             revision=outcome.revision,
             redrive=redrive,
+            redrive_number=redrive_number,
             started_at=moment(outcome.started_at) if outcome.started_at else None,
             ended_at=moment(outcome.ended_at),
         )
@@ -122,8 +124,8 @@ class Letter(
     """Ascending by number of dispatch."""
     omitted: int = 0
     """Dispatches that the history does not tell of."""
-    redrives: tuple[str, ...] = ()
-    """Names of the Redrives that tried it, in their order."""
+    redrives: dict[int, str] = msgspec.field(default_factory=dict)
+    """The Redrives that tried it, by number, with their names, which may be the same."""
 
 
 class _Versioned(msgspec.Struct, rename="camel"):
@@ -181,7 +183,7 @@ def merged(before: Letter | None, now: Letter) -> Letter:
         first_attempt_at=min(older.first_attempt_at, newer.first_attempt_at),
         history=tuple(history),
         omitted=history[-1].dispatch - len(history) if history else 0,
-        redrives=tuple(dict.fromkeys((*older.redrives, *newer.redrives))),
+        redrives=dict(sorted((older.redrives | newer.redrives).items())),
     )
 
 

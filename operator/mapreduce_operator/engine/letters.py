@@ -88,7 +88,7 @@ class Letters:
             interruptions=item.interruptions,
             node=outcome.node,
             history=(*earlier, last),
-            redrives=(last.redrive,) if last.redrive else (),
+            redrives={last.redrive_number: last.redrive} if last.redrive_number else {},
         )
         await self._merge(letter)
 

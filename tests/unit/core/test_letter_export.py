@@ -37,7 +37,7 @@ def letter_of(item: Any = None, **changes: Any) -> Letter:
         last_attempt_at=moment(T0 + 1.5),
         attempts=3,
         node="node-1",
-        redrives=("mend",),
+        redrives={1: "mend"},
     )
     return msgspec.structs.replace(letter, **changes)
 

@@ -54,7 +54,7 @@ def letter_of(item: Any = ITEM, **changes: Any) -> Letter:
             ),
             Attempt(dispatch=2, verdict=Verdict.FAILED, reason=Reason.OOM_KILLED, exit_code=137, ended_at=moment(T0)),
         ),
-        redrives=("mend",),
+        redrives={1: "mend"},
     )
     return msgspec.structs.replace(letter, **changes)
 

@@ -44,7 +44,7 @@ def failed(number: int, reason: Reason = Reason.ERROR, message: str = "boom") ->
     )
 
 
-def letter_of(*history: Attempt, redrives: tuple[str, ...] = ()) -> Letter:
+def letter_of(*history: Attempt, redrives: dict[int, str] | None = None) -> Letter:
     last = history[-1]
     assert last.reason is not None
     return Letter(
@@ -63,7 +63,7 @@ def letter_of(*history: Attempt, redrives: tuple[str, ...] = ()) -> Letter:
         attempts=last.dispatch,
         node=last.node,
         history=history,
-        redrives=redrives,
+        redrives=redrives or {},
     )
 
 
@@ -81,6 +81,7 @@ attempts = st.builds(
     message=st.text() | st.sampled_from(strategies.HOSTILE_TEXTS),
     log_tail=st.text(),
     redrive=st.text(max_size=5),
+    redrive_number=st.integers(0, 5),
     started_at=st.none() | times,
     ended_at=times,
 )
@@ -101,7 +102,7 @@ letters = st.builds(
     history=st.lists(attempts, max_size=4, unique_by=lambda one: one.dispatch).map(
         lambda some: tuple(sorted(some, key=lambda one: one.dispatch))
     ),
-    redrives=st.lists(st.sampled_from(["one", "two", "three"]), unique=True).map(tuple),
+    redrives=st.sets(st.integers(1, 5)).map(lambda numbers: {one: f"redrive-{one % 3}" for one in sorted(numbers)}),
 )
 
 
@@ -114,7 +115,7 @@ def test_a_body_is_read_back_as_it_was_written(letter: Letter) -> None:
 
 
 def test_a_body_is_plain_json_that_a_person_can_read() -> None:
-    assert json.loads(encode_letter(letter_of(failed(1), redrives=("mend",)))) == {
+    assert json.loads(encode_letter(letter_of(failed(1), redrives={1: "mend"}))) == {
         "schemaVersion": 1,
         "id": "../x",
         "key": "abc",
@@ -143,7 +144,7 @@ def test_a_body_is_plain_json_that_a_person_can_read() -> None:
                 "endedAt": "2026-01-01T00:00:11.500000Z",
             }
         ],
-        "redrives": ["mend"],
+        "redrives": {"1": "mend"},
     }
 
 
@@ -213,12 +214,12 @@ def test_a_body_of_a_newer_operator_is_called_that_whatever_else_is_in_it() -> N
 
 @given(strategies.outcomes)
 def test_an_attempt_tells_what_the_outcome_does(outcome: Outcome) -> None:
-    attempt = Attempt.of(outcome, log_tail="tail", redrive="mend")
+    attempt = Attempt.of(outcome, redrive="mend", redrive_number=3)
 
     for name in ("verdict", "reason", "exit_code", "message", "job", "pod", "node", "revision"):
         assert getattr(attempt, name) == getattr(outcome, name)
     assert (attempt.dispatch, attempt.ended_at) == (outcome.dispatch.number, moment(outcome.ended_at))
-    assert (attempt.log_tail, attempt.redrive) == ("tail", "mend")
+    assert (attempt.redrive, attempt.redrive_number) == ("mend", 3)
 
 
 def test_an_attempt_lasts_from_its_start_to_its_end() -> None:
@@ -245,7 +246,7 @@ def test_the_first_letter_is_written_as_it_is() -> None:
 
 def test_a_second_failure_makes_the_history_longer_and_keeps_the_first_attempt() -> None:
     first = letter_of(failed(1, message="first"), failed(2))
-    again = letter_of(failed(3), failed(4, Reason.OOM_KILLED, "the last"), redrives=("mend",))
+    again = letter_of(failed(3), failed(4, Reason.OOM_KILLED, "the last"), redrives={1: "mend"})
 
     both = merged(first, again)
 
@@ -254,20 +255,27 @@ def test_a_second_failure_makes_the_history_longer_and_keeps_the_first_attempt()
     assert both.first_attempt_at == first.first_attempt_at
     assert (both.last_attempt_at, both.attempts) == (again.last_attempt_at, 4)
     assert (both.reason, both.message) == (Reason.OOM_KILLED, "the last")
-    assert both.redrives == ("mend",)
+    assert both.redrives == {1: "mend"}
     assert both.omitted == 0
 
 
 def test_a_write_that_comes_late_takes_nothing_back() -> None:
-    old, new = letter_of(*story(2)), letter_of(*story(4), redrives=("mend",))
+    old, new = letter_of(*story(2)), letter_of(*story(4), redrives={1: "mend"})
 
     assert merged(new, old) == new
 
 
 def test_redrives_are_told_once_and_in_their_order() -> None:
-    before, now = letter_of(*story(2), redrives=("a", "b")), letter_of(*story(3), redrives=("b", "c"))
+    before, now = letter_of(*story(2), redrives={1: "a", 2: "b"}), letter_of(*story(3), redrives={2: "b", 3: "c"})
 
-    assert merged(before, now).redrives == ("a", "b", "c")
+    assert list(merged(before, now).redrives.items()) == [(1, "a"), (2, "b"), (3, "c")]
+    assert list(merged(now, before).redrives.items()) == [(1, "a"), (2, "b"), (3, "c")]
+
+
+def test_redrives_of_the_same_name_are_two() -> None:
+    before, now = letter_of(*story(2), redrives={1: "nightly"}), letter_of(*story(3), redrives={2: "nightly"})
+
+    assert merged(before, now).redrives == {1: "nightly", 2: "nightly"}
 
 
 @given(letters, letters)
@@ -288,7 +296,7 @@ def test_no_dispatch_is_lost_and_counts_never_go_down(before: Letter, now: Lette
         before.attempts + before.interruptions, now.attempts + now.interruptions
     )
     assert both.first_attempt_at == min(before.first_attempt_at, now.first_attempt_at)
-    assert set(both.redrives) == {*before.redrives, *now.redrives}
+    assert both.redrives == before.redrives | now.redrives
 
 
 numbers = st.sets(st.integers(1, 12), min_size=1).map(sorted)

@@ -43,7 +43,7 @@ async def test_a_body_tells_the_whole_story_of_the_item() -> None:
         (2, "boom 2", "line 1\nline 2\n"),
     ]
     assert letter.signature_id
-    assert letter.redrives == ()
+    assert letter.redrives == {}
 
 
 def map_with(attempts: int) -> dict[str, object]:
