@@ -317,7 +317,9 @@ async def test_a_redrive_runs_no_more_items_at_a_time_than_it_says() -> None:
         ({"strategy": "Immediate", "seconds": 100}, [0, 0, 0]),
     ],
 )
-async def test_redriven_items_wait_as_the_redrive_says_though_all_have_one_name(delay: dict[str, Any], waits: list[int]) -> None:
+async def test_redriven_items_wait_as_the_redrive_says_though_all_have_one_name(
+    delay: dict[str, Any], waits: list[int]
+) -> None:
     cluster, store = SimulatedCluster(fails({"a": "boom"})), MemoryStore()
     body = job(["a", "b"])
     for wait in waits:

@@ -18,7 +18,7 @@ from mapreduce_operator.core.names import RunRef, Stage, StorageKeys, item_key
 from mapreduce_operator.engine.journal import Journal
 from mapreduce_operator.engine.leadership import SoleLeader
 from mapreduce_operator.engine.loading import read_books
-from mapreduce_operator.engine.orphans import state_without_job
+from mapreduce_operator.engine.orphans import listed, state_without_job
 from mapreduce_operator.engine.reading import read
 from mapreduce_operator.ports import Cluster, ClusterError, ClusterErrorReason, ObjectStore, StoredObject
 
@@ -121,13 +121,12 @@ class QueueReader:
         return dict(_states(books, books.account.dead_letters))
 
     async def _states_without_job(self, books: Books | None) -> dict[str, LetterState]:
-        prefix = self._keys.letters
-        keys = [key.removeprefix(prefix).removesuffix(".json") async for key in self._store.list(prefix)]
-        positions = {key: books.ledgers[Stage.MAP].position(key) if books else None for key in keys}
-        return {
-            key: LetterState.OPEN if position is None else state_without_job(books, position)
-            for key, position in positions.items()
-        }
+        keys = await listed(self._store, self._keys)
+        if books is None:
+            return dict.fromkeys(keys, LetterState.OPEN)
+        positions = {key: books.ledgers[Stage.MAP].position(key) for key in keys}
+        states = {key: state_without_job(books, at) for key, at in positions.items() if at is not None}
+        return {key: state for key, state in states.items() if state is not None}
 
     async def _read_some(self, keys: Sequence[str]) -> list[Letter]:
         found = await asyncio.gather(*map(self._read, keys))

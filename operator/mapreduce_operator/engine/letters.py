@@ -7,7 +7,6 @@ answer, comes to the same: bodies are merged with what is there.
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Iterable, Sequence
-from itertools import islice
 from typing import Final
 
 import msgspec
@@ -17,7 +16,7 @@ from mapreduce_operator.core.letters import Letter, LetterError, decode_letter, 
 from mapreduce_operator.core.names import RunRef, StorageKeys
 from mapreduce_operator.core.signatures import signature_of
 from mapreduce_operator.engine.journal import Journal
-from mapreduce_operator.engine.reading import read
+from mapreduce_operator.engine.reading import read_letter, read_letters
 from mapreduce_operator.engine.world import World
 from mapreduce_operator.ports import ClusterError, StorageConflictError
 
@@ -140,23 +139,11 @@ class Letters:
 
     async def read(self, key: str) -> Letter | None:
         """The letter of an item, or None where there is none. Raises StorageError, LetterError."""
-        where = self._keys.letter(key)
-        stored = await read(self._world.store, where)
-        return None if stored is None else decode_letter(stored.data, where)
+        return await read_letter(self._world.store, self._keys, key)
 
-    async def read_all(self, keys: Iterable[str]) -> AsyncIterator[tuple[str, Letter | LetterError | None]]:
+    def read_all(self, keys: Iterable[str]) -> AsyncIterator[tuple[str, Letter | LetterError | None]]:
         """Each of these keys with its letter, with None for none, or why it cannot be read. Raises StorageError."""
-
-        async def read_one(key: str) -> tuple[str, Letter | LetterError | None]:
-            try:
-                return key, await self.read(key)
-            except LetterError as error:
-                return key, error
-
-        ahead = iter(keys)
-        while some := list(islice(ahead, _AT_ONCE)):
-            for one in await asyncio.gather(*map(read_one, some)):
-                yield one
+        return read_letters(self._world.store, self._keys, keys)
 
     async def delete(self, keys: Iterable[str]) -> None:
         """Deletes bodies; what is not there is as good as deleted. Raises StorageError."""

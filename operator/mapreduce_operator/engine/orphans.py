@@ -15,15 +15,15 @@ from mapreduce_operator.api import DeadLetterQueue, LetterState, Redrive, Redriv
 from mapreduce_operator.core.books import Books
 from mapreduce_operator.core.dead_letters import DeadLetters, Entry
 from mapreduce_operator.core.journal import JournalError
-from mapreduce_operator.core.letters import LetterError, decode_letter
+from mapreduce_operator.core.letters import Letter
 from mapreduce_operator.core.names import RunRef, StorageKeys
 from mapreduce_operator.core.queue_report import queue_status
 from mapreduce_operator.core.redrive_report import refused, waiting
 from mapreduce_operator.engine.journal import Journal
 from mapreduce_operator.engine.loading import read_books
-from mapreduce_operator.engine.reading import read
+from mapreduce_operator.engine.reading import read_letters
 from mapreduce_operator.engine.world import World
-from mapreduce_operator.ports import ClusterError, ClusterErrorReason, StorageError
+from mapreduce_operator.ports import ClusterError, ClusterErrorReason, ObjectStore, StorageError
 
 log = logging.getLogger(__name__)
 
@@ -159,20 +159,19 @@ class Orphans:
         ids, expired = {}, []
         now = self._world.clock.now()
         books = await read_books(Journal(self._world.store, run, self._world.clock, self._world.leadership), run)
-        async for key in self._world.store.list(StorageKeys(run).letters):
-            stored = await read(self._world.store, key)
-            try:
-                letter = decode_letter(stored.data, key) if stored else None
-            except LetterError as error:
-                log.warning("%s", error)
+        keys = StorageKeys(run)
+        kept = queue.spec.retention_seconds if queue.spec.purge_open else None
+        async for key, letter in read_letters(self._world.store, keys, await listed(self._world.store, keys)):
+            if not isinstance(letter, Letter):
+                log.warning("%s", letter or f"{keys.letter(key)} is not in storage any more")
                 continue
-            if letter is None:
+            state = state_without_job(books, letter.position)
+            if state is None:
                 continue
-            kept = queue.spec.retention_seconds if queue.spec.purge_open else None
             if kept is not None and now - letter.last_attempt_at.timestamp() > kept:
-                expired.append(key)
+                expired.append(keys.letter(key))
                 continue
-            found.append((Entry.of(letter), state_without_job(books, letter.position), letter.signature))
+            found.append((Entry.of(letter), state, letter.signature))
             ids[letter.position] = letter.id
         await self._world.store.delete(expired)
         letters = DeadLetters()
@@ -185,10 +184,20 @@ class Orphans:
         await self._world.store.delete([key async for key in self._world.store.list(StorageKeys(run).letters)])
 
 
-def state_without_job(books: Books | None, position: int) -> LetterState:
-    """Where a letter is whose job is gone: what a Redrive had taken is open again, as is all of which nobody knows."""
-    known = books.account.dead_letters.state(position) if books is not None else None
-    return known if known in {LetterState.RESOLVED, LetterState.ARCHIVED} and known is not None else LetterState.OPEN
+async def listed(store: ObjectStore, keys: StorageKeys) -> list[str]:
+    """Keys of the items of which there are letters in storage."""
+    return [key.removeprefix(keys.letters).removesuffix(".json") async for key in store.list(keys.letters)]
+
+
+def state_without_job(books: Books | None, position: int) -> LetterState | None:
+    """Where a letter is whose job is gone: what a Redrive had taken is open again, and all is without a journal.
+
+    None for a body that is no letter by the journal: it was purged, or its item was not given up for good.
+    """
+    if books is None:
+        return LetterState.OPEN
+    known = books.account.dead_letters.state(position)
+    return LetterState.OPEN if known is LetterState.CLAIMED else known
 
 
 def _name(one: DeadLetterQueue | Redrive) -> str:

@@ -1,10 +1,15 @@
 """Reads one object of many: where storage fails now and then, a fault of one must not be one of the whole."""
 
 import asyncio
+from collections.abc import AsyncIterator, Iterable
+from itertools import islice
 from typing import Final
 
+from mapreduce_operator.core.letters import Letter, LetterError, decode_letter
+from mapreduce_operator.core.names import StorageKeys
 from mapreduce_operator.ports import ObjectStore, StorageError, StoredObject
 
+_AT_ONCE: Final = 8
 _PAUSES: Final = (0.2, 0.5, 1.0, 2.0)
 
 
@@ -16,3 +21,32 @@ async def read(store: ObjectStore, key: str) -> StoredObject | None:
         except StorageError:
             await asyncio.sleep(pause)
     return await store.get(key)
+
+
+async def read_letter(store: ObjectStore, keys: StorageKeys, key: str) -> Letter | None:
+    """The letter of an item, or None where there is none. Raises StorageError, LetterError."""
+    where = keys.letter(key)
+    stored = await read(store, where)
+    return None if stored is None else decode_letter(stored.data, where)
+
+
+async def read_letters(
+    store: ObjectStore, keys: StorageKeys, items: Iterable[str]
+) -> AsyncIterator[tuple[str, Letter | LetterError | None]]:
+    """Each of these items, by key, with its letter, with None for none, or why it cannot be read.
+
+    A few of them are read, and held, at the same time. Raises StorageError.
+    """
+
+    async def read_one(key: str) -> tuple[str, Letter | LetterError | None]:
+        try:
+            return key, await read_letter(store, keys, key)
+        except LetterError as error:
+            return key, error
+
+    ahead = iter(items)
+    while some := list(islice(ahead, _AT_ONCE)):
+        for one in await asyncio.gather(*map(read_one, some)):
+            yield one
+            # What is asked of each letter, in CEL, may take its time; all others get theirs in between.
+            await asyncio.sleep(0)

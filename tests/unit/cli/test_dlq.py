@@ -227,6 +227,21 @@ async def test_a_later_job_of_the_same_name_is_another_one(call: Call, api: Fake
     assert found == {"open": "Open", "again": "Open", "waits": "Open", "mended": "Resolved", "aside": "Archived"}
 
 
+async def test_a_body_that_is_no_letter_by_the_journal_is_none_when_the_job_is_gone(
+    call: Call, api: FakeApi, store: FileStore
+) -> None:
+    api.on("GET", f"{API}/mapreducejobs/demo", failure(404, "NotFound", "not found"))
+    stored = await store.get(KEYS.letter(key("open")))
+    assert stored is not None
+    # The first is an item that succeeded, the second is of no plan.
+    for left_behind in (key("well"), "0123abcd"):
+        await store.put(KEYS.letter(left_behind), stored.data)
+
+    found = states_in(await call("dlq", "list", "default/demo", "-o", "json"))
+
+    assert set(found) == set(ALL)
+
+
 async def test_bodies_that_cannot_be_read_are_named_and_the_others_shown(
     call: Call, capsys: pytest.CaptureFixture[str], store: FileStore
 ) -> None:

@@ -1,13 +1,14 @@
 """Queues whose jobs are gone and Redrives that no run can answer: nothing is deleted that somebody may still want."""
 
+import asyncio
 import logging
 from typing import Any
 
 import pytest
 
 from mapreduce_operator.adapters.storage.memory import MemoryStore
-from mapreduce_operator.api import DeadLetterQueue
-from mapreduce_operator.core.journal import Accepted
+from mapreduce_operator.api import DeadLetterPolicy, DeadLetterQueue
+from mapreduce_operator.core.journal import Accepted, CommitReason
 from mapreduce_operator.engine.orphans import Orphans
 from mapreduce_operator.ports import ClusterError, ClusterErrorReason
 from tests.unit.engine.dead import KEYS, RUN, Office, key_of, message_of, reason_of
@@ -86,6 +87,46 @@ async def test_a_journal_that_was_kept_tells_which_letters_are_resolved() -> Non
 
     letters = {state: count for state, count in last_status(office)["letters"].items() if count}
     assert letters == {"total": 3, "open": 2, "resolved": 1}, "what a Redrive had taken is open again"
+
+
+async def test_a_body_that_is_no_letter_by_the_journal_does_not_become_one() -> None:
+    office = Office()
+    await office.open("purged", "open", "never durable")
+    for name in ("purged", "open"):
+        office.clock.time += 1
+        office.end(name)
+    await office.commit()
+    office.clock.time += 0.5
+    assert office.state.letterbox.purge(DeadLetterPolicy(retention_seconds=1, purge_open=True), office.clock.now())
+    await office.commit()
+    office.end("never durable")
+    await office.letters.write(office.state.begin_commit(CommitReason.ITEMS, office.clock.now()).letters)
+    assert all(office.has_body(name) for name in ("purged", "open", "never durable"))
+    office.queue()
+
+    await Orphans(office.world).keep(queue_of(office))
+
+    status = last_status(office)
+    assert {state: count for state, count in status["letters"].items() if count} == {"total": 1, "open": 1}
+    assert [one["itemId"] for one in status["newest"]] == ["open"]
+
+
+async def test_letters_are_not_read_one_after_another() -> None:
+    class Slow(MemoryStore):
+        async def get(self, key: str) -> Any:
+            if key.startswith(KEYS.letters):
+                await asyncio.sleep(1)
+            return await super().get(key)
+
+    office = Office(Slow())
+    await office.with_letters(*(f"item-{number}" for number in range(16)))
+    office.queue()
+    began = asyncio.get_running_loop().time()
+
+    await Orphans(office.world).keep(queue_of(office))
+
+    assert last_status(office)["letters"]["open"] == 16
+    assert asyncio.get_running_loop().time() - began < 4
 
 
 async def test_nothing_new_is_neither_read_nor_written_again() -> None:
