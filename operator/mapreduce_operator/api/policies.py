@@ -1,9 +1,9 @@
 """How many failures a job bears, and what becomes of the items that are given up."""
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from mapreduce_operator.api.enums import OnExhausted, OnFull
-from mapreduce_operator.api.model import Model
+from mapreduce_operator.api.model import Model, rule
 
 
 class FailureThreshold(Model):
@@ -21,6 +21,19 @@ class RetryBudget(Model):
 
     Where both are given, the smaller one counts.
     """
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "x-kubernetes-validations": [
+                rule(
+                    "has(self.maxRetries) || has(self.maxRatio)",
+                    "maxRetries, maxRatio or both must be given: a budget without them bounds nothing",
+                    field="",
+                    reason="FieldValueRequired",
+                )
+            ]
+        }
+    )
 
     max_retries: int | None = Field(default=None, ge=0, le=10_000_000)
     """The number of retries that the job may spend."""
@@ -70,6 +83,24 @@ class FailurePolicy(Model):
 
 class DeadLetterPolicy(Model):
     """How the dead letter queue of the job begins. From then on change the DeadLetterQueue itself."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "x-kubernetes-validations": [
+                # has: the API server also checks the default of this object, `{}`, before it fills it in.
+                rule(
+                    "!has(self.onFull) || self.onFull == 'Pause' || has(self.capacity)",
+                    "onFull needs a capacity: a queue without one is never full",
+                    field=".onFull",
+                ),
+                rule(
+                    "!has(self.purgeOpen) || !self.purgeOpen || has(self.retentionSeconds)",
+                    "purgeOpen needs retentionSeconds: without it no letter is deleted",
+                    field=".purgeOpen",
+                ),
+            ]
+        }
+    )
 
     capacity: int | None = Field(default=None, ge=1, le=100_000)
     """How many open letters the queue holds before onFull happens. Without it there is no limit."""

@@ -45,6 +45,20 @@ class Selection(Model):
 class Delay(Model):
     """When the items of the letters are run."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "x-kubernetes-validations": [
+                # has: the API server also checks the default of this object, `{}`, before it fills it in.
+                rule(
+                    "!has(self.strategy) || self.strategy != 'Exponential' || !has(self.seconds)"
+                    " || !has(self.maxSeconds) || self.maxSeconds >= self.seconds",
+                    "maxSeconds must not be less than seconds",
+                    field=".maxSeconds",
+                )
+            ]
+        }
+    )
+
     strategy: DelayStrategy = DelayStrategy.IMMEDIATE
     """Immediate: as soon as there is room. Fixed: after `seconds`. Exponential: after `seconds` for a letter that was
     never redriven before, twice as long for one that was redriven once, and so on up to maxSeconds. The waits between

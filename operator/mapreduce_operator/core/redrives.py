@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import msgspec
+from pydantic import ValidationError
 
 from mapreduce_operator.api import PodTemplate, Work
 from mapreduce_operator.core.journal import NO_RESULT, Accepted, CalledOff
@@ -107,3 +108,31 @@ def patched_template(accepted: Accepted, work: Work) -> PodTemplate:
         return work.template
     patch = msgspec.json.decode(accepted.template_patch)
     return PodTemplate.model_validate(merge_named(work.template.as_written(), patch))
+
+
+def patch_problem(accepted: Accepted, work: Work) -> str | None:
+    """Why the Redrive's templatePatch cannot be what its author means; None where nothing is wrong with it.
+
+    What the API server refuses in spec.map.template is refused here, where a patch would have no effect otherwise.
+    """
+    if accepted.template_patch == NO_RESULT:
+        return None
+    unknown = sorted(msgspec.json.decode(accepted.template_patch).keys() - {"metadata", "spec"})
+    if unknown:
+        return f"spec.templatePatch.{unknown[0]} is no field of a pod template, which has metadata and spec"
+    try:
+        template = patched_template(accepted, work)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(map(str, first["loc"]))
+        return f"spec.templatePatch makes no pod template of spec.map.template: {where}: {first['msg']}"
+    agent, pod, carried = template.spec.containers[0], template.spec, template.metadata
+    if pod.activeDeadlineSeconds is not None:
+        return "spec.templatePatch.spec.activeDeadlineSeconds must not be set: the job's timeoutSeconds holds"
+    for name in ("terminationMessagePath", "terminationMessagePolicy"):
+        if getattr(agent, name) is not None:
+            return f"spec.templatePatch sets {name} of the first container: the result is read through it"
+    for kind, names in (("labels", carried and carried.labels), ("annotations", carried and carried.annotations)):
+        if any(name.startswith("mapreduce.dev/") for name in names or ()):
+            return f"spec.templatePatch.metadata.{kind} must not begin with mapreduce.dev/: these are the operator's"
+    return None

@@ -69,7 +69,7 @@ def test_the_definitions_are_established_and_structural(
         ("DeadLetterQueue", "", ["Holds the items that a MapReduceJob gave up", "spec\t<Object> -required-"]),
         ("DeadLetterQueue", ".spec", ["jobRef\t<Object> -required-", "onFull\t<string>", "Defaults to Pause."]),
         ("DeadLetterQueue", ".status.newest", ["message\t<string>", "What its agent said last"]),
-        ("Redrive", ".spec", ["selection\t<Object> -required-", "payloadPatch\t<Object>", "RFC 7386"]),
+        ("Redrive", ".spec", ["selection\t<Object> -required-", "payloadPatch\t<Object>", "RFC 7396"]),
         ("Redrive", ".spec.selection", ["exactly one of ids, filter and all"]),
     ],
 )

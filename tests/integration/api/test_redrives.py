@@ -38,6 +38,8 @@ ONE_OF = "spec.selection: Required value: exactly one of ids, filter and all mus
         ({"capacity": 0}, "spec.capacity"),
         ({"capacity": -5}, "spec.capacity"),
         ({"onFull": "Drop"}, 'spec.onFull: Unsupported value: "Drop"'),
+        ({"onFull": "Archive"}, 'spec.onFull: Invalid value: "object": onFull needs a capacity'),
+        ({"purgeOpen": True}, 'spec.purgeOpen: Invalid value: "object": purgeOpen needs retentionSeconds'),
         ({"retentionSeconds": 0}, "spec.retentionSeconds"),
         ({"eligibility": [{"eligible": True}]}, "spec.eligibility[0].filter: Required value"),
         ({"eligibility": [{"filter": "true"}]}, "spec.eligibility[0].eligible: Required value"),
@@ -77,6 +79,8 @@ def test_an_invalid_queue_is_refused_with_the_name_of_the_field(
         ({"parallelism": 0}, "spec.parallelism"),
         ({"delay": {"strategy": "Linear"}}, 'spec.delay.strategy: Unsupported value: "Linear"'),
         ({"delay": {"seconds": -1}}, "spec.delay.seconds"),
+        ({"delay": {"strategy": "Exponential", "maxSeconds": 5}}, "maxSeconds must not be less than seconds"),
+        ({"delay": {"strategy": "Exponential", "seconds": 3601}}, "spec.delay.maxSeconds"),
         ({"payloadPatch": "text"}, "spec.payloadPatch"),
         ({"payloadPatch": [{"op": "remove", "path": "/a"}]}, "spec.payloadPatch"),
         ({"templatePatch": []}, "spec.templatePatch"),
@@ -150,7 +154,7 @@ def test_everything_else_of_a_queue_can_be_changed(queues: Objects) -> None:
 
     for change in (
         {"capacity": 3, "onFull": "Archive"},
-        {"capacity": None},
+        {"capacity": None, "onFull": "Pause"},
         {"retentionSeconds": 60, "purgeOpen": True},
         {"eligibility": [{"filter": 'letter.reason == "OOMKilled"', "eligible": False, "note": "needs a larger node"}]},
         {"jobRef": QUEUE["jobRef"]},

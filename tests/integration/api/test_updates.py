@@ -103,14 +103,14 @@ def test_dead_letter_can_be_changed_until_there_is_a_queue(
     name = f"queued-{request.node.callspec.indices['given']}"
     jobs.create(name, SPEC | given)
     jobs.patch_status(name, PLANNED.to_kubernetes())
-    jobs.patch(name, {"deadLetter": {"onFull": "Fail"}})
-    jobs.patch(name, {"deadLetter": {"onFull": "Pause"}})
+    jobs.patch(name, {"deadLetter": {"capacity": 7, "onFull": "Fail"}})
+    jobs.patch(name, {"deadLetter": {"capacity": None, "onFull": "Pause"} | given.get("deadLetter", {})})
 
     jobs.patch_status(name, {"deadLetters": {"queue": name, "open": 1}})
 
     jobs.patch(name, {"map": {"maxParallel": 3}, "failurePolicy": {"maxFailures": 7}})
     jobs.patch(name, given)
-    for change in ({"onFull": "Fail"}, {"capacity": 6}, {"purgeOpen": True}):
+    for change in ({"capacity": 6}, {"capacity": 5, "onFull": "Fail"}, {"retentionSeconds": 9, "purgeOpen": True}):
         with pytest.raises(client.ApiException, match="change that instead") as refused:
             jobs.patch(name, {"deadLetter": change})
         assert "spec.deadLetter: Forbidden" in refusal(refused.value)

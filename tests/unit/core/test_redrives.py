@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from mapreduce_operator.core.journal import Accepted
 from mapreduce_operator.core.plan import PlannedItem, canonical
-from mapreduce_operator.core.redrives import Progress, Redrives, patched_item, patched_template
+from mapreduce_operator.core.redrives import Progress, Redrives, patch_problem, patched_item, patched_template
 from tests.unit.core.scenes import NOW, spec
 
 WORK: Final = spec(
@@ -156,3 +156,59 @@ def test_a_template_patch_changes_containers_by_their_names() -> None:
 def test_a_patch_that_makes_no_template_is_refused(patch: Any) -> None:
     with pytest.raises(ValidationError):
         patched_template(accepted(1, template_patch=raw(patch)), WORK)
+
+
+@pytest.mark.parametrize(
+    ("patch", "problem"),
+    [
+        ({"image": "agent:2"}, "spec.templatePatch.image is no field of a pod template, which has metadata and spec"),
+        (
+            {"spec": {"containers": [{"name": "other"}]}},
+            "spec.templatePatch makes no pod template of spec.map.template: spec.containers.2.image: Field required",
+        ),
+        (
+            {"spec": {"restartPolicy": "OnFailure"}},
+            (
+                "spec.templatePatch makes no pod template of spec.map.template: "
+                "spec.restartPolicy: Input should be 'Never'"
+            ),
+        ),
+        (
+            {"spec": {"activeDeadlineSeconds": 5}},
+            "spec.templatePatch.spec.activeDeadlineSeconds must not be set: the job's timeoutSeconds holds",
+        ),
+        (
+            {"spec": {"containers": [{"name": "agent", "terminationMessagePath": "/x"}]}},
+            "spec.templatePatch sets terminationMessagePath of the first container: the result is read through it",
+        ),
+        (
+            {"spec": {"containers": [{"name": "agent", "terminationMessagePolicy": "File"}]}},
+            "spec.templatePatch sets terminationMessagePolicy of the first container: the result is read through it",
+        ),
+        (
+            {"metadata": {"labels": {"mapreduce.dev/run": "other"}}},
+            "spec.templatePatch.metadata.labels must not begin with mapreduce.dev/: these are the operator's",
+        ),
+        (
+            {"metadata": {"annotations": {"mapreduce.dev/item": "other"}}},
+            "spec.templatePatch.metadata.annotations must not begin with mapreduce.dev/: these are the operator's",
+        ),
+    ],
+)
+def test_a_patch_that_would_have_no_effect_is_named_with_its_field(patch: Any, problem: str) -> None:
+    assert patch_problem(accepted(1, template_patch=raw(patch)), WORK) == problem
+
+
+@pytest.mark.parametrize(
+    "patch",
+    [
+        {},
+        {"metadata": None, "spec": {"activeDeadlineSeconds": None, "restartPolicy": "Never"}},
+        {"metadata": {"labels": {"team": "b"}, "annotations": {"example.com/mapreduce.dev/note": "x"}}},
+        {"spec": {"containers": [{"name": "sidecar", "terminationMessagePath": "/x"}]}},
+        {"spec": {"containers": [{"name": "agent", "terminationMessagePath": None, "image": "agent:2"}]}},
+    ],
+)
+def test_there_is_nothing_wrong_with_a_patch_that_has_an_effect(patch: Any) -> None:
+    assert patch_problem(accepted(1, template_patch=raw(patch)), WORK) is None
+    assert patch_problem(accepted(1), WORK) is None
