@@ -31,7 +31,7 @@ from mapreduce_operator.core.redrive_report import (
     under_way,
     waiting,
 )
-from mapreduce_operator.core.redrives import patched_item
+from mapreduce_operator.core.redrives import patch_problem, patched_item
 from mapreduce_operator.core.run import RunState
 from mapreduce_operator.core.workloads import Dispatch
 from mapreduce_operator.engine.dispatcher import Dispatcher
@@ -173,7 +173,7 @@ class Redriving:
             return waiting(redrive, *wait, now)
         try:
             accepted = self._accepted(redrive)
-            await self._try_template(redrive, accepted)
+            await self._try_template(accepted)
             taken, skipped = await self._select(redrive, accepted)
         except _RefusedError as error:
             return refused(redrive, error.reason, str(error), now)
@@ -213,16 +213,13 @@ class Redriving:
             rerun_reduce=spec.rerun_reduce,
         )
 
-    async def _try_template(self, redrive: Redrive, accepted: Accepted) -> None:
-        if redrive.spec.template_patch is None:
+    async def _try_template(self, accepted: Accepted) -> None:
+        if accepted.template_patch == NO_RESULT:
             return
-        unknown = sorted(redrive.spec.template_patch.keys() - {"metadata", "spec"})
-        if unknown:
-            message = f"spec.templatePatch.{unknown[0]} is no field of a pod template, which has metadata and spec"
-            raise _RefusedError("InvalidTemplatePatch", message)
+        problem = patch_problem(accepted, self._state.spec.map)
         revision = self._state.templates.redriven(accepted)
-        if revision is None:
-            raise _RefusedError("InvalidTemplatePatch", "spec.templatePatch makes no pod template of spec.map.template")
+        if problem is not None or revision is None:
+            raise _RefusedError("InvalidTemplatePatch", problem or "spec.templatePatch makes no pod template")
         body = manifest(
             revision,
             self._state.ref,
