@@ -92,7 +92,7 @@ async def test_one_of_ten_fails_again_and_its_history_is_longer() -> None:
         (4, "again"),
         (5, "again"),
     ]
-    assert letter["redrives"] == ["again"]
+    assert letter["redrives"] == {"1": "again"}
     assert letter["firstAttemptAt"] < letter["lastAttemptAt"]
 
 
