@@ -80,6 +80,7 @@ RESOURCES: Final = (
             Column("Failed", "integer", ".status.items.deadLettered"),
             Column("Parallel", "integer", ".spec.map.maxParallel"),
             Column("Active", "integer", ".status.active", priority=1),
+            Column("Skipped", "integer", ".status.items.skipped", priority=1),
             Column("Reason", "string", '.status.conditions[?(@.type=="Ready")].reason', priority=1),
             _AGE,
         ),

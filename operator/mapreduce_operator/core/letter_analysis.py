@@ -8,11 +8,11 @@ from typing import Final
 import msgspec
 
 from mapreduce_operator.api import Reason
+from mapreduce_operator.core.dead_letters import SAMPLES
 from mapreduce_operator.core.letters import Letter, Moment
 
 GROUPS: Final = 1000
 """How many different failures are told apart; later ones are only counted."""
-SAMPLES: Final = 3
 
 
 class Group(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):

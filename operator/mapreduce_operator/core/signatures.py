@@ -13,6 +13,7 @@ Unavailable`, but not `503 rows`.
 import hashlib
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from mapreduce_operator.api import Reason
@@ -33,8 +34,12 @@ class Signature:
     text: str
 
 
+@lru_cache(maxsize=1024)
 def signature_of(reason: Reason, exit_code: int | None, message: str) -> Signature:
-    """The signature of a failure. Any message will do; the time is at most in proportion to its length."""
+    """The signature of a failure. Any message will do; the time is at most in proportion to its length.
+
+    A failure is asked about more than once between its end and its checkpoint, and most failures are alike.
+    """
     text = reason.value if exit_code is None else f"{reason} (exit code {exit_code})"
     if line := " ".join(_telling_line(_NOISE.sub("", message)).split()):
         text = _with_placeholders(f"{text}: ", line)
