@@ -125,7 +125,7 @@ def test_of_ten_dead_letters_nine_succeed_and_one_comes_back(shared: Sandbox) ->
         (1, "", 3),
         (2, "patched", 3),
     ]
-    assert letter["redrives"] == ["patched"]
+    assert letter["redrives"] == {"1": "patched"}
     # What an agent gets is patched, not what was planned.
     assert letter["payload"] == {"number": 16, "poison": "value", "more": {"poison": "value"}}
 
