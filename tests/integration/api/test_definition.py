@@ -111,7 +111,7 @@ def test_get_shows_how_far_a_job_is(jobs: Objects) -> None:
 
     header, row = kubectl("get", f"mapreducejobs.{jobs.group}", "-n", jobs.namespace, "-o", "wide").splitlines()
 
-    assert header.split() == ["NAME", "PHASE", "PROGRESS", "FAILED", "PARALLEL", "ACTIVE", "REASON", "AGE"]
+    assert header.split() == ["NAME", "PHASE", "PROGRESS", "FAILED", "PARALLEL", "ACTIVE", "SKIPPED", "REASON", "AGE"]
     assert row.split()[:-1] == ["shown", "Map", "812/1000", "7", "10", "9", "Running"]
 
 
