@@ -112,7 +112,7 @@ def test_get_shows_how_far_a_job_is(jobs: Objects) -> None:
     header, row = kubectl("get", f"mapreducejobs.{jobs.group}", "-n", jobs.namespace, "-o", "wide").splitlines()
 
     assert header.split() == ["NAME", "PHASE", "PROGRESS", "FAILED", "PARALLEL", "ACTIVE", "SKIPPED", "REASON", "AGE"]
-    assert row.split()[:-1] == ["shown", "Map", "812/1000", "7", "10", "9", "Running"]
+    assert row.split()[:-1] == ["shown", "Map", "812/1000", "7", "10", "9", "0", "Running"]
 
 
 def test_every_field_of_the_specs_explains_itself(definitions: dict[str, Any]) -> None:
