@@ -49,7 +49,8 @@ class Expression:
         """
         self.text: Final = text
         self._seconds: Final = seconds
-        self._spent = 0.0
+        self.spent = 0.0
+        """What all evaluations took so far, in seconds of the processor."""
         plain = self._compile(text)
         self.code: Final = _LITERAL_OR_COMMENT.sub(lambda found: " " * len(found[0]), text)
         """The text with spaces in the place of literals and comments."""
@@ -65,7 +66,7 @@ class Expression:
 
     def evaluate(self, variables: Mapping[str, Any]) -> Any:
         """The value for these variables; raises ExpressionError where there is none, or none in time."""
-        if self._spent > self._seconds:
+        if self.spent > self._seconds:
             raise ExpressionError(
                 f"{self.text!r} took more than {self._seconds:g} s for those before: ask for less, or of fewer"
             )
@@ -86,7 +87,7 @@ class Expression:
             if not late:
                 raise ExpressionError(f"{self.text!r}: {_first_sentence(error)}") from error
         finally:
-            self._spent += time.thread_time() - began
+            self.spent += time.thread_time() - began
         if late:
             # Also where the library has a value all the same, as behind `||`.
             raise ExpressionError(

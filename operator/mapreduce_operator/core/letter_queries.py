@@ -47,6 +47,8 @@ FUNCTIONS: Final = (*_CONVERSIONS, *_OF_TEXTS, *_OF_TIMES)
 which may be never: behind `||`, or for no letter that is there today.
 """
 
+RULES_SECONDS: Final = 1.0
+"""For all rules of a queue over one letter, in seconds of the processor."""
 FILTER_SECONDS: Final = 300.0
 """For all letters together, in seconds of the processor. 100,000 letters that are asked for a reason take 2.5 s."""
 
@@ -63,6 +65,11 @@ class LetterFilter:
         # Most questions do without them, and they are long.
         self._with_history: Final = _HISTORY in text
         self._with_item: Final = "item" in text
+
+    @property
+    def spent(self) -> float:
+        """What all answers took so far, in seconds of the processor."""
+        return self._expression.spent
 
     def matches(self, letter: Letter, state: LetterState, now: float) -> bool:
         """Whether the letter is meant; raises ExpressionError where there is no answer, or none of true and false."""
@@ -100,12 +107,20 @@ class Eligibility:
 
         A letter for which a rule has no answer may not be taken, since the rule may be there to prevent just that.
         """
+        left = RULES_SECONDS
         for where, asked, rule in self._rules:
+            if left < 0:
+                return (
+                    False,
+                    f"the rules of the queue before {where} take longer than {RULES_SECONDS} s for this letter",
+                )
+            left += asked.spent
             try:
                 if asked.matches(letter, state, now):
                     return rule.eligible, rule.note or f"{where} of the queue says so"
             except ExpressionError as error:
                 return False, f"{where}.filter of the queue has no answer: {error}"
+            left -= asked.spent
         obstacle = _OBSTACLES.get(letter.cause, "")
         return (False, obstacle) if obstacle and not patched else (True, "")
 

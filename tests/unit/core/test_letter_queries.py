@@ -1,5 +1,7 @@
 """Filters over dead letters: they mean what they say, and one that is wrong selects nothing."""
 
+import re
+import time
 from typing import Any
 
 import msgspec
@@ -9,7 +11,7 @@ from hypothesis import strategies as st
 
 from mapreduce_operator.api import Cause, EligibilityRule, LetterState, Reason
 from mapreduce_operator.core.expressions import ExpressionError
-from mapreduce_operator.core.letter_queries import FIELDS, FUNCTIONS, Eligibility, LetterFilter
+from mapreduce_operator.core.letter_queries import FIELDS, FUNCTIONS, RULES_SECONDS, Eligibility, LetterFilter
 from mapreduce_operator.core.letters import Attempt, Letter, moment
 from mapreduce_operator.core.outcomes import Verdict
 from mapreduce_operator.core.plan import canonical
@@ -442,6 +444,20 @@ def test_a_letter_for_which_a_rule_has_no_answer_is_not_eligible_and_told_why() 
     assert not eligible
     assert reason.startswith("spec.eligibility[0].filter of the queue has no answer: ")
     assert "has(item.price)" in reason
+
+
+def test_rules_that_take_too_long_together_make_a_letter_not_eligible() -> None:
+    # Each has an answer in time, none of which is yes.
+    slow = EligibilityRule(filter=" || ".join([r"letter.id.matches('^\\w{99}x')"] * 20), eligible=True)
+    began = time.thread_time()
+
+    eligible, reason = verdict(letter_of(), *[slow] * 20)
+
+    assert not eligible
+    assert re.fullmatch(
+        r"the rules of the queue before spec\.eligibility\[\d+\] take longer than 1\.0 s for this letter", reason
+    )
+    assert time.thread_time() - began < 5 * RULES_SECONDS
 
 
 def test_a_rule_that_is_wrong_is_named() -> None:
