@@ -44,7 +44,7 @@ simulation: $(VENV)/.complete ## Whole runs on a simulated cluster and a fake cl
 	@$(BIN)/pytest tests/simulation
 
 .PHONY: soak
-soak: $(VENV)/.complete ## 1,000 simulated runs with every kind of fault; deaths at every point of a small one (5 min)
+soak: $(VENV)/.complete ## 1,000 simulated runs with every kind of fault; deaths at every point of a small one (10 min)
 	@$(BIN)/python -m tests.simulation.chaos --seeds 0-999
 	@$(BIN)/pytest tests/simulation/soak.py
 
