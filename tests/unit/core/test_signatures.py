@@ -97,7 +97,7 @@ NPM = """npm ERR! code ELIFECYCLE
 npm ERR! errno {count}
 npm ERR! enoent ENOENT: no such file or directory, lstat '{path}'
 npm ERR! A complete log of this run can be found in:
-npm ERR!     /root/.npm/_logs/{time}-debug.log
+npm ERR!     /home/build/.npm/_logs/{time}-debug.log
 """
 SHELL = """+ mkdir -p /scratch/{count}
 + tar xf {path}
