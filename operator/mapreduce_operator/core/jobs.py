@@ -231,6 +231,11 @@ def manifest(
     }
 
 
+def trial(revision: Revision, run: RunRef, *, item: PlannedItem, work: Work) -> Manifest:
+    """A Job that is only tried out, by a dry run: what the API server thinks of a template."""
+    return manifest(revision, run, Dispatch("dry-run", 0), attempt=1, item=item, work=work)
+
+
 def _with_more_memory(pod_spec: Manifest, work: Work, oom_kills: int) -> Manifest:
     increase = work.retry.on_oom
     agent, *others = pod_spec["containers"]

@@ -126,6 +126,14 @@ class Accepted(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     skipped_letters: tuple[tuple[str, str], ...] = ()
     """Some of them: the id of the item, and why."""
 
+    @property
+    def patches_items(self) -> bool:
+        return self.payload_patch != NO_RESULT
+
+    @property
+    def patches_template(self) -> bool:
+        return self.template_patch != NO_RESULT
+
 
 class Claim(msgspec.Struct, frozen=True, array_like=True):
     """An item that is given another run: a dead letter that a Redrive took, or the reduce."""

@@ -11,7 +11,7 @@ import msgspec
 from pydantic import ValidationError
 
 from mapreduce_operator.api import PodTemplate, Work
-from mapreduce_operator.core.journal import NO_RESULT, Accepted, CalledOff
+from mapreduce_operator.core.journal import Accepted, CalledOff
 from mapreduce_operator.core.merge_patch import merge_named, merge_patch
 from mapreduce_operator.core.plan import PlannedItem, canonical
 
@@ -96,7 +96,7 @@ class Redrives:
 
 def patched_item(accepted: Accepted, item: PlannedItem) -> PlannedItem:
     """The item as the Redrive runs it."""
-    if accepted.payload_patch == NO_RESULT:
+    if not accepted.patches_items:
         return item
     patch = msgspec.json.decode(accepted.payload_patch)
     return replace(item, payload=canonical(merge_patch(msgspec.json.decode(item.payload), patch)))
@@ -104,7 +104,7 @@ def patched_item(accepted: Accepted, item: PlannedItem) -> PlannedItem:
 
 def patched_template(accepted: Accepted, work: Work) -> PodTemplate:
     """The template as the Redrive runs it; raises ValidationError when the patch makes no template of it."""
-    if accepted.template_patch == NO_RESULT:
+    if not accepted.patches_template:
         return work.template
     patch = msgspec.json.decode(accepted.template_patch)
     return PodTemplate.model_validate(merge_named(work.template.as_written(), patch))
@@ -115,7 +115,7 @@ def patch_problem(accepted: Accepted, work: Work) -> str | None:
 
     What the API server refuses in spec.map.template is refused here, where a patch would have no effect otherwise.
     """
-    if accepted.template_patch == NO_RESULT:
+    if not accepted.patches_template:
         return None
     unknown = sorted(msgspec.json.decode(accepted.template_patch).keys() - {"metadata", "spec"})
     if unknown:

@@ -8,7 +8,6 @@ from mapreduce_operator.core.books import Books
 from mapreduce_operator.core.effects import DeleteJob
 from mapreduce_operator.core.items import FINAL_STATES
 from mapreduce_operator.core.jobs import Revision
-from mapreduce_operator.core.journal import NO_RESULT
 from mapreduce_operator.core.names import Stage
 from mapreduce_operator.core.templates import Templates
 
@@ -93,7 +92,7 @@ class Starting:
         redrives, own = self._books.account.redrives, self._templates.revision(Stage.MAP)
         for number in redrives.running():
             progress = redrives[number]
-            if progress.called_off is not None or progress.accepted.template_patch == NO_RESULT:
+            if progress.called_off is not None or not progress.accepted.patches_template:
                 continue
             revision = self._templates.redriven(progress.accepted)
             if revision is None:

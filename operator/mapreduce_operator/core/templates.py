@@ -14,7 +14,7 @@ from mapreduce_operator.core.contract import ResultRule
 from mapreduce_operator.core.effects import Announce, Effect, VerifyTemplate
 from mapreduce_operator.core.expressions import Expression, ExpressionError
 from mapreduce_operator.core.jobs import Revision, prepare
-from mapreduce_operator.core.journal import NO_RESULT, Accepted
+from mapreduce_operator.core.journal import Accepted
 from mapreduce_operator.core.names import RunRef, Stage
 from mapreduce_operator.core.redrives import patched_template
 
@@ -65,7 +65,7 @@ class Templates:
     def redriven(self, accepted: Accepted) -> Revision | None:
         """The template of the map as a Redrive patches it; None where the patch makes no template of it."""
         current = self._revisions[Stage.MAP]
-        if accepted.template_patch == NO_RESULT:
+        if not accepted.patches_template:
             return current
         known = self._redriven.get(accepted.uid)
         if known is None or known[0] is not current:

@@ -56,16 +56,14 @@ class Desk:
             # What this process has written is newer than what comes back.
             redrive = redrive.model_copy(update={"status": known.status or redrive.status})
         self._redrives[redrive.metadata.uid] = redrive
-        queue = self.queue_named(redrive.metadata.namespace, redrive.spec.queue)
-        if queue is not None and known is None:
-            self._tell(queue)
+        if known is None:
+            self._tell_queue_of(redrive)
 
     def forget_redrive(self, uid: str) -> None:
         redrive = self._redrives.pop(uid, None)
         self._overwritten.pop(uid, None)
-        queue = self.queue_named(redrive.metadata.namespace, redrive.spec.queue) if redrive is not None else None
-        if queue is not None:
-            self._tell(queue)
+        if redrive is not None:
+            self._tell_queue_of(redrive)
 
     def answered(self, redrive: Redrive, status: RedriveStatus, *, written: bool = True) -> None:
         """A status was written, or may have been: then it is written again, since somebody may have read it."""
@@ -82,6 +80,11 @@ class Desk:
         if (listener := self._listeners.get(RunRef.of_queue(queue))) is not None:
             listener()
 
+    def _tell_queue_of(self, redrive: Redrive) -> None:
+        queue = self.queue_named(redrive.metadata.namespace, redrive.spec.queue)
+        if queue is not None:
+            self._tell(queue)
+
     # --------------------------------------------------------------------------------------------------- what is so
 
     def queues(self) -> list[DeadLetterQueue]:
@@ -96,12 +99,12 @@ class Desk:
     def queue_of(self, run: RunRef) -> DeadLetterQueue | None:
         """The queue of a run, also while it is being deleted. The oldest, should somebody have made another one."""
         queues = [one for one in self._queues.values() if RunRef.of_queue(one) == run]
-        return min(queues, key=lambda one: (str(one.metadata.creation_timestamp), one.metadata.name), default=None)
+        return min(queues, key=_age, default=None)
 
     def waiting(self) -> list[Redrive]:
         """Redrives that have not come to their end, in the order of their creation."""
         redrives = [one for one in self._redrives.values() if not is_over(one) and not one.metadata.deletion_timestamp]
-        return sorted(redrives, key=lambda one: (str(one.metadata.creation_timestamp), one.metadata.name))
+        return sorted(redrives, key=_age)
 
     def knows(self, uid: str) -> bool:
         """There is a Redrive with that uid, and it is not being deleted."""
@@ -116,6 +119,11 @@ class Desk:
         """Those of a run."""
         names = {(run.namespace, one.metadata.name) for one in self._queues.values() if RunRef.of_queue(one) == run}
         return [one for one in self.waiting() if (one.metadata.namespace, one.spec.queue) in names] if names else []
+
+
+def _age(one: DeadLetterQueue | Redrive) -> tuple[str, str]:
+    """In the order of their creation; objects of the same second by their names."""
+    return str(one.metadata.creation_timestamp), one.metadata.name
 
 
 def _counts(queue: DeadLetterQueue) -> LetterCounts | None:

@@ -22,13 +22,13 @@ from mapreduce_operator.core.effects import (
     RemovePod,
     VerifyTemplate,
 )
-from mapreduce_operator.core.jobs import Revision, manifest
-from mapreduce_operator.core.journal import NO_RESULT, CommitReason
+from mapreduce_operator.core.jobs import Revision, manifest, trial
+from mapreduce_operator.core.journal import CommitReason
 from mapreduce_operator.core.names import RunRef, Stage, job_name
 from mapreduce_operator.core.plan import PlannedItem
 from mapreduce_operator.core.results import ReduceInput, ResultsTooLargeError, reduce_input
 from mapreduce_operator.core.run import RunState
-from mapreduce_operator.core.workloads import Dispatch, JobSeen, Workload
+from mapreduce_operator.core.workloads import JobSeen, Workload
 from mapreduce_operator.engine.dispatcher import Dispatcher, Launched, LaunchRefused, TemplateRejected
 from mapreduce_operator.engine.journal import Journal
 from mapreduce_operator.engine.letters import Letters
@@ -147,7 +147,9 @@ class Effects:
             case Launched(uid=uid):
                 self._state.started(stage, position, number, uid, self._world.clock.now())
                 self._troubles.launched()
-            case TemplateRejected(message) if effect.redrive and self._is_patched(effect.redrive):
+            case TemplateRejected(message) if (
+                effect.redrive and self._state.redrives[effect.redrive].accepted.patches_template
+            ):
                 self._state.refused(stage, position, number)
                 # Nobody can correct it, since a Redrive cannot be changed.
                 what = f"the API server refuses the template as spec.templatePatch changes it: {message}"
@@ -165,9 +167,6 @@ class Effects:
         self._state.refused(effect.stage, effect.position, effect.dispatch.number)
         self._troubles.refused(refusal, self._world.clock.now())
         self._wake()
-
-    def _is_patched(self, redrive: int) -> bool:
-        return self._state.redrives[redrive].accepted.template_patch != NO_RESULT
 
     async def _delete(self, effect: DeleteJob) -> None:
         # A request to create it that is still under way, since the answer to one before was lost, must meet the Job:
@@ -205,8 +204,8 @@ class Effects:
         item = ReduceInput.empty().as_item()
         if effect.stage is Stage.MAP and self._ids:
             item = await self._patiently("the template is not tried yet", lambda: self._journal.planned_item(0))
-        body = manifest(revision, self._run, Dispatch("dry-run", 0), attempt=1, item=item, work=work)
-        self._verified(effect.stage, revision, await self._dispatcher.try_out(body))
+        rejection = await self._dispatcher.try_out(trial(revision, self._run, item=item, work=work))
+        self._verified(effect.stage, revision, rejection)
 
     def _verified(self, stage: Stage, revision: Revision, rejection: str | None) -> None:
         for effect in self._state.templates.tried(stage, revision.hash, rejection, self._world.clock.now()):

@@ -16,7 +16,7 @@ from mapreduce_operator.core.letters import Letter, LetterError, decode_letter, 
 from mapreduce_operator.core.names import RunRef, StorageKeys
 from mapreduce_operator.core.signatures import signature_of
 from mapreduce_operator.engine.journal import Journal
-from mapreduce_operator.engine.reading import read_letter, read_letters
+from mapreduce_operator.engine.reading import read_letters
 from mapreduce_operator.engine.world import World
 from mapreduce_operator.ports import ClusterError, StorageConflictError
 
@@ -32,11 +32,10 @@ LOG_BYTES: Final = 4096
 class Letters:
     """Reads and writes the letters of one run."""
 
-    def __init__(self, world: World, run: RunRef, journal: Journal, ids: Sequence[str]) -> None:
+    def __init__(self, world: World, run: RunRef, journal: Journal) -> None:
         self._world: Final = world
         self._run: Final = run
         self._journal: Final = journal
-        self._ids: Final = ids
         self._keys: Final = StorageKeys(run)
         self._logs: dict[str, str] = {}
         self._written: set[str] = set()
@@ -136,10 +135,6 @@ class Letters:
     @property
     def _run_name(self) -> tuple[str, str]:
         return self._run.namespace, self._run.name
-
-    async def read(self, key: str) -> Letter | None:
-        """The letter of an item, or None where there is none. Raises StorageError, LetterError."""
-        return await read_letter(self._world.store, self._keys, key)
 
     def read_all(self, keys: Iterable[str]) -> AsyncIterator[tuple[str, Letter | LetterError | None]]:
         """Each of these keys with its letter, with None for none, or why it cannot be read. Raises StorageError."""

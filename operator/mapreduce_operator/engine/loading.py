@@ -56,11 +56,7 @@ async def load(world: World, run: RunRef, journal: Journal, job: MapReduceJob, *
     ids = await journal.ids()
     turn = Turn(head.phase, head.phase_reason, head.phase_message)
     state = RunState(run, job.spec, keys_of(run.uid, ids), turn)
-    snapshot, segments = await journal.history()
-    if snapshot is not None:
-        state.restore(snapshot)
-    for segment in segments:
-        state.replay(segment)
+    await _tell(journal, state)
     state.resume(world.clock.now(), head.breaker)
     if head.sequence:
         log.info(
@@ -81,9 +77,14 @@ async def read_books(journal: Journal, run: RunRef) -> Books | None:
     if await journal.peek() is None:
         return None
     books = Books(run, keys_of(run.uid, await journal.ids()))
+    await _tell(journal, books)
+    return books
+
+
+async def _tell(journal: Journal, listener: RunState | Books) -> None:
+    """Tells what was committed, in its order."""
     snapshot, segments = await journal.history()
     if snapshot is not None:
-        books.restore(snapshot)
+        listener.restore(snapshot)
     for segment in segments:
-        books.replay(segment)
-    return books
+        listener.replay(segment)

@@ -15,7 +15,7 @@ import msgspec
 from mapreduce_operator.api import Backoff, BackoffType, DelayStrategy, LetterState, Redrive, RedriveStatus
 from mapreduce_operator.core.backoff import delay_seconds
 from mapreduce_operator.core.expressions import ExpressionError
-from mapreduce_operator.core.jobs import manifest
+from mapreduce_operator.core.jobs import trial
 from mapreduce_operator.core.journal import NO_RESULT, Accepted
 from mapreduce_operator.core.letter_queries import Eligibility, LetterFilter
 from mapreduce_operator.core.letters import Letter
@@ -33,7 +33,6 @@ from mapreduce_operator.core.redrive_report import (
 )
 from mapreduce_operator.core.redrives import patch_problem, patched_item
 from mapreduce_operator.core.run import RunState
-from mapreduce_operator.core.workloads import Dispatch
 from mapreduce_operator.engine.dispatcher import Dispatcher
 from mapreduce_operator.engine.letters import Letters
 from mapreduce_operator.engine.pauses import pause_after
@@ -214,20 +213,13 @@ class Redriving:
         )
 
     async def _try_template(self, accepted: Accepted) -> None:
-        if accepted.template_patch == NO_RESULT:
+        if not accepted.patches_template:
             return
         problem = patch_problem(accepted, self._state.spec.map)
         revision = self._state.templates.redriven(accepted)
         if problem is not None or revision is None:
             raise _RefusedError("InvalidTemplatePatch", problem or "spec.templatePatch makes no pod template")
-        body = manifest(
-            revision,
-            self._state.ref,
-            Dispatch("dry-run", 0),
-            attempt=1,
-            item=await self._item(0),
-            work=self._state.spec.map,
-        )
+        body = trial(revision, self._state.ref, item=await self._item(0), work=self._state.spec.map)
         rejection = await Dispatcher(self._world.cluster, self._state.ref, self._world.pace).try_out(body)
         if rejection is not None:
             raise _RefusedError(
@@ -296,7 +288,7 @@ class Redriving:
         return positions, skipped
 
     def _unpatchable(self, accepted: Accepted, letter: Letter) -> str | None:
-        if accepted.payload_patch == NO_RESULT:
+        if not accepted.patches_items:
             return None
         if not isinstance(msgspec.json.decode(letter.payload), dict):
             return "the item is no JSON object, which a payloadPatch could change"

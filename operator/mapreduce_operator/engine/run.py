@@ -200,7 +200,7 @@ class Run:
 
     async def _work(self, state: RunState) -> None:
         self._ended = None
-        letters = Letters(self._world, self.ref, self._journal, self._ids)
+        letters = Letters(self._world, self.ref, self._journal)
         self._keeper = keeper = QueueKeeper(self._world, state, letters, self._id_of, self._awake.set)
         self._redriving = redriving = Redriving(
             self._world, state, letters, self._ids, item=self._journal.planned_item, wake=self._awake.set

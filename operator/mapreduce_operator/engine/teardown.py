@@ -68,7 +68,7 @@ async def letters_left(
     if not left:
         return None
     if world.desk.queue_of(run) is None:
-        keeper = QueueKeeper(world, state, Letters(world, run, journal, ids), ids.__getitem__, lambda: None)
+        keeper = QueueKeeper(world, state, Letters(world, run, journal), ids.__getitem__, lambda: None)
         try:
             async with asyncio.timeout(STORAGE_SECONDS):
                 await keeper.keep()

@@ -81,7 +81,7 @@ class Operator:
             leadership=leader,
             known_workloads=lambda _: [],
         )
-        self.letters = Letters(world, RUN, self.journal, self.ids)
+        self.letters = Letters(world, RUN, self.journal)
 
     async def commit(self, *, with_snapshot: bool = False) -> None:
         batch = self.state.begin_commit(CommitReason.ITEMS, NOW, with_snapshot=with_snapshot)

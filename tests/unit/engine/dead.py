@@ -81,7 +81,7 @@ class Office:
         job = map_reduce_job(items, **spec)
         loaded = await load(self.world, RUN, self.journal, job, planned_before=not names)
         self.state, self.ids = loaded.state, loaded.ids
-        self.letters = Letters(self.world, RUN, self.journal, self.ids)
+        self.letters = Letters(self.world, RUN, self.journal)
         for stage in Stage:
             if (revision := self.state.templates.revision(stage)) is not None:
                 self.state.templates.tried(stage, revision.hash, None, self.clock.now())

@@ -38,7 +38,7 @@ async def finds_vanished(process: Process) -> list[tuple[Workload, bool]]:
             process.journal,
             loaded.state,
             loaded.ids,
-            letters=Letters(process.world, RUN, process.journal, loaded.ids),
+            letters=Letters(process.world, RUN, process.journal),
             troubles=Troubles(),
             tasks=tasks,
             wake=lambda: None,

@@ -232,4 +232,4 @@ async def test_what_is_deleted_is_gone_and_what_is_not_there_is_as_good() -> Non
     await office.letters.delete([key_of("MIT"), key_of("unknown")])
 
     assert (office.has_body("MIT"), office.has_body("GPL-3")) == (False, True)
-    assert await office.letters.read(key_of("MIT")) is None
+    assert [letter async for _, letter in office.letters.read_all([key_of("MIT")])] == [None]
