@@ -82,6 +82,7 @@ RESOURCES: Final = (
             Column("Active", "integer", ".status.active", priority=1),
             Column("Skipped", "integer", ".status.items.skipped", priority=1),
             Column("Reason", "string", '.status.conditions[?(@.type=="Ready")].reason', priority=1),
+            Column("Checkpoint", "date", ".status.checkpoint.time", priority=1),
             _AGE,
         ),
         scale=Scale(".spec.map.maxParallel", ".status.active", ".status.selector"),

@@ -128,6 +128,12 @@ class RunWhen(StrEnum):
     ALWAYS = "Always"
 
 
+class RestartPhase(StrEnum):
+    PLAN = "Plan"
+    MAP = "Map"
+    REDUCE = "Reduce"
+
+
 class OnDelete(StrEnum):
     KEEP = "Keep"
     DELETE = "Delete"

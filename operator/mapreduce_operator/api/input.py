@@ -2,10 +2,10 @@
 
 from typing import Final
 
-from pydantic import ConfigDict, Field, JsonValue
+from pydantic import Field, JsonValue
 
 from mapreduce_operator.api.enums import EmptyPolicy, InputFormat, OnDuplicate
-from mapreduce_operator.api.model import Model, rule
+from mapreduce_operator.api.model import Model
 
 _SUBDOMAIN: Final = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"
 
@@ -27,21 +27,8 @@ class Input(Model):
     """The items to run the agent over: exactly one source (items or configMapRef), and how to read it.
 
     Items are read once, when the job is planned. Everything here can be corrected until then and is fixed afterwards.
+    A job with forkFrom has its items from there, and no source here.
     """
-
-    model_config = ConfigDict(
-        json_schema_extra={
-            "x-kubernetes-validations": [
-                # dyn: the API server's type of this object leaves out `items`, whose entries have no type.
-                rule(
-                    "[has(dyn(self).items), has(self.configMapRef)].exists_one(given, given)",
-                    "exactly one source of items must be given: items or configMapRef",
-                    field="",
-                    reason="FieldValueRequired",
-                )
-            ]
-        }
-    )
 
     items: tuple[JsonValue, ...] | None = Field(default=None, max_length=50_000)
     """The items themselves, any JSON values. Each is handed to its agent as JSON, as /mapreduce/item.json. An object

@@ -1,14 +1,16 @@
 """The MapReduceJob: what users write, and the object around it."""
 
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, JsonValue
 
 from mapreduce_operator.api.enums import OnDelete, SuspendPolicy
+from mapreduce_operator.api.fork import ForkFrom
 from mapreduce_operator.api.input import Input
 from mapreduce_operator.api.model import Model, rule
 from mapreduce_operator.api.objectmeta import ObjectMeta
 from mapreduce_operator.api.policies import DeadLetterPolicy, FailurePolicy
+from mapreduce_operator.api.resuming import CheckpointNumber, Restart, Restore, ResumePolicy
 from mapreduce_operator.api.status import MapReduceJobStatus
 from mapreduce_operator.api.work import MapWork, ReduceWork
 
@@ -24,10 +26,15 @@ class SuccessPolicy(Model):
 
 
 class CheckpointPolicy(Model):
-    """How much may happen before it is made safe in storage.
+    """How much may happen before it is made safe in storage, and how long it can be gone back to.
 
     Whatever comes first gives rise to a checkpoint. What happened since the last one is not lost when the operator
     dies: finished Jobs are kept until their outcomes are safe.
+    """
+
+    enabled: bool = True
+    """Whether there are checkpoints to go back to. With false, outcomes and results are made safe all the same and the
+    job goes on after the operator was restarted; it cannot be restored to an earlier state, nor forked.
     """
 
     every_items: int = Field(default=100, ge=1, le=10_000)
@@ -37,6 +44,14 @@ class CheckpointPolicy(Model):
     """A checkpoint is written after so many seconds, if there are outcomes to write. The status speaks only of what is
     safe, so that it lags behind by as much.
     """
+
+    keep: int = Field(default=10, ge=2, le=100)
+    """How many of the last checkpoints are kept. Those at a change of phase, those that are pinned and those that a
+    fork started from are kept beside them.
+    """
+
+    pinned: frozenset[CheckpointNumber] = Field(default=frozenset(), max_length=32)
+    """Sequence numbers of checkpoints to keep for as long as they stand here."""
 
 
 class Retention(Model):
@@ -49,11 +64,42 @@ class Retention(Model):
 class MapReduceJobSpec(Model):
     """What to run, over what, and how."""
 
-    input: Input
+    model_config = ConfigDict(
+        json_schema_extra={
+            # The map of a fork is filled in by the operator, so that a rule has to ask for it.
+            "required": [],
+            "x-kubernetes-validations": [
+                rule(
+                    "has(self.map) || has(self.forkFrom)",
+                    "map must be given: only a job with forkFrom has it from another one",
+                    field=".map",
+                    reason="FieldValueRequired",
+                ),
+                # dyn: the API server's type of the input leaves out `items`, whose entries have no type.
+                rule(
+                    "[has(dyn(self.input).items), has(self.input.configMapRef), has(self.forkFrom)]"
+                    ".exists_one(given, given)",
+                    "exactly one source of items must be given: input.items, input.configMapRef or forkFrom",
+                    field=".input",
+                    reason="FieldValueRequired",
+                ),
+            ],
+        }
+    )
+
+    input: Input = Input()
+
+    fork_from: ForkFrom | None = None
 
     map: MapWork
 
     reduce: ReduceWork | None = None
+
+    params: dict[str, JsonValue] = Field(default_factory=dict, max_length=64)
+    """Values for the agents, any JSON, by names such as `model` or `max-depth`: letters, digits, `_`, `-` and `.`,
+    beginning with a letter or `_`. All agents find them in /mapreduce/context.json, as `params`. They may be changed at
+    any time; agents that start from then on have the new ones. 16 KiB in all.
+    """
 
     failure_policy: FailurePolicy = FailurePolicy()
 
@@ -63,7 +109,19 @@ class MapReduceJobSpec(Model):
 
     checkpoint: CheckpointPolicy = CheckpointPolicy()
 
+    restore: Restore | None = None
+
+    restart: Restart | None = None
+
+    resume_policy: ResumePolicy = ResumePolicy()
+
     retention: Retention = Retention()
+
+    active_deadline_seconds: int | None = Field(default=None, ge=1, le=315_360_000)
+    """How long the job may take in all, in seconds, the time during which it is suspended included. Then agents that
+    run are stopped, no more are started, and the job fails, with the reason DeadlineExceeded; items that did not end
+    stay Pending. It is counted from status.startTime, and anew when a job that ended is taken up again.
+    """
 
     suspend: bool = False
     """Starts no agents as long as it is true. Nothing is lost: with false the job goes on."""
@@ -72,6 +130,18 @@ class MapReduceJobSpec(Model):
     """What happens to agents that run when the job is suspended. Drain: they may end. Interrupt: they are stopped, and
     run again later; no attempt is counted.
     """
+
+    def work_as_written(self) -> dict[str, Any]:
+        """What the agents run (map, reduce and params) as it would stand in a manifest, in plain JSON types.
+
+        Nothing is dropped and nothing filled in. With a source of items it is a spec again.
+        """
+        return self.model_dump(
+            mode="json",
+            by_alias=True,
+            exclude_unset=True,
+            include={"map", "params"} if self.reduce is None else {"map", "reduce", "params"},
+        )
 
 
 class MapReduceJob(Model):
@@ -99,6 +169,14 @@ class MapReduceJob(Model):
                     "!has(oldSelf.status) || !has(oldSelf.status.plan) || self.spec.input == oldSelf.spec.input",
                     "spec.input cannot be changed after the items were planned: create another job for other items",
                     field=".spec.input",
+                    reason="FieldValueForbidden",
+                ),
+                rule(
+                    "!has(oldSelf.status) || !has(oldSelf.status.plan)"
+                    " || (has(self.spec.forkFrom) ? has(oldSelf.spec.forkFrom)"
+                    " && self.spec.forkFrom == oldSelf.spec.forkFrom : !has(oldSelf.spec.forkFrom))",
+                    "spec.forkFrom cannot be changed after the items were planned: create another fork",
+                    field=".spec.forkFrom",
                     reason="FieldValueForbidden",
                 ),
                 rule(

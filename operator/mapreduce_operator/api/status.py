@@ -10,7 +10,7 @@ from typing import Annotated, Final
 
 from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field, JsonValue
 
-from mapreduce_operator.api.enums import BreakerState, ConditionStatus, ItemState, Phase
+from mapreduce_operator.api.enums import BreakerState, ConditionStatus, ItemState, Phase, RestartPhase
 from mapreduce_operator.api.model import Model
 
 POSITIONS_MAX_LENGTH: Final = 6144
@@ -223,6 +223,71 @@ class CheckpointStatus(Model):
     reason: ReasonWord
     """What gave rise to it."""
 
+    token: str = Field(default="", max_length=63)
+    """The annotation mapreduce.dev/checkpoint that was answered last: when it was seen, a checkpoint was written."""
+
+    bytes: Count = 0
+    """How much was written to storage for it, in bytes."""
+
+    duration_seconds: float = Field(default=0, ge=0)
+    """How long that took, in seconds."""
+
+    kept: str = Field(default="", max_length=2048)
+    """Sequence numbers of the checkpoints that the job can be restored to, or forked from, as intervals such as
+    `1,40,62-71`.
+    """
+
+    stored_bytes: Count = 0
+    """How much the journal of the job holds in storage, in bytes."""
+
+
+class RestoreStatus(Model):
+    """The last spec.restore that was done."""
+
+    checkpoint: Count
+    """Sequence number of the checkpoint that the job was taken back to."""
+
+    token: str = Field(default="", max_length=63)
+    """Token of the request."""
+
+    time: Timestamp
+    """When it was done."""
+
+    sequence: Count
+    """Sequence number of the checkpoint with which the job went on from there."""
+
+
+class RestartStatus(Model):
+    """The last spec.restart that was done."""
+
+    phase: RestartPhase
+    """The phase that is run again."""
+
+    token: str = Field(max_length=63)
+    """Token of the request."""
+
+    time: Timestamp
+    """When it was done."""
+
+    sequence: Count
+    """Sequence number of the checkpoint with which the phase began again."""
+
+
+class LineageStatus(Model):
+    """Where a fork comes from."""
+
+    job: str = Field(max_length=63)
+    """Name of its parent."""
+
+    uid: str = Field(max_length=64)
+    """Uid of its parent."""
+
+    checkpoint: Count
+    """Sequence number of the parent's checkpoint."""
+
+    depth: Annotated[int, Field(ge=1)]
+    """How many forks it is away from a job that is none."""
+
 
 class MapReduceJobStatus(Model):
     """What the operator reports of the job. It never claims what is not yet safe in storage."""
@@ -280,6 +345,12 @@ class MapReduceJobStatus(Model):
 
     checkpoint: CheckpointStatus | None = None
 
+    restore: RestoreStatus | None = None
+
+    restart: RestartStatus | None = None
+
+    lineage: LineageStatus | None = None
+
     leader_epoch: Count | None = None
     """Number of the leadership under which the operator wrote this status. It only grows; a former leader cannot write
     over a status with a greater one.
@@ -290,7 +361,7 @@ class MapReduceJobStatus(Model):
 
     conditions: tuple[Condition, ...] = Field(
         default=(),
-        max_length=12,
+        max_length=16,
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
     )
     """The state of the job, aspect by aspect, as `kubectl wait` and other tools read it."""

@@ -45,7 +45,7 @@ def _convert(schema: Schema, definitions: Mapping[str, Schema], path: str, withi
         schema = schema | {"description": _reflow(schema["description"])}
     if "const" in schema:
         schema = schema | {"enum": [schema["const"]]}
-    converted = {key: schema[key] for key in _KEPT if key in schema}
+    converted = {key: schema[key] for key in _KEPT if key in schema and (key != "required" or schema[key])}
     if "exclusiveMinimum" in schema:
         converted |= _exclusive_minimum(schema)
     match schema.get("type"):

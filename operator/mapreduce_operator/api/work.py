@@ -1,8 +1,8 @@
 """How an agent runs: its pod, its time, its retries and the result it owes. Map and reduce share all of it."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, field_serializer
 
 from mapreduce_operator.api.enums import BackoffType, Reason, RetryAction, RunWhen
 from mapreduce_operator.api.model import Model, rule
@@ -99,6 +99,11 @@ class RetryRule(Model):
     failed. ResultMissing: it ended with exit code 0 and wrote no result. ResultInvalid: its result could not be read,
     or broke result.rule.
     """
+
+    @field_serializer("on_exit_codes", "on_reasons")
+    def _in_order(self, values: frozenset[Any]) -> list[Any]:
+        """A set has no order of its own: what is written twice must be the same twice."""
+        return sorted(values)
 
 
 class MemoryIncrease(Model):
