@@ -83,6 +83,14 @@ class MapReduceJobSpec(Model):
                     field=".input",
                     reason="FieldValueRequired",
                 ),
+                # dyn, for the same reason.
+                rule(
+                    "!has(dyn(self).params)"
+                    " || dyn(self).params.all(name, name.matches('^[A-Za-z_][A-Za-z0-9_.-]{0,62}$'))",
+                    "names of params consist of letters, digits, '_', '-' and '.', begin with a letter or '_', and are"
+                    " at most 63 characters long",
+                    field=".params",
+                ),
             ],
         }
     )
@@ -95,10 +103,15 @@ class MapReduceJobSpec(Model):
 
     reduce: ReduceWork | None = None
 
-    params: dict[str, JsonValue] = Field(default_factory=dict, max_length=64)
-    """Values for the agents, any JSON, by names such as `model` or `max-depth`: letters, digits, `_`, `-` and `.`,
-    beginning with a letter or `_`. All agents find them in /mapreduce/context.json, as `params`. They may be changed at
-    any time; agents that start from then on have the new ones. 16 KiB in all.
+    params: dict[str, JsonValue] = Field(
+        default_factory=dict,
+        max_length=64,
+        # Said in so many words, since a map of anything is free-form otherwise, and no rule sees the names in it then.
+        json_schema_extra={"additionalProperties": {"x-kubernetes-preserve-unknown-fields": True}},
+    )
+    """Values for the agents, any JSON, by names such as `model` or `max-depth`: 16 KiB in all. All agents find them in
+    /mapreduce/context.json, as `params`. They may be changed at any time; agents that start from then on have the new
+    ones. A null is the same as no value.
     """
 
     failure_policy: FailurePolicy = FailurePolicy()

@@ -22,6 +22,9 @@ FAILURES_FILE: Final = f"{DIRECTORY}/failures.jsonl"
 RESULT_BYTES: Final = 4096
 """The kubelet's limit of a termination message."""
 
+PARAMS_BYTES: Final = 16_384
+"""How large spec.params may be, as JSON: they travel in an annotation of each pod, beside the item."""
+
 RESULT_DEPTH: Final = 100
 """How deep a result may nest arrays and objects: deeper than anybody needs, and whoever reads it later copes."""
 

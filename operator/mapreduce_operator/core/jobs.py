@@ -36,14 +36,16 @@ class Revision:
 
     stage: Stage
     hash: str
-    """Of the template as the user wrote it; each outcome records it."""
+    """Of the template as the user wrote it, and of the params; each outcome records it."""
     pod_labels: Mapping[str, str]
     pod_annotations: Mapping[str, str]
     pod_spec: Manifest
+    context: Manifest
+    """What the contexts of all dispatches have in common: the params, where there are any."""
 
 
-def prepare(stage: Stage, work: Work, run: RunRef) -> Revision:
-    """The template with everything in it that is the same for all dispatches."""
+def prepare(stage: Stage, work: Work, run: RunRef, params: Mapping[str, Any] | None = None) -> Revision:
+    """The template, and the params, with everything in it that is the same for all dispatches."""
     written = work.template.as_written()
     metadata = written.get("metadata") or {}
     spec: Manifest = copy.deepcopy(written["spec"])
@@ -95,12 +97,14 @@ def prepare(stage: Stage, work: Work, run: RunRef) -> Revision:
         "terminationMessagePath": contract.RESULT_FILE,
         "terminationMessagePolicy": "FallbackToLogsOnError",
     }
+    context = {"params": params} if params else {}
     return Revision(
         stage=stage,
-        hash=sha256(canonical(written)).hexdigest()[:10],
+        hash=sha256(canonical(written | context)).hexdigest()[:10],
         pod_labels=metadata.get("labels") or {},
         pod_annotations=metadata.get("annotations") or {},
         pod_spec=spec,
+        context=context,
     )
 
 
@@ -189,7 +193,8 @@ def manifest(
         names.LABEL_REVISION: revision.hash,
     }
     context = canonical(
-        {
+        revision.context
+        | {
             "job": run.name,
             "namespace": run.namespace,
             "jobUid": run.uid,

@@ -10,12 +10,13 @@ from typing import Final
 from pydantic import ValidationError
 
 from mapreduce_operator.api import MapReduceJobSpec, ResultContract, Work
-from mapreduce_operator.core.contract import ResultRule
+from mapreduce_operator.core.contract import PARAMS_BYTES, ResultRule
 from mapreduce_operator.core.effects import Announce, Effect, VerifyTemplate
 from mapreduce_operator.core.expressions import Expression, ExpressionError
 from mapreduce_operator.core.jobs import Revision, prepare
 from mapreduce_operator.core.journal import Accepted
 from mapreduce_operator.core.names import RunRef, Stage
+from mapreduce_operator.core.plan import canonical
 from mapreduce_operator.core.redrives import patched_template
 
 REVERIFY_SECONDS: Final = 30.0
@@ -45,10 +46,20 @@ class Templates:
     def respec(self, spec: MapReduceJobSpec) -> None:
         """The spec changed; what was refused before may be right now."""
         self._map = spec.map
+        self._params = spec.params
         self._redriven.clear()
         works: dict[Stage, Work | None] = {Stage.MAP: spec.map, Stage.REDUCE: spec.reduce}
         self._rejected: dict[Stage, _Rejection] = {}
-        self._revisions = {stage: prepare(stage, work, self._ref) for stage, work in works.items() if work is not None}
+        self._revisions = {
+            stage: prepare(stage, work, self._ref, spec.params) for stage, work in works.items() if work is not None
+        }
+        size = len(canonical(spec.params))
+        self._params_too_large = (
+            f"spec.params are {size:,} bytes as JSON, and at most {PARAMS_BYTES:,} go to the agents. "
+            "Make them smaller, or mount a ConfigMap by the template; the job goes on by itself"
+            if size > PARAMS_BYTES
+            else ""
+        )
         self._invalid_rule = ""
         for stage, work in works.items():
             contract = work.result if work is not None else ResultContract()
@@ -71,7 +82,9 @@ class Templates:
         if known is None or known[0] is not current:
             try:
                 template = patched_template(accepted, self._map)
-                revision = prepare(Stage.MAP, self._map.model_copy(update={"template": template}), self._ref)
+                revision = prepare(
+                    Stage.MAP, self._map.model_copy(update={"template": template}), self._ref, self._params
+                )
             except ValidationError:
                 revision = None
             known = self._redriven[accepted.uid] = current, revision
@@ -83,6 +96,8 @@ class Templates:
     @property
     def obstacle(self) -> tuple[str, str] | None:
         """(reason, message) of what the user has to mend before anything is dispatched."""
+        if self._params_too_large:
+            return "ParamsTooLarge", self._params_too_large
         if self._invalid_rule:
             return "InvalidResultRule", self._invalid_rule
         if self._rejected:
@@ -104,6 +119,9 @@ class Templates:
     def try_out(self, now: float) -> list[Effect]:
         """What has to be tried now."""
         effects: list[Effect] = []
+        if self._params_too_large:
+            # The API server would blame the template.
+            return effects
         for stage, revision in self._revisions.items():
             rejection = self._rejected.get(stage)
             if revision.hash in {self._verified.get(stage), self._verifying.get(stage)}:

@@ -28,6 +28,10 @@ def map_work(template: dict[str, Any], **more: Any) -> MapWork:
     return MapWork.model_validate({"template": template, "timeoutSeconds": 600} | more)
 
 
+def context_of(body: Manifest) -> Any:
+    return json.loads(body["spec"]["template"]["metadata"]["annotations"]["mapreduce.dev/context"])
+
+
 def map_pod(template: dict[str, Any]) -> Manifest:
     """The pod spec that a map template becomes."""
     return prepare(Stage.MAP, map_work(template), RUN).pod_spec
@@ -209,6 +213,27 @@ def test_a_reduce_agent_finds_results_and_failures_and_the_counts_but_no_item() 
         "HOME": "/tmp",
     }
     assert body["metadata"]["labels"]["mapreduce.dev/stage"] == "reduce"
+
+
+def test_agents_of_both_stages_find_the_params_beside_the_rest() -> None:
+    params: dict[str, Any] = {"model": "large", "checks": ["lint", {"strict": None}], "empty": ""}
+    map_, reduce = map_work(SMALLEST), ReduceWork.model_validate({"template": SMALLEST})
+    whole = PlannedItem("reduce", canonical({"items": {"total": 3}}))
+
+    for stage, work, item in ((Stage.MAP, map_, ITEM), (Stage.REDUCE, reduce, whole)):
+        without = manifest(prepare(stage, work, RUN), RUN, DISPATCH, attempt=1, item=item, work=work)
+        given = manifest(prepare(stage, work, RUN, params), RUN, DISPATCH, attempt=1, item=item, work=work)
+
+        assert context_of(given) == context_of(without) | {"params": params}
+
+
+def test_a_job_without_params_does_not_speak_of_them() -> None:
+    work = map_work(SMALLEST)
+
+    body = manifest(prepare(Stage.MAP, work, RUN, {}), RUN, DISPATCH, attempt=1, item=ITEM, work=work)
+
+    assert body == manifest(prepare(Stage.MAP, work, RUN), RUN, DISPATCH, attempt=1, item=ITEM, work=work)
+    assert "params" not in context_of(body)
 
 
 def test_the_labels_of_a_job_say_what_it_carries() -> None:
@@ -546,6 +571,17 @@ def test_the_revision_of_a_template_is_the_same_in_every_process_and_in_every_or
 )
 def test_any_change_of_a_template_is_another_revision(template: dict[str, Any]) -> None:
     assert prepared(template).hash != prepared(SMALLEST).hash
+
+
+def test_other_params_are_another_revision() -> None:
+    work = map_work(SMALLEST)
+    different: list[dict[str, Any]] = [{"a": 1}, {"a": 2}, {"a": 1, "b": 1}, {"b": 1}]
+
+    hashes = [prepare(Stage.MAP, work, RUN, params).hash for params in ({}, *different)]
+
+    assert len(set(hashes)) == len(hashes)
+    assert hashes[0] == prepare(Stage.MAP, work, RUN).hash
+    assert prepare(Stage.MAP, work, RUN, {"b": 1, "a": 1}).hash == hashes[3], "in whatever order"
 
 
 def test_a_change_beside_the_template_is_no_other_revision() -> None:

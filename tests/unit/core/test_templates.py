@@ -3,10 +3,13 @@
 from typing import Any, Final
 
 import pytest
+from msgspec import Raw
 
 from mapreduce_operator.api import MapReduceJobSpec
+from mapreduce_operator.core.contract import PARAMS_BYTES
 from mapreduce_operator.core.effects import Announce, VerifyTemplate
 from mapreduce_operator.core.expressions import Expression
+from mapreduce_operator.core.journal import Accepted
 from mapreduce_operator.core.names import RunRef, Stage
 from mapreduce_operator.core.templates import REVERIFY_SECONDS, Templates
 
@@ -268,6 +271,69 @@ def test_a_rule_that_is_no_expression_is_an_obstacle_until_it_is_corrected(
     assert message.startswith(f"spec.{stage}.result.rule: 'result.ok =' is no valid CEL expression")
 
     templates.respec(spec(result={"rule": "result.ok"}))
+
+    assert templates.good
+    assert templates.obstacle is None
+
+
+# -------------------------------------------------------------------------------------------------------------- params
+
+
+def with_params(params: dict[str, Any], **more: Any) -> MapReduceJobSpec:
+    return spec(**more).model_copy(update={"params": params})
+
+
+def hashes(templates: Templates) -> list[str | None]:
+    revisions = (templates.revision(stage) for stage in Stage)
+    return [revision.hash if revision is not None else None for revision in revisions]
+
+
+def test_other_params_are_tried_out_as_another_template_is() -> None:
+    templates = Templates(RUN, with_params({"model": "small"}, reduce={"template": TEMPLATE}))
+    for stage in Stage:
+        answer(templates, stage)
+    before = hashes(templates)
+    assert templates.good
+
+    templates.respec(with_params({"model": "large"}, reduce={"template": TEMPLATE}))
+
+    assert not set(before) & set(hashes(templates))
+    assert not templates.good
+    assert templates.try_out(NOW) == [VerifyTemplate(Stage.MAP), VerifyTemplate(Stage.REDUCE)]
+
+
+def test_a_redrive_with_a_template_of_its_own_has_the_params_of_the_job() -> None:
+    patch = b'{"spec":{"containers":[{"name":"agent","image":"agent:2"}]}}'
+    redrive = Accepted(number=1, uid="r1", name="again", at=NOW, selected=1, template_patch=Raw(patch))
+    templates = Templates(RUN, with_params({"model": "small"}))
+
+    first = templates.redriven(redrive)
+    templates.respec(with_params({"model": "large"}))
+    second = templates.redriven(redrive)
+
+    assert first is not None
+    assert second is not None
+    assert first.context == {"params": {"model": "small"}}
+    assert second.context == {"params": {"model": "large"}}
+    assert second.pod_spec["containers"][0]["image"] == "agent:2"
+
+
+def test_params_that_are_too_large_are_an_obstacle_until_they_are_corrected() -> None:
+    # {"a":"…"} has 8 characters around the text.
+    largest = {"a": "x" * (PARAMS_BYTES - 8)}
+    templates = Templates(RUN, with_params(largest))
+    answer(templates, Stage.MAP)
+    assert templates.good
+
+    templates.respec(with_params({"a": "x" * (PARAMS_BYTES - 7)}))
+
+    assert not templates.good
+    assert templates.obstacle is not None
+    assert templates.obstacle[0] == "ParamsTooLarge"
+    assert templates.obstacle[1].startswith("spec.params are 16,385 bytes as JSON, and at most 16,384 go to the agents")
+    assert templates.try_out(NOW) == [], "the API server would blame the template"
+
+    templates.respec(with_params(largest))
 
     assert templates.good
     assert templates.obstacle is None
