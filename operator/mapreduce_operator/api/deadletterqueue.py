@@ -6,7 +6,7 @@ from pydantic import ConfigDict, Field
 
 from mapreduce_operator.api.enums import Cause, LetterState, Reason
 from mapreduce_operator.api.model import Model, rule
-from mapreduce_operator.api.objectmeta import ObjectMeta
+from mapreduce_operator.api.objectmeta import JobName, ObjectMeta, Uid
 from mapreduce_operator.api.policies import DeadLetterPolicy
 from mapreduce_operator.api.status import Condition, Count, ItemId, Text256, Timestamp
 
@@ -16,10 +16,10 @@ QUEUE_KIND: Final = "DeadLetterQueue"
 class JobReference(Model):
     """The MapReduceJob whose letters these are."""
 
-    name: str = Field(min_length=1, max_length=63, pattern="^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")
+    name: JobName
     """Its name, in the namespace of the queue."""
 
-    uid: str = Field(min_length=1, max_length=64, pattern="^[A-Za-z0-9]([-A-Za-z0-9._]*[A-Za-z0-9])?$")
+    uid: Uid
     """Its uid: a job of the same name that is created later is another one."""
 
 

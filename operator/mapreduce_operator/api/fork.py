@@ -6,18 +6,17 @@ from typing import Any, Literal
 from pydantic import ConfigDict, Field, JsonValue
 
 from mapreduce_operator.api.model import Model, rule
+from mapreduce_operator.api.objectmeta import JobName, Uid
 from mapreduce_operator.api.resuming import CheckpointNumber
 
 
 class ForkParent(Model):
     """The MapReduceJob to start from."""
 
-    name: str = Field(min_length=1, max_length=63, pattern="^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")
+    name: JobName
     """Its name, in the namespace of this job."""
 
-    uid: str | None = Field(
-        default=None, min_length=1, max_length=64, pattern="^[A-Za-z0-9]([-A-Za-z0-9._]*[A-Za-z0-9])?$"
-    )
+    uid: Uid | None = None
     """Its uid. Only needed when the parent was deleted and kept its storage (retention.onDelete Keep)."""
 
 

@@ -1,10 +1,16 @@
 """The part of an object that the API server owns."""
 
 from datetime import datetime
+from typing import Annotated
 
 from pydantic import Field
 
 from mapreduce_operator.api.model import Model
+
+JobName = Annotated[str, Field(min_length=1, max_length=63, pattern="^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")]
+"""The name of a MapReduceJob."""
+Uid = Annotated[str, Field(min_length=1, max_length=64, pattern="^[A-Za-z0-9]([-A-Za-z0-9._]*[A-Za-z0-9])?$")]
+"""The uid of an object; it becomes part of keys in storage."""
 
 
 class ObjectMeta(Model):

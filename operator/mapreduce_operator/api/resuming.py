@@ -39,7 +39,7 @@ class Restart(Model):
     """
 
     token: str = Field(min_length=1, max_length=63)
-    """Any text. The phase is run again once more when the token is another one."""
+    """Any text. The phase is run once more when the token is another one."""
 
 
 class ResumePolicy(Model):

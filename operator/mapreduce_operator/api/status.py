@@ -12,9 +12,12 @@ from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field, Json
 
 from mapreduce_operator.api.enums import BreakerState, ConditionStatus, ItemState, Phase, RestartPhase
 from mapreduce_operator.api.model import Model
+from mapreduce_operator.api.objectmeta import JobName, Uid
 
-POSITIONS_MAX_LENGTH: Final = 6144
+POSITIONS_MAX_LENGTH: Final = 5632
 """Characters of one string of positions; six of them are most of a status."""
+_POSITIONS_READ: Final = 6144
+"""What an earlier operator wrote is still a status."""
 
 
 def _cut_to(length: int) -> Callable[[object], object]:
@@ -32,7 +35,7 @@ Count = Annotated[int, Field(ge=0)]
 Timestamp = Annotated[AwareDatetime, AfterValidator(_whole_seconds)]
 """A point in time, in whole seconds as everywhere in Kubernetes; seconds since 1970 are taken too."""
 ReasonWord = Annotated[str, Field(max_length=128, pattern="^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$")]
-Positions = Annotated[str, Field(max_length=POSITIONS_MAX_LENGTH)]
+Positions = Annotated[str, Field(max_length=_POSITIONS_READ)]
 Text128 = Annotated[str, BeforeValidator(_cut_to(128)), Field(max_length=128)]
 ItemId = Annotated[str, BeforeValidator(_cut_to(253)), Field(max_length=253)]
 Text256 = Annotated[str, BeforeValidator(_cut_to(256)), Field(max_length=256)]
@@ -276,10 +279,10 @@ class RestartStatus(Model):
 class LineageStatus(Model):
     """Where a fork comes from."""
 
-    job: str = Field(max_length=63)
+    job: JobName
     """Name of its parent."""
 
-    uid: str = Field(max_length=64)
+    uid: Uid
     """Uid of its parent."""
 
     checkpoint: Count

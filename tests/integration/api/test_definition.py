@@ -67,6 +67,17 @@ def test_the_definitions_are_established_and_structural(
     [
         ("MapReduceJob", "", ["Runs a container over every item of a list", "spec\t<Object> -required-"]),
         ("MapReduceJob", ".spec.map", ["Runs an agent for each item", "maxParallel\t<integer>", "Defaults to 3600."]),
+        (
+            "MapReduceJob",
+            ".spec",
+            ["input\t<Object>\n", "map\t<Object>\n", "forkFrom\t<Object>", "params\t<map[string]"],
+        ),
+        (
+            "MapReduceJob",
+            ".spec.forkFrom",
+            ["job\t<Object> -required-", "checkpoint\t<integer>", "in place of an input"],
+        ),
+        ("MapReduceJob", ".spec.restart", ["phase\t<string> -required-", "token\t<string> -required-"]),
         ("MapReduceJob", ".spec.map.template.spec.containers", ["image\t<string> -required-"]),
         ("MapReduceJob", ".spec.map.retry.backoff.type", ["ENUM:", "Fibonacci"]),
         ("MapReduceJob", ".status.conditions", ["lastTransitionTime\t<string> -required-"]),
@@ -97,6 +108,11 @@ def test_get_shows_how_far_a_job_is(jobs: Objects) -> None:
             "progress": "812/1000",
             "active": 9,
             "items": {"total": 1000, "deadLettered": 7},
+            "checkpoint": {
+                "sequence": 9,
+                "time": (datetime.now(UTC) - timedelta(days=3, minutes=1)).isoformat(),
+                "reason": "Items",
+            },
             "conditions": [
                 {
                     "type": "Ready",
@@ -111,8 +127,10 @@ def test_get_shows_how_far_a_job_is(jobs: Objects) -> None:
 
     header, row = kubectl("get", f"mapreducejobs.{jobs.group}", "-n", jobs.namespace, "-o", "wide").splitlines()
 
-    assert header.split() == ["NAME", "PHASE", "PROGRESS", "FAILED", "PARALLEL", "ACTIVE", "SKIPPED", "REASON", "AGE"]
-    assert row.split()[:-1] == ["shown", "Map", "812/1000", "7", "10", "9", "0", "Running"]
+    assert header.split() == [
+        *("NAME", "PHASE", "PROGRESS", "FAILED", "PARALLEL", "ACTIVE", "SKIPPED", "REASON", "CHECKPOINT", "AGE")
+    ]
+    assert row.split()[:-1] == ["shown", "Map", "812/1000", "7", "10", "9", "0", "Running", "3d"]
 
 
 def test_every_field_of_the_specs_explains_itself(definitions: dict[str, Any]) -> None:

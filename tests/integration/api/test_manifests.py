@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from kubernetes import client
 
-from mapreduce_operator.api import MapReduceJobSpec
+from mapreduce_operator.api import ForkFrom, MapReduceJobSpec, lacks_map
 from tests.integration.api.conftest import Objects, refusal
 
 pytestmark = pytest.mark.cluster
@@ -14,6 +14,7 @@ pytestmark = pytest.mark.cluster
 AGENT = {"name": "agent", "image": "debian"}
 TEMPLATE: dict[str, Any] = {"spec": {"containers": [AGENT]}}
 SMALLEST: dict[str, Any] = {"input": {"items": [1]}, "map": {"template": TEMPLATE}}
+FORK: dict[str, Any] = {"job": {"name": "words"}}
 
 
 def spec_with(path: str, value: object) -> dict[str, Any]:
@@ -35,12 +36,17 @@ def rule_with(**fields: object) -> list[dict[str, object]]:
     return [{"action": "Retry"} | fields]
 
 
+ONE_SOURCE = (
+    "spec.input: Required value: exactly one source of items must be given: input.items, input.configMapRef or forkFrom"
+)
 NO_DELAYS = 'spec.map.retry.backoff.delays: Invalid value: "object": delays must be given for the type Custom'
 
 INVALID = [
-    ("input", {}, "spec.input: Required value: exactly one source of items must be given: items or configMapRef"),
-    ("input.configMapRef", {"name": "a", "key": "b"}, "spec.input: Required value: exactly one source of items"),
-    ("input", None, "spec.input: Required value"),
+    ("input", {}, ONE_SOURCE),
+    ("input", {"onDuplicate": "KeepFirst"}, ONE_SOURCE),
+    ("input", None, ONE_SOURCE),
+    ("input.configMapRef", {"name": "a", "key": "b"}, ONE_SOURCE),
+    ("forkFrom", FORK, ONE_SOURCE),
     ("input.items", "1,2,3", "spec.input.items"),
     ("input.items", [0] * 50_001, "spec.input.items: Too many: 50001: must have at most 50000 items"),
     ("input", {"configMapRef": {"name": "Upper", "key": "k"}}, "spec.input.configMapRef.name"),
@@ -51,7 +57,7 @@ INVALID = [
     ("input.onDuplicate", "Ignore", 'spec.input.onDuplicate: Unsupported value: "Ignore"'),
     ("input.emptyPolicy", "succeed", 'spec.input.emptyPolicy: Unsupported value: "succeed"'),
     ("input.maxItems", 100_001, "spec.input.maxItems"),
-    ("map", None, "spec.map: Required value"),
+    ("map", None, "spec.map: Required value: map must be given: only a job with forkFrom has it from another one"),
     ("map.maxParallel", -1, "spec.map.maxParallel"),
     ("map.maxParallel", "ten", "spec.map.maxParallel"),
     ("map.maxParallel", 1.5, "spec.map.maxParallel"),
@@ -135,6 +141,31 @@ INVALID = [
     ("deadLetter.retentionSeconds", 0, "spec.deadLetter.retentionSeconds"),
     ("checkpoint.everyItems", 0, "spec.checkpoint.everyItems"),
     ("checkpoint.everySeconds", 3601, "spec.checkpoint.everySeconds"),
+    ("checkpoint.enabled", "yes", "spec.checkpoint.enabled"),
+    ("checkpoint.keep", 1, "spec.checkpoint.keep"),
+    ("checkpoint.keep", 101, "spec.checkpoint.keep"),
+    ("checkpoint.pinned", [-1], "spec.checkpoint.pinned[0]"),
+    ("checkpoint.pinned", [3, 3], "spec.checkpoint.pinned[1]: Duplicate value"),
+    ("checkpoint.pinned", list(range(33)), "spec.checkpoint.pinned: Too many"),
+    ("restore", {}, "spec.restore.checkpoint: Required value"),
+    ("restore", {"checkpoint": -1}, "spec.restore.checkpoint"),
+    ("restore", {"checkpoint": 10_000_000_000}, "spec.restore.checkpoint"),
+    ("restore", {"checkpoint": 1, "token": "x" * 64}, "spec.restore.token: Too long"),
+    ("restart", {"phase": "Map"}, "spec.restart.token: Required value"),
+    ("restart", {"phase": "Map", "token": ""}, "spec.restart.token"),
+    ("restart", {"phase": "Map", "token": "x" * 64}, "spec.restart.token: Too long"),
+    ("restart", {"token": "1"}, "spec.restart.phase: Required value"),
+    ("restart", {"phase": "Planning", "token": "1"}, 'spec.restart.phase: Unsupported value: "Planning"'),
+    ("resumePolicy.additionalAttempts", 0, "spec.resumePolicy.additionalAttempts"),
+    ("resumePolicy.includeFailed", "no", "spec.resumePolicy.includeFailed"),
+    ("params", {"max depth": 1}, "spec.params: Invalid value"),
+    ("params", {"1st": 1}, "names of params consist of letters, digits"),
+    ("params", {"good": 1, "p" * 64: 1}, "spec.params: Invalid value"),
+    ("params", {"": 1}, "spec.params: Invalid value"),
+    ("params", [1], "spec.params"),
+    ("params", {f"p{number}": 1 for number in range(65)}, "spec.params: Too many"),
+    ("activeDeadlineSeconds", 0, "spec.activeDeadlineSeconds"),
+    ("activeDeadlineSeconds", "1h", "spec.activeDeadlineSeconds"),
     ("retention.onDelete", "Orphan", "spec.retention.onDelete: Unsupported value"),
     ("suspend", "true", "spec.suspend"),
     ("suspendPolicy", "Kill", "spec.suspendPolicy: Unsupported value"),
@@ -170,7 +201,115 @@ VALID = [
     ("deadLetter", {"onFull": "Pause", "purgeOpen": False, "retentionSeconds": 5}),
     ("deadLetter", {"capacity": 1, "onFull": "Archive", "retentionSeconds": 1, "purgeOpen": True}),
     ("suspend", True),
+    ("checkpoint", {"enabled": False, "keep": 2, "pinned": [0, 40, 9_999_999_999]}),
+    ("restore", {"checkpoint": 0}),
+    ("restore", {"checkpoint": 40, "token": "again"}),
+    ("restart", {"phase": "Plan", "token": "x" * 63}),
+    ("resumePolicy", {"includeFailed": False, "includeDeadLetters": False, "additionalAttempts": 100}),
+    ("params", {}),
+    ("params", {"model": "large", "_depth": 3, "a.b-c": [None, {"d": None}], "p" * 63: True, "none": {}}),
+    ("params", {f"p{number}": 1 for number in range(64)}),
+    ("params", {"large": "x" * 100_000}),
+    ("activeDeadlineSeconds", 1),
 ]
+
+
+def fork_with(**fields: object) -> dict[str, Any]:
+    return {"forkFrom": FORK | fields}
+
+
+def editing(*items: object) -> dict[str, Any]:
+    return fork_with(edits={"items": [*items]})
+
+
+ONE_EDIT = "spec.forkFrom.edits.items[0]: Required value: exactly one of patch, remove, reset and add must be given"
+AN_ID = 'spec.forkFrom.edits.items[0].id: Invalid value: "object": id must be given with patch, remove and reset'
+
+INVALID_FORKS: list[tuple[dict[str, Any], str]] = [
+    (fork_with() | {"input": {"items": []}}, ONE_SOURCE),
+    (fork_with() | {"input": {"configMapRef": {"name": "a", "key": "b"}}}, ONE_SOURCE),
+    (fork_with() | {"map": {}}, "spec.map.template: Required value"),
+    (fork_with(job=None), "spec.forkFrom.job: Required value"),
+    (fork_with(job={}), "spec.forkFrom.job.name: Required value"),
+    (fork_with(job={"name": "Words"}), "spec.forkFrom.job.name"),
+    (fork_with(job={"name": "w" * 64}), "spec.forkFrom.job.name: Too long"),
+    (fork_with(job={"name": "words", "uid": "../5d1f"}), "spec.forkFrom.job.uid"),
+    (fork_with(job={"name": "words", "namespace": "other"}), 'unknown field "spec.forkFrom.job.namespace"'),
+    (fork_with(checkpoint=-1), "spec.forkFrom.checkpoint"),
+    (fork_with(checkpoint="latest"), "spec.forkFrom.checkpoint"),
+    (fork_with(edits={"params": ["a"]}), "spec.forkFrom.edits.params"),
+    (fork_with(edits={"template": "debian"}), "spec.forkFrom.edits.template"),
+    (editing({}), ONE_EDIT),
+    (editing({"id": "a"}), ONE_EDIT),
+    (editing({"id": "a", "remove": True, "reset": True}), ONE_EDIT),
+    (editing({"id": "a", "patch": {}, "reset": True}), ONE_EDIT),
+    (editing({"add": 1, "reset": True}), ONE_EDIT),
+    (editing({"add": None}), ONE_EDIT),
+    (editing({"id": "a", "add": 1}), AN_ID),
+    (editing({"remove": True}), AN_ID),
+    (editing({"reset": True}), AN_ID),
+    (editing({"patch": {"a": 1}}), AN_ID),
+    (editing({"id": "", "reset": True}), "spec.forkFrom.edits.items[0].id"),
+    (editing({"id": "a", "remove": False}), "spec.forkFrom.edits.items[0].remove: Unsupported value: false"),
+    (editing({"id": "a", "patch": [1]}), "spec.forkFrom.edits.items[0].patch"),
+    (editing(*[{"add": 1}] * 1001), "spec.forkFrom.edits.items: Too many"),
+    (editing({"id": "a", "replace": {}}), 'unknown field "spec.forkFrom.edits.items[0].replace"'),
+]
+
+VALID_FORKS: list[dict[str, Any]] = [
+    fork_with(),
+    fork_with(job={"name": "words", "uid": "59c40fd8-7273-4e41-a71a-9f1b6576fbf1"}, checkpoint=0),
+    fork_with() | {"input": {"idExpression": "item.file", "maxItems": 7}},
+    fork_with() | {"map": {"template": TEMPLATE}, "reduce": {"template": TEMPLATE}, "params": {"a": 1}},
+    fork_with() | {"reduce": {"template": TEMPLATE}},
+    editing(
+        {"id": "a", "patch": {"hint": None, "deep": {"er": None}}},
+        {"id": "b", "patch": {}},
+        {"id": "ä" * 4096, "remove": True},
+        {"id": "c", "reset": True},
+        *({"add": item} for item in ({"file": None}, "text", 0, False, "", [], {}, [None])),
+    ),
+    editing(*[{"id": "a", "patch": {"a": 1}}] * 1000),
+    fork_with(edits={"params": {"model": None}, "template": {"spec": {"nodeSelector": None}}}),
+]
+
+
+@pytest.mark.parametrize(("spec", "expected"), INVALID_FORKS)
+def test_an_invalid_fork_is_refused_with_the_name_of_the_field(
+    jobs: Objects, spec: dict[str, Any], expected: str
+) -> None:
+    with pytest.raises(client.ApiException) as refused:
+        jobs.create("invalid", spec, dry_run=True)
+
+    assert expected in refusal(refused.value)
+
+
+@pytest.mark.parametrize("spec", VALID_FORKS)
+def test_a_valid_fork_is_accepted_and_keeps_what_was_given(jobs: Objects, spec: dict[str, Any]) -> None:
+    found = jobs.create("valid", spec, dry_run=True)
+
+    assert lacks_map(found) is ("map" not in spec)
+    assert found["spec"]["forkFrom"] == {"edits": {}} | spec["forkFrom"]
+    read = MapReduceJobSpec.model_validate({"map": {"template": TEMPLATE}} | found["spec"])
+    assert read.fork_from is not None
+    assert read.fork_from == ForkFrom.model_validate(spec["forkFrom"])
+
+
+def test_a_fork_is_filled_in_from_what_was_stored(jobs: Objects) -> None:
+    parent = spec_with("params", {"model": "large"}) | {"reduce": {"template": TEMPLATE, "runWhen": "Always"}}
+    work = MapReduceJobSpec.model_validate(jobs.create("parent", parent, dry_run=True)["spec"]).work_as_written()
+    assert lacks_map(jobs.create("child", fork_with()))
+
+    filled_in = jobs.patch("child", work)
+
+    assert not lacks_map(filled_in)
+    assert MapReduceJobSpec.model_validate(filled_in["spec"]).work_as_written() == work
+
+
+def test_a_null_among_the_params_is_the_same_as_no_value(jobs: Objects) -> None:
+    stored = jobs.create("nulls", spec_with("params", {"gone": None, "kept": {"inner": None}}), dry_run=True)
+
+    assert stored["spec"]["params"] == {"kept": {"inner": None}}
 
 
 @pytest.mark.parametrize(("path", "value", "expected"), INVALID)
@@ -216,7 +355,8 @@ def test_the_api_server_fills_in_the_defaults_of_the_models(jobs: Objects, given
     }
     assert stored["failurePolicy"] == {"onExhausted": "DeadLetter"}
     assert stored["deadLetter"] == {"onFull": "Pause", "purgeOpen": False}
-    assert stored["checkpoint"] == {"everyItems": 100, "everySeconds": 1}
+    assert stored["checkpoint"] == {"enabled": True, "everyItems": 100, "everySeconds": 1, "keep": 10}
+    assert stored["resumePolicy"] == {"includeFailed": True, "includeDeadLetters": True}
     assert stored["suspend"] is False
     assert ("reduce" in stored) == ("reduce" in given)
 

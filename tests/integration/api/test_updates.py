@@ -15,10 +15,14 @@ from mapreduce_operator.api import (
     FailureSummary,
     ItemCounts,
     ItemState,
+    LineageStatus,
     MapReduceJobStatus,
     Phase,
     PlanStatus,
     ReduceStatus,
+    RestartPhase,
+    RestartStatus,
+    RestoreStatus,
     StagePositions,
     StatePositions,
     TemplateRevisions,
@@ -85,7 +89,10 @@ def test_everything_else_stays_open_to_correction(jobs: Objects) -> None:
         {"reduce": {"template": TEMPLATE}},
         {"reduce": {"template": corrected, "runWhen": "Always"}},
         {"reduce": None},
-        {"checkpoint": {"everyItems": 7}},
+        {"checkpoint": {"everyItems": 7, "enabled": False, "keep": 3, "pinned": [1]}},
+        {"restore": {"checkpoint": 1}, "resumePolicy": {"includeFailed": False}},
+        {"restart": {"phase": "Map", "token": "1"}},
+        {"params": {"model": "large"}, "activeDeadlineSeconds": 60},
         {"retention": {"onDelete": "Keep"}},
         {"successPolicy": {"minSuccessRatio": 0.9}},
         {"suspend": True, "suspendPolicy": "Interrupt"},
@@ -93,7 +100,70 @@ def test_everything_else_stays_open_to_correction(jobs: Objects) -> None:
     ):
         jobs.patch("open", change)
 
-    assert jobs.get("open")["metadata"]["generation"] == 12
+    assert jobs.get("open")["metadata"]["generation"] == 15
+
+
+FORK: dict[str, Any] = {
+    "job": {"name": "words"},
+    "edits": {"items": [{"id": "a", "patch": {"deep": [{"of": 1}]}}, {"add": {"deep": [{"of": 2}]}}]},
+}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"job": {"name": "others"}},
+        {"job": {"uid": "5d1f"}},
+        {"checkpoint": 3},
+        {"edits": {"items": None}},
+        {"edits": {"items": [FORK["edits"]["items"][0], {"add": {"deep": [{"of": 3}]}}]}},
+        {"edits": {"params": {"model": "large"}}},
+        {"edits": {"template": {"spec": {}}}},
+    ],
+)
+def test_a_fork_can_be_corrected_until_it_is_planned_and_not_afterwards(
+    jobs: Objects, request: pytest.FixtureRequest, change: dict[str, Any]
+) -> None:
+    name = f"fork-{request.node.callspec.indices['change']}"
+    jobs.create(name, {"forkFrom": FORK})
+    jobs.patch_status(name, {"phase": "Planning", "conditions": []})
+    jobs.patch(name, {"forkFrom": change})
+    jobs.patch(name, {"forkFrom": None, "input": {"items": [1]}, "map": {"template": TEMPLATE}})
+    jobs.patch(name, {"forkFrom": FORK, "input": {"items": None}})
+
+    jobs.patch_status(name, PLANNED.to_kubernetes())
+
+    jobs.patch(name, {"forkFrom": FORK, "map": {"maxParallel": 3}, "params": {"model": "large"}})
+    with pytest.raises(client.ApiException, match=r"create another fork") as refused:
+        jobs.patch(name, {"forkFrom": change})
+    assert "spec.forkFrom: Forbidden: spec.forkFrom cannot be changed" in refusal(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (SPEC, {"forkFrom": FORK, "input": {"items": None}}),
+        ({"forkFrom": FORK, "map": SPEC["map"]}, {"forkFrom": None, "input": {"items": [1]}}),
+    ],
+    ids=["to", "from"],
+)
+def test_a_planned_job_cannot_become_a_fork_nor_a_fork_another_job(
+    jobs: Objects, request: pytest.FixtureRequest, before: dict[str, Any], after: dict[str, Any]
+) -> None:
+    name = f"becomes-{request.node.callspec.id}"
+    jobs.create(name, before)
+    jobs.patch_status(name, PLANNED.to_kubernetes())
+
+    with pytest.raises(client.ApiException) as refused:
+        jobs.patch(name, after)
+    assert "spec.forkFrom: Forbidden: spec.forkFrom cannot be changed" in refusal(refused.value)
+
+
+def test_the_map_of_a_fork_cannot_be_taken_away_from_another_job(jobs: Objects) -> None:
+    jobs.create("bare", SPEC)
+
+    with pytest.raises(client.ApiException, match="map must be given"):
+        jobs.patch("bare", {"map": None})
 
 
 @pytest.mark.parametrize("given", [{}, {"deadLetter": {}}, {"deadLetter": {"capacity": 5}}])
@@ -160,7 +230,19 @@ def test_the_largest_status_is_accepted_and_comes_back_as_it_was(jobs: Objects) 
         reduce=ReduceStatus(state=ItemState.DEAD_LETTERED, attempts=100, message=wordy),
         result={"words": None, "list": [None, {"a": 1.5}]},
         template_revisions=TemplateRevisions(map="abc", reduce="def"),
-        checkpoint=CheckpointStatus(sequence=10**9, time=NOON, reason="PhaseChanged"),
+        checkpoint=CheckpointStatus(
+            sequence=10**9,
+            time=NOON,
+            reason="PhaseChange",
+            token="t" * 63,
+            bytes=10**12,
+            duration_seconds=0.125,
+            kept="1," * 1024,
+            stored_bytes=10**12,
+        ),
+        restore=RestoreStatus(checkpoint=10**9, token="t" * 63, time=NOON, sequence=10**9),
+        restart=RestartStatus(phase=RestartPhase.REDUCE, token="t" * 63, time=NOON, sequence=10**9),
+        lineage=LineageStatus(job="j" * 63, uid="u" * 64, checkpoint=10**9, depth=1000),
         storage="file:///var/lib/mapreduce",
         conditions=tuple(
             Condition(
@@ -171,7 +253,7 @@ def test_the_largest_status_is_accepted_and_comes_back_as_it_was(jobs: Objects) 
                 reason="SomeReason",
                 message=wordy,
             )
-            for number in range(12)
+            for number in range(16)
         ),
     )
     jobs.create("largest", SPEC)

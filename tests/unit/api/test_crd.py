@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 import mapreduce_operator.api
-from mapreduce_operator.api import crd
+from mapreduce_operator.api import MapReduceJobSpec, crd
 
 CRDS = Path(__file__).parents[3] / "crds"
 Node = tuple[str, dict[str, Any]]
@@ -167,7 +167,7 @@ def test_every_field_is_structural(nodes: list[Node]) -> None:
             }, path
 
 
-def test_free_form_fields_are_items_templates_patches_and_results() -> None:
+def test_free_form_fields_are_items_params_templates_patches_and_results() -> None:
     assert {
         (resource.kind, path)
         for resource in crd.RESOURCES
@@ -175,6 +175,11 @@ def test_free_form_fields_are_items_templates_patches_and_results() -> None:
         if "x-kubernetes-preserve-unknown-fields" in schema
     } == {
         ("MapReduceJob", ".spec.input.items[]"),
+        ("MapReduceJob", ".spec.params[*]"),
+        ("MapReduceJob", ".spec.forkFrom.edits.items[].patch"),
+        ("MapReduceJob", ".spec.forkFrom.edits.items[].add"),
+        ("MapReduceJob", ".spec.forkFrom.edits.params"),
+        ("MapReduceJob", ".spec.forkFrom.edits.template"),
         ("MapReduceJob", ".spec.map.template.spec"),
         ("MapReduceJob", ".spec.map.template.spec.containers[]"),
         ("MapReduceJob", ".spec.reduce.template.spec"),
@@ -183,6 +188,16 @@ def test_free_form_fields_are_items_templates_patches_and_results() -> None:
         ("Redrive", ".spec.payloadPatch"),
         ("Redrive", ".spec.templatePatch"),
     }
+
+
+def test_a_rule_asks_for_the_only_field_that_a_spec_must_have_and_a_fork_need_not() -> None:
+    job = crd.definition(crd.RESOURCES[0])["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+    spec = job["properties"]["spec"]
+
+    assert [name for name, field in MapReduceJobSpec.model_fields.items() if field.is_required()] == ["map"]
+    assert "required" not in spec
+    assert "has(self.map) || has(self.forkFrom)" in [rule["rule"] for rule in spec["x-kubernetes-validations"]]
+    assert job["required"] == ["spec"]
 
 
 def test_every_field_explains_itself(nodes: list[Node]) -> None:

@@ -1,6 +1,7 @@
 """What a MapReduceJob means in Python: defaults, limits, and tolerance for what a newer operator wrote."""
 
 import copy
+import json
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from mapreduce_operator.api import (
     EmptyPolicy,
     InputFormat,
     MapReduceJob,
+    MapReduceJobSpec,
     OnDelete,
     OnDuplicate,
     Reason,
@@ -61,6 +63,15 @@ def test_what_is_not_given_has_the_documented_default() -> None:
     assert spec.success_policy.min_success_ratio == 0
     assert spec.checkpoint.every_items == 100
     assert spec.checkpoint.every_seconds == 1
+    assert spec.checkpoint.enabled
+    assert spec.checkpoint.keep == 10
+    assert spec.checkpoint.pinned == set()
+    assert (spec.restore, spec.restart, spec.fork_from) == (None, None, None)
+    assert spec.resume_policy.include_failed
+    assert spec.resume_policy.include_dead_letters
+    assert spec.resume_policy.additional_attempts is None
+    assert spec.params == {}
+    assert spec.active_deadline_seconds is None
     assert spec.retention.on_delete is OnDelete.DELETE
     assert not spec.suspend
     assert spec.suspend_policy is SuspendPolicy.DRAIN
@@ -146,6 +157,21 @@ def test_retry_rules_keep_their_order() -> None:
         ("successPolicy.minSuccessRatio", 1.01),
         ("checkpoint.everyItems", 0),
         ("checkpoint.everySeconds", 3601),
+        ("checkpoint.keep", 1),
+        ("checkpoint.keep", 101),
+        ("checkpoint.pinned", list(range(33))),
+        ("checkpoint.pinned", [-1]),
+        ("restore", {}),
+        ("restore", {"checkpoint": -1}),
+        ("restore", {"checkpoint": 1, "token": "x" * 64}),
+        ("restart", {"phase": "Map"}),
+        ("restart", {"phase": "Map", "token": ""}),
+        ("restart", {"phase": "Map", "token": "x" * 64}),
+        ("restart", {"phase": "Everything", "token": "1"}),
+        ("resumePolicy.additionalAttempts", 0),
+        ("params", {f"p{number}": 1 for number in range(65)}),
+        ("params", [1]),
+        ("activeDeadlineSeconds", 0),
         ("retention.onDelete", "Orphan"),
         ("suspendPolicy", "Kill"),
     ],
@@ -194,6 +220,46 @@ def test_an_object_of_the_api_server_is_read_with_what_its_metadata_says() -> No
     assert metadata.finalizers == ("mapreduce.dev/finalizer",)
     assert metadata.labels == {"team": "a"}
     assert metadata.annotations == {}
+
+
+WORK: dict[str, Any] = {
+    "map": {
+        "template": TEMPLATE | {"metadata": {"labels": {"a": "b"}}},
+        "maxParallel": 3,
+        "retry": {
+            "rules": [{"action": "Retry", "onExitCodes": [2, 9, 137], "onReasons": ["DeadlineExceeded", "Error"]}],
+            "onOOM": {"maxMemory": "8Gi"},
+        },
+    },
+    "reduce": {"template": {"spec": TEMPLATE["spec"] | {"tolerations": None}}, "runWhen": "Always"},
+    "params": {"model": "large", "limits": {"depth": 3, "none": None}},
+}
+
+
+@pytest.mark.parametrize(
+    "work", [WORK, {"map": WORK["map"]}, {"map": WORK["map"], "params": {}}, {"map": WORK["map"], "reduce": None}]
+)
+def test_what_agents_run_is_written_as_in_the_manifest(work: dict[str, Any]) -> None:
+    spec = MapReduceJobSpec.model_validate({"input": {"items": [1]}, "suspend": True} | work)
+
+    written = spec.work_as_written()
+
+    assert written == {name: value for name, value in work.items() if value is not None}
+    assert json.loads(json.dumps(written)) == written
+    again = MapReduceJobSpec.model_validate(written)
+    assert (again.map, again.reduce, again.params) == (spec.map, spec.reduce, spec.params)
+    assert again.work_as_written() == written
+
+
+def test_what_agents_run_is_written_in_the_same_order_in_every_process() -> None:
+    reasons = ["StorageExceeded", "Killed", "Error", "DeadlineExceeded"]
+    rule = {"action": "Retry", "onExitCodes": [137, 3, 99], "onReasons": reasons}
+
+    written = MapReduceJob.model_validate(job_with("map.retry.rules", [rule])).spec.work_as_written()
+
+    assert written["map"]["retry"]["rules"] == [
+        {"action": "Retry", "onExitCodes": [3, 99, 137], "onReasons": sorted(reasons)}
+    ]
 
 
 def test_a_job_written_and_read_again_is_the_same() -> None:

@@ -23,12 +23,16 @@ from mapreduce_operator.api import (
     LetterGroup,
     LetterState,
     LetterSummary,
+    LineageStatus,
     MapReduceJobStatus,
     Phase,
     PlanStatus,
     Reason,
     RedriveStatus,
     ReduceStatus,
+    RestartPhase,
+    RestartStatus,
+    RestoreStatus,
     SkippedLetter,
     StagePositions,
     StatePositions,
@@ -136,7 +140,7 @@ def test_texts_that_just_fit_are_left_alone() -> None:
     "beyond",
     [
         {"failures": [{"reason": "Error", "count": 1, "sampleItemId": "a"}] * 11},
-        {"positions": {"map": {"pending": "1" * (POSITIONS_MAX_LENGTH + 1)}}},
+        {"positions": {"map": {"pending": "1" * 6145}}},
         {"items": {"total": -1}},
         {"phase": "Mapping"},
         {"reason": "two words"},
@@ -157,7 +161,7 @@ CONDITIONS = tuple(
         reason="R" * 64,
         message=WORDY[:512],
     )
-    for number in range(12)
+    for number in range(16)
 )
 
 
@@ -175,10 +179,36 @@ def test_the_largest_status_stays_below_64_kib() -> None:
         breaker=BreakerStatus(state=BreakerState.HALF_OPEN, failures_in_a_row=10**9, open_until=NOON),
         dead_letters=DeadLetterStatus(queue=WORDY[:253], open=100_000),
         result=WORDY[:4094],
+        checkpoint=CheckpointStatus(
+            sequence=10**9,
+            time=NOON,
+            reason="PhaseChange",
+            token="t" * 63,
+            bytes=10**9,
+            duration_seconds=12.345678,
+            kept="1," * 1024,
+            stored_bytes=10**12,
+        ),
+        restore=RestoreStatus(checkpoint=10**9, token="t" * 63, time=NOON, sequence=10**9),
+        restart=RestartStatus(phase=RestartPhase.REDUCE, token="t" * 63, time=NOON, sequence=10**9),
+        lineage=LineageStatus(job="j" * 63, uid="u" * 64, checkpoint=10**9, depth=1000),
         conditions=CONDITIONS,
     )
 
     assert size(status) < 64 * 1024
+
+
+def test_a_status_of_an_older_operator_is_read() -> None:
+    older = {
+        "checkpoint": {"sequence": 7, "time": "2026-11-21T12:00:00Z", "reason": "Items"},
+        "positions": {"map": {"pending": "1" * 6144}},
+    }
+
+    checkpoint = MapReduceJobStatus.model_validate(older).checkpoint
+
+    assert checkpoint is not None
+    assert (checkpoint.sequence, checkpoint.token, checkpoint.kept) == (7, "", "")
+    assert (checkpoint.bytes, checkpoint.duration_seconds, checkpoint.stored_bytes) == (0, 0, 0)
 
 
 def test_the_largest_status_of_a_queue_stays_below_64_kib() -> None:
@@ -212,7 +242,7 @@ def test_the_largest_status_of_a_queue_stays_below_64_kib() -> None:
         newest_time=NOON,
         newest=(letter,) * 20,
         storage=WORDY[:1024],
-        conditions=CONDITIONS,
+        conditions=CONDITIONS[:12],
     )
 
     assert size(status) < 64 * 1024
@@ -225,7 +255,7 @@ def test_the_largest_status_of_a_redrive_stays_below_64_kib() -> None:
         skipped=100_000,
         skipped_letters=(SkippedLetter(item_id=WORDY, reason=WORDY),) * 50,
         start_time=NOON,
-        conditions=CONDITIONS,
+        conditions=CONDITIONS[:12],
     )
 
     assert size(status) < 64 * 1024

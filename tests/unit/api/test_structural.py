@@ -173,6 +173,12 @@ def test_open_objects_preserve_unknown_fields() -> None:
     assert "additionalProperties" not in schema_of(Open)
 
 
+def test_a_list_of_required_fields_is_left_out_when_it_is_empty() -> None:
+    model = create_model("Open", __config__=ConfigDict(json_schema_extra={"required": []}), it=(int, ...))
+
+    assert "required" not in structural(model.model_json_schema())
+
+
 def test_closed_objects_are_left_to_pruning() -> None:
     assert schema_of(Closed) == {"type": "object", "required": ["known"], "properties": {"known": {"type": "integer"}}}
 
