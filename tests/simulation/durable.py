@@ -110,7 +110,7 @@ class Durable:
         if data is self._data or not data:
             return
         self._data = data
-        head = self.head = msgspec.json.decode(data)
+        head = self.head = msgspec.json.decode(data.partition(b"\n")[0])
         sequence, tail, epoch = head.get("sequence", 0), head.get("tailSha256", ""), head.get("epoch", 0)
         if epoch < self.epoch:
             self._wrong(f"the head went back from epoch {self.epoch} to {epoch}")
@@ -123,7 +123,7 @@ class Durable:
                 return
             if hashlib.sha256(segment).hexdigest() != sha256:
                 self._wrong(f"segment {number} is not what the head says")
-            header, *lines = [msgspec.json.decode(line) for line in segment.splitlines()]
+            header, *lines = [msgspec.json.decode(line[9:]) for line in segment.splitlines()]
             chain.append((number, header, lines))
             number, sha256 = number - 1, header["previousSha256"]
         if (number, sha256) != (self.sequence, self._tail):

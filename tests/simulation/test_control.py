@@ -140,7 +140,7 @@ async def test_a_corrected_template_serves_the_dispatches_from_then_on() -> None
     assert images == {"agent:1", "agent:2"}
     after = cluster.status["templateRevisions"]["map"]
     lines = [
-        msgspec.json.decode(line)
+        msgspec.json.decode(line[9:])
         for key, stored in store.objects.items()
         if "/segment-" in key
         for line in stored.splitlines()

@@ -14,7 +14,8 @@ from mapreduce_operator.core.books import Books
 from mapreduce_operator.core.breaker import Breaker
 from mapreduce_operator.core.effects import DeleteJob, Effect
 from mapreduce_operator.core.guard import Guard
-from mapreduce_operator.core.journal import Accepted, CommitReason, Head, Segment
+from mapreduce_operator.core.checkpoint import Checkpoint, CommitReason
+from mapreduce_operator.core.journal import Accepted, Segment
 from mapreduce_operator.core.names import Stage
 from mapreduce_operator.core.outcomes import Outcome
 from mapreduce_operator.core.run import RunState
@@ -201,7 +202,7 @@ def test_a_status_that_claims_what_is_not_durable(monkeypatch: pytest.MonkeyPatc
 class SwallowsItsDeposition(Journal):
     """Goes on as if the head had been moved."""
 
-    async def append(self, batch: Batch) -> Head:
+    async def append(self, batch: Batch) -> Checkpoint:
         try:
             return await super().append(batch)
         except DeposedError:

@@ -16,8 +16,8 @@ from mapreduce_operator.adapters.kube import ApiSession, CredentialsError, KubeC
 from mapreduce_operator.adapters.storage import S3Options, open_store
 from mapreduce_operator.cli import dlq
 from mapreduce_operator.cli.queue_reader import CommandError, QueueReader, run_of_queue
+from mapreduce_operator.core.checkpoint import JournalError
 from mapreduce_operator.core.expressions import ExpressionError
-from mapreduce_operator.core.journal import JournalError
 from mapreduce_operator.core.names import RunRef
 from mapreduce_operator.core.plan import InputError
 from mapreduce_operator.ports import ClusterError, StorageError

@@ -33,8 +33,9 @@ class Account:
             self.redrives.count(item.redrive, item.state is ItemState.SUCCEEDED, outcome.ended_at)
 
     def claim(self, position: int) -> None:
-        """A Redrive has taken the letter."""
-        self.dead_letters.turn(position, LetterState.CLAIMED)
+        """A Redrive has taken the letter, or a restart an item that was left out."""
+        if self.dead_letters.get(position) is not None:
+            self.dead_letters.turn(position, LetterState.CLAIMED)
 
     def give_back(self, position: int, redrive: int, at: float) -> None:
         """The item of a Redrive that was called off is a dead letter again."""

@@ -1,10 +1,13 @@
 """What is not durable yet, and what one commit makes of it."""
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
+from mapreduce_operator.api import ItemState
 from mapreduce_operator.core.breaker import Breaker
+from mapreduce_operator.core.checkpoint import Answers, CommitReason
 from mapreduce_operator.core.items import Item
-from mapreduce_operator.core.journal import Accepted, CalledOff, Claim, CommitReason, Mark, Record, Start
+from mapreduce_operator.core.journal import Accepted, CalledOff, Claim, Mark, Record, Start, Undone
 from mapreduce_operator.core.letters import Attempt
 from mapreduce_operator.core.outcomes import Outcome
 from mapreduce_operator.core.phases import Turn
@@ -42,6 +45,16 @@ class Batch:
     given_back: tuple[str, ...] = ()
     letters: tuple[GivenUp, ...] = ()
     """Their bodies are written before all else."""
+    undone: tuple[Undone, ...] = ()
+    reduce_again: bool = False
+    counts: Mapping[ItemState, int] = field(default_factory=dict)
+    """Of the items of the map, as the run will be read back."""
+    answers: Answers = field(default_factory=Answers)
+    opened_at: float = 0.0
+    spec: bytes = b""
+    """What is run: map, reduce and params, as a JSON text."""
+    kept: bool = True
+    """The checkpoint gets an object of its own, so that one can come back to it."""
 
 
 @dataclass(slots=True)
@@ -58,6 +71,9 @@ class Uncommitted:
     called_off: list[CalledOff] = field(default_factory=list)
     given_back: list[str] = field(default_factory=list)
     letters: list[GivenUp] = field(default_factory=list)
+    reduce_again: bool = False
+    asked: CommitReason | None = None
+    """Somebody asked for a checkpoint, whether there is anything to save or not."""
 
     def __bool__(self) -> bool:
         return bool(self.starts or self.records or self.urgent)
@@ -65,22 +81,18 @@ class Uncommitted:
     @property
     def urgent(self) -> bool:
         """Somebody waits for it."""
-        return bool(self.redrives or self.claims or self.marks or self.called_off or self.given_back)
+        taken = self.redrives or self.claims or self.marks or self.called_off or self.given_back
+        return bool(taken or self.reduce_again or self.asked)
 
     def begin(self, now: float) -> None:
         """To be called before something is added."""
         if not self:
             self.since = now
 
-    def batch(
-        self, reason: CommitReason, at: float, turn: Turn, breaker: Breaker | None, snapshot: Snapshot | None
-    ) -> Batch:
-        return Batch(
-            reason,
-            at,
-            turn,
-            breaker,
-            snapshot,
+    def take(self, standing: Batch) -> Batch:
+        """All of it, in the batch that says where the run stands."""
+        batch = replace(
+            standing,
             starts=tuple(self.starts),
             records=tuple(self.records),
             redrives=tuple(self.redrives),
@@ -89,7 +101,10 @@ class Uncommitted:
             called_off=tuple(self.called_off),
             given_back=tuple(self.given_back),
             letters=tuple(self.letters),
+            reduce_again=self.reduce_again,
         )
+        self.reduce_again, self.asked = False, None
+        return batch
 
     def drop(self, batch: Batch, now: float) -> None:
         """The batch is durable; what came after it stays."""

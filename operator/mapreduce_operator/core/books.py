@@ -7,8 +7,8 @@ from typing import Final
 from mapreduce_operator.api import ItemState, Phase, Reason
 from mapreduce_operator.core.account import Account
 from mapreduce_operator.core.batches import Batch, Uncommitted
-from mapreduce_operator.core.items import Item
-from mapreduce_operator.core.journal import Claim, Record, Segment
+from mapreduce_operator.core.items import Item, continued
+from mapreduce_operator.core.journal import Claim, Record, Segment, Undone
 from mapreduce_operator.core.ledger import Ledger
 from mapreduce_operator.core.letters import Attempt
 from mapreduce_operator.core.names import RunRef, Stage, item_key
@@ -115,13 +115,17 @@ class Books:
     def replay(self, segment: Segment) -> None:
         """Brings back what one commit made durable; segments come in their order."""
         header = segment.header
+        for undone in header.undone:
+            self.undo(undone)
         for start in header.starts:
             ledger, position = self.ledgers[start.stage], self.position(start.stage, start.key)
-            runs = replace(ledger[position], state=ItemState.RUNNING, job_uid=start.job_uid, not_before=0.0)
-            ledger.restore(position, runs)
+            # Where the outcome of the dispatch before was lost to damage, the number still goes on.
+            item = continued(ledger[position], start.dispatch - 1)
+            ledger.restore(position, replace(item, state=ItemState.RUNNING, job_uid=start.job_uid, not_before=0.0))
         for accepted in header.redrives:
             self.account.redrives.accept(accepted, durable=True)
             self.reduce_again |= accepted.rerun_reduce
+        self.reduce_again |= header.reduce_again
         if header.phase is Phase.REDUCE:
             self.reduce_again = False
         for claim in header.claims:
@@ -133,6 +137,11 @@ class Books:
         for key in header.given_back:
             self._give_back(key)
         self.settle(self.account, _read_back(segment), header.at)
+
+    def undo(self, undone: Undone) -> None:
+        """What was dispatched of an item after the checkpoint that the run went back to counts no longer."""
+        ledger, position = self.ledgers[undone.stage], self.position(undone.stage, undone.key)
+        ledger.restore(position, continued(ledger[position], undone.dispatches))
 
     def _claim(self, claim: Claim) -> None:
         ledger, position = self.ledgers[claim.stage], self.position(claim.stage, claim.key)

@@ -9,7 +9,7 @@ from mapreduce_operator.core.guard import Guard
 from mapreduce_operator.core.items import Redriven
 from mapreduce_operator.core.journal import Claim
 from mapreduce_operator.core.names import Stage
-from mapreduce_operator.core.phases import FINAL_PHASES, NEXT, REDRIVING, Turn, after_map, after_reduce
+from mapreduce_operator.core.phases import CLOSED, FINAL_PHASES, NEXT, Turn, after_map, after_reduce
 
 
 class Course:
@@ -24,6 +24,21 @@ class Course:
         self.committed = turn
         self.reduce_ready = False
         """The input of the reduce is where its agent finds it."""
+        self.opened_at = 0.0
+        """When the run began, or was reopened, in seconds since the epoch."""
+        self.overdue = False
+        """Its activeDeadlineSeconds are over."""
+
+    @property
+    def deadline(self) -> float | None:
+        """When all agents are interrupted, in seconds since the epoch; None for a run that may take any time."""
+        if self._spec.active_deadline_seconds is None or self.turn.phase in FINAL_PHASES:
+            return None
+        return self.opened_at + self._spec.active_deadline_seconds
+
+    def at(self, now: float) -> None:
+        """Time has passed."""
+        self.overdue = self.deadline is not None and now >= self.deadline
 
     def respec(self, spec: MapReduceJobSpec) -> None:
         self._spec = spec
@@ -44,19 +59,26 @@ class Course:
 
     def stop(self) -> tuple[str, str] | None:
         """(reason, message) of why no more items are started for good; those that run come to their end."""
-        if self.turn.phase is not Phase.MAP or self.turn.reason == REDRIVING:
+        if self.overdue:
+            seconds = self._spec.active_deadline_seconds
+            message = (
+                f"the job was not done within the {seconds:,} s of activeDeadlineSeconds; its agents were interrupted. "
+                "Raise them, and restart the map to go on"
+            )
+            return "DeadlineExceeded", message
+        if self.turn.phase is not Phase.MAP or self.turn.reason in CLOSED:
             return None
         return self._guard.stop(self._books.ledgers[Stage.MAP].counts, self._given_up)
 
     def takes_new_items(self) -> bool:
         """Items other than those that a Redrive has taken may be started: what was taken is never left where it is."""
-        return self.turn.reason != REDRIVING and self.stop() is None and not self._guard.is_full(self._given_up)
+        return self.turn.reason not in CLOSED and self.stop() is None and not self._guard.is_full(self._given_up)
 
     def hindrance(self) -> tuple[str, str] | None:
         """(reason, message) of which limit keeps items from being started, for now or for good; None when none does."""
         if self.turn.phase is not Phase.MAP:
             return None
-        if self.turn.reason == REDRIVING:
+        if self.turn.reason in CLOSED and not self.overdue:
             # A queue that is full keeps back only what no Redrive has taken.
             return self._guard.circuit()
         return self.stop() or self._guard.hindrance(self._books.account.dead_letters.open_count)
@@ -78,10 +100,12 @@ class Course:
             raise RuntimeError(f"{self.turn.phase} is not followed by {turn.phase}")
         self.turn = turn
 
-    def reopen(self, redrive: str, letters: int) -> None:
-        """A Redrive has taken letters: a run that has ended goes back to its map for them."""
+    def reopen(self, reason: str, message: str, now: float) -> None:
+        """A run that has ended goes back to its map."""
         if self.turn.phase in FINAL_PHASES:
-            self.turn_to(Turn(Phase.MAP, REDRIVING, f"the Redrive {redrive} runs {letters:,} dead letters again"))
+            self.turn_to(Turn(Phase.MAP, reason, message))
+            self.opened_at = now
+            self.at(now)
 
     def turn_if_done(self, reduce_retry: Retry, now: float) -> None:
         """Enters the next phase if nothing is left to do in this one."""
@@ -90,10 +114,12 @@ class Course:
             redriven = next(self._books.account.redrives.running(), None) is None
             if ledger.running == 0 and redriven and (stop := self.stop()) is not None:
                 self.turn_to(Turn(Phase.FAILED, *stop))
-            elif ledger.finished or (redriven and self.turn.reason == REDRIVING):
+            elif ledger.finished or (redriven and self.turn.reason in CLOSED):
                 self.turn_to(self._after_map(reduce_retry, now))
         elif self.turn.phase is not Phase.REDUCE:
             return
+        elif not reducing.running and not reducing.finished and (stop := self.stop()) is not None:
+            self.turn_to(Turn(Phase.FAILED, *stop))
         elif self._spec.reduce is not None and reducing.finished:
             self.turn_to(after_reduce(reducing[0].state is ItemState.SUCCEEDED, ledger.counts, self._spec))
         elif self._spec.reduce is None and not reducing.running:

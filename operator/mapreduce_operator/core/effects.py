@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from mapreduce_operator.core.journal import CommitReason
+from mapreduce_operator.core.checkpoint import CommitReason
 from mapreduce_operator.core.names import Stage
 from mapreduce_operator.core.workloads import Dispatch, JobSeen
 

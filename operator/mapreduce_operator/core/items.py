@@ -6,6 +6,7 @@
                        -> Pending                     an interruption: somebody else ended the dispatch
                        -> RetryWait -> Pending        one by a template that cannot start
     DeadLettered -> Pending | RetryWait               a Redrive takes it
+    DeadLettered | Skipped -> Pending                 the map is restarted
     Pending | RetryWait -> DeadLettered               the Redrive is called off
     Succeeded | DeadLettered -> Pending               the reduce is run again
 
@@ -101,7 +102,7 @@ class Ended:
 
 @dataclass(frozen=True, slots=True)
 class Redriven:
-    """A Redrive takes a dead letter, or the reduce is run again."""
+    """A Redrive or a restart takes an item that was given up, or the reduce is run again."""
 
     redrive: int
     attempts: int
@@ -138,7 +139,7 @@ def transition(item: Item, event: ItemEvent, retry: Retry, now: float) -> Item |
             item, outcome.dispatch.number, outcome.job_uid
         ):
             return _settle(item, event, retry, now)
-        case Redriven(redrive, attempts, not_before) if item.state in {ItemState.DEAD_LETTERED, ItemState.SUCCEEDED}:
+        case Redriven(redrive, attempts, not_before) if item.final:
             return replace(
                 item,
                 state=ItemState.RETRY_WAIT if not_before > now else ItemState.PENDING,
@@ -152,6 +153,21 @@ def transition(item: Item, event: ItemEvent, retry: Retry, now: float) -> Item |
             return replace(item, state=ItemState.DEAD_LETTERED, not_before=0.0, cause=cause)
         case _:
             return None
+
+
+def continued(item: Item, dispatches: int) -> Item:
+    """The item with so many dispatches behind it, of which those that it knows nothing of count as excused.
+
+    Their outcomes were lost, or undone by going back to an earlier checkpoint. A number never comes again.
+    """
+    missing = max(0, dispatches - item.attempts - item.interruptions)
+    return replace(
+        item,
+        state=ItemState.PENDING if item.state is ItemState.RUNNING else item.state,
+        job_uid="",
+        interruptions=item.interruptions + missing,
+        excused=item.excused + missing,
+    )
 
 
 def _is_current(item: Item, dispatch: int, job_uid: str) -> bool:
@@ -187,9 +203,7 @@ def _settle(item: Item, event: Ended, retry: Retry, now: float) -> Item:
 
 
 def _given_up(item: Item, cause: Cause, event: Ended) -> Item:
-    # What was a dead letter before never vanishes from the queue.
-    skipped = event.skip and not item.redrive
-    return replace(item, state=ItemState.SKIPPED if skipped else ItemState.DEAD_LETTERED, cause=cause)
+    return replace(item, state=ItemState.SKIPPED if event.skip else ItemState.DEAD_LETTERED, cause=cause)
 
 
 def why_give_up(item: Item, outcome: Outcome, retry: Retry, *, budget_left: bool) -> Cause | None:

@@ -1,18 +1,22 @@
-"""The codec of what makes a run durable: segments of records, and the head that says which of them count.
+"""The codec of the journal: segments, each with the facts that one commit made durable.
 
-    head.json  --sha256-->  segment n  --sha256-->  segment n-1  --sha256-->  …  segment 1
+    checkpoint n  --sha256-->  segment n  --sha256-->  segment n-1  --sha256-->  …  segment 1
 
-    head.json  --sha256-->  snapshot m, m <= n: all items as of segment m, so that what comes before need not be read
+    checkpoint n  --sha256-->  snapshot m, m <= n: all items as of segment m, so that what comes before is not read
 
-Every object's hash stands in the object that follows it, so that one changed bit is found and named, while the head
+Every object's hash stands in the object that follows it, so that one changed bit is found and named, while a checkpoint
 stays small however long a run gets: bytes written over a run grow with its items, not with items times commits.
-A record holds the outcome and the state that the item got by it. Reading it back decides nothing anew, since the
+The segment before is not always the one with the number before: a run that was restored to an earlier checkpoint goes
+on from there, and what came after stays beside it, as in a tree.
+
+Each line of a segment begins with its own checksum, so that of a damaged one all other lines are still good. A record
+holds the outcome and the state that the item got by it. Reading it back decides nothing anew, since the
 policy may have been edited meanwhile. A segment also says which dispatches were started, so that one whose Job vanished
 while no operator looked is known to have run; which items Redrives took, before they are run; and which letters were
 set aside.
 """
 
-import hashlib
+import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -21,78 +25,11 @@ from typing import Final
 import msgspec
 
 from mapreduce_operator.api import Cause, ItemState, Phase, Reason
-from mapreduce_operator.core.breaker import Breaker
+from mapreduce_operator.core.checkpoint import CommitReason, JournalError, verified
 from mapreduce_operator.core.items import Item
 from mapreduce_operator.core.names import Stage
 from mapreduce_operator.core.outcomes import Outcome, Verdict
-from mapreduce_operator.core.plan import ShardInfo
 from mapreduce_operator.core.workloads import Dispatch
-
-SCHEMA_VERSION: Final = 1
-
-
-class JournalError(Exception):
-    """What was read back is not what was written, or cannot be read by this operator."""
-
-
-class JournalTooNewError(JournalError):
-    """A newer operator wrote it."""
-
-
-class CommitReason(StrEnum):
-    """Why a commit was made."""
-
-    ITEMS = "Items"
-    TIME = "Time"
-    PHASE_CHANGE = "PhaseChange"
-    IDLE = "Idle"
-    REDRIVE = "Redrive"
-    SHUTDOWN = "Shutdown"
-
-
-class PlanInfo(msgspec.Struct, frozen=True, rename="camel"):
-    items: int
-    duplicates: int
-    sha256: str
-    shards: list[ShardInfo]
-
-
-class SnapshotInfo(msgspec.Struct, frozen=True, rename="camel"):
-    """The snapshot that a load begins with. It saves reading and holds nothing that segments do not."""
-
-    sequence: int
-    """Number of the last segment that it covers."""
-    sha256: str
-    size: int
-    journal_size: int
-    """Bytes of all segments that it covers."""
-
-
-class Head(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
-    """The committed point of a run. It moves by compare-and-swap."""
-
-    schema_version: int
-    run_uid: str
-    phase: Phase
-    phase_reason: str
-    phase_message: str
-    plan: PlanInfo
-    sequence: int = 0
-    """Number of the last segment that counts; those with higher numbers were never committed."""
-    tail_sha256: str = ""
-    """Hash of that segment."""
-    journal_size: int = 0
-    """Bytes of all segments that count."""
-    snapshot: SnapshotInfo | None = None
-    epoch: int = 0
-    """Of the leader that wrote the head."""
-    started_at: float = 0.0
-    turned_at: float = 0.0
-    """When it entered its phase. A run that has ended is committed once more when letters are purged or set aside."""
-    committed_at: float = 0.0
-    reason: CommitReason | None = None
-    breaker: Breaker | None = None
-
 
 NO_RESULT: Final = msgspec.Raw(b"")
 """No JSON text is empty, and null is a result."""
@@ -170,12 +107,31 @@ class CalledOff(msgspec.Struct, frozen=True, array_like=True):
     message: str
 
 
+class Undone(msgspec.Struct, frozen=True, array_like=True):
+    """An item of a run that went back to an earlier checkpoint: what was dispatched since counts no longer.
+
+    Dispatches are numbered on, since a number that came again could meet the Job that had it before.
+    """
+
+    stage: Stage
+    key: str
+    dispatches: int
+    """How many there have been in all."""
+
+
 class SegmentHeader(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     sequence: int
     previous_sha256: str
     phase: Phase
     at: float
     reason: CommitReason
+    previous: int | None = None
+    """Number of the segment before, 0 for none; None for the number before its own."""
+    epoch: int = 0
+    """Of the leader that wrote it."""
+    count: int = 0
+    """How many records follow."""
+    undone: tuple[Undone, ...] = ()
     starts: tuple[Start, ...] = ()
     redrives: tuple[Accepted, ...] = ()
     claims: tuple[Claim, ...] = ()
@@ -183,6 +139,13 @@ class SegmentHeader(msgspec.Struct, frozen=True, rename="camel", omit_defaults=T
     called_off: tuple[CalledOff, ...] = ()
     given_back: tuple[str, ...] = ()
     """Keys of the items that are dead letters again without having been run."""
+    reduce_again: bool = False
+    """Somebody asked for the reduce to run again."""
+
+    @property
+    def before(self) -> int:
+        """Number of the segment before; 0 for none."""
+        return self.sequence - 1 if self.previous is None else self.previous
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,51 +198,52 @@ class _Line(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
 
 
 _encoder: Final = msgspec.json.Encoder()
-_head_decoder: Final = msgspec.json.Decoder(Head)
 _header_decoder: Final = msgspec.json.Decoder(SegmentHeader)
 _line_decoder: Final = msgspec.json.Decoder(_Line)
-
-
-def digest(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
-
-
-def verified(data: bytes, sha256: str, where: str) -> bytes:
-    """The same bytes; raises JournalError when their hash is not the one that another object holds of them."""
-    if digest(data) != sha256:
-        raise JournalError(f"{where} is damaged: its SHA-256 is not {sha256}")
-    return data
-
-
-def encode_head(head: Head) -> bytes:
-    return _encoder.encode(head) + b"\n"
-
-
-def decode_head(data: bytes, where: str) -> Head:
-    """Raises JournalError for a head that is damaged or too new."""
-    try:
-        version = msgspec.json.decode(data, type=dict[str, msgspec.Raw]).get("schemaVersion")
-        if version is not None and int(bytes(version)) > SCHEMA_VERSION:
-            raise JournalTooNewError(
-                f"{where} has schema version {int(bytes(version))}, this operator knows {SCHEMA_VERSION}: "
-                "run the newer operator again"
-            )
-        return _head_decoder.decode(data)
-    except (msgspec.DecodeError, ValueError) as error:
-        raise JournalError(f"{where} is damaged: {error}") from error
+_lines_decoder: Final = msgspec.json.Decoder(list[_Line])
+_CHECKSUM: Final = 9
+"""Characters before the content of a line: CRC-32 in hexadecimal digits, and a space."""
 
 
 def encode_segment(header: SegmentHeader, records: Iterable[Record]) -> bytes:
-    return b"\n".join([_encoder.encode(header), *(_encoder.encode(_line(record)) for record in records)]) + b"\n"
+    lines = [_encoder.encode(header), *(_encoder.encode(_line(record)) for record in records)]
+    return b"".join(b"%08x %b\n" % (zlib.crc32(line), line) for line in lines)
 
 
 def decode_segment(data: bytes, expected_sha256: str, where: str) -> Segment:
-    """Raises JournalError when the bytes are not those that the next object knows, or no segment of this version."""
-    header, _, lines = verified(data, expected_sha256, where).partition(b"\n")
+    """Raises DamagedError when the bytes are not those that the next object knows.
+
+    Raises JournalError when they are, and are no segment of this version.
+    """
+    header, *lines = verified(data, expected_sha256, where).split(b"\n")[:-1]
+    # Version 1 had no checksums.
+    start = 0 if data.startswith(b"{") else _CHECKSUM
     try:
-        return Segment(_header_decoder.decode(header), [_record(line) for line in _line_decoder.decode_lines(lines)])
+        content = b"[%b]" % b",".join(line[start:] for line in lines)
+        return Segment(
+            _header_decoder.decode(header[start:]), [_record(line) for line in _lines_decoder.decode(content)]
+        )
     except msgspec.DecodeError as error:
         raise JournalError(f"{where} was written by another version of the operator: {error}") from error
+
+
+def salvage(data: bytes) -> tuple[SegmentHeader | None, list[Record]]:
+    """What is still good of a damaged segment: its header, or None where that is lost, and records in their order."""
+    header: SegmentHeader | None = None
+    records: list[Record] = []
+    for number, line in enumerate(data.split(b"\n")):
+        content = line[_CHECKSUM:]
+        if line[:_CHECKSUM] != b"%08x " % zlib.crc32(content):
+            continue
+        try:
+            if number == 0:
+                header = _header_decoder.decode(content)
+            else:
+                records.append(_record(_line_decoder.decode(content)))
+        except msgspec.DecodeError:
+            # Of a version that is not ours.
+            continue
+    return header, records
 
 
 def _line(record: Record) -> _Line:

@@ -47,6 +47,7 @@ class Ledger:
         self._ready = {0: len(keys)}
         self._waiting: list[tuple[float, int]] = []
         self._running = {0: 0}
+        self._carried = 0
 
     def __len__(self) -> int:
         return len(self._items)
@@ -69,6 +70,16 @@ class Ledger:
     @property
     def running(self) -> int:
         return self._counts[ItemState.RUNNING]
+
+    @property
+    def durable_counts(self) -> Mapping[ItemState, int]:
+        """Items by state as they will be read back: one whose Job is just being created was never started."""
+        launching = self.running - self._carried
+        changed = {
+            ItemState.RUNNING: self._carried,
+            ItemState.PENDING: self._counts[ItemState.PENDING] + launching,
+        }
+        return {**self._counts, **changed}
 
     def running_in(self, lane: int) -> int:
         return self._running.get(lane, 0)
@@ -137,6 +148,7 @@ class Ledger:
         self._counts[item.state] += 1
         self._running[before.redrive] = self.running_in(before.redrive) - (before.state is ItemState.RUNNING)
         self._running[item.redrive] = self.running_in(item.redrive) + (item.state is ItemState.RUNNING)
+        self._carried += bool(item.job_uid) - bool(before.job_uid)
         self._attempts += item.attempts - before.attempts
         self._interruptions += item.interruptions - before.interruptions
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Final
 
-from mapreduce_operator.api import DeadLetterPolicy, ItemState, LetterState, Retry
+from mapreduce_operator.api import DeadLetterPolicy, ItemState, LetterState, ResumePolicy, Retry
 from mapreduce_operator.core.batches import GivenUp, Uncommitted
 from mapreduce_operator.core.books import Books
 from mapreduce_operator.core.guard import Guard
@@ -36,7 +36,7 @@ class Letterbox:
     ) -> None:
         """A Redrive takes the letters at the positions in `not_before`, each with its time to wait.
 
-        All of them must be takeable.
+        All of them must be takeable, or items that were left out.
         """
         self._unsaved.begin(now)
         self._unsaved.redrives.append(accepted)
@@ -47,6 +47,21 @@ class Letterbox:
             if item is None:
                 raise ValueError(f"item {position} is no dead letter and cannot be redriven")
             self._unsaved.claims.append(Claim.of(Stage.MAP, self._ledger.key(position), item))
+
+    def restart(self, token: str, policy: ResumePolicy, retry: Retry, now: float) -> int:
+        """Takes all items that were given up, as far as the policy includes them, for a restart of the map.
+
+        It is a Redrive without an object of its own. Returns how many were taken.
+        """
+        positions: list[int] = []
+        if policy.include_dead_letters:
+            positions += (one for one in self._ledger.in_state(ItemState.DEAD_LETTERED) if self.is_takeable(one))
+        if policy.include_failed:
+            positions += (one for one in self._ledger.in_state(ItemState.SKIPPED) if self._ledger.is_settled(one))
+        number, name = len(self._redrives) + 1, f"restart-{token}"
+        accepted = Accepted(number, f"{name}-{number}", name, now, selected=len(positions), rerun_reduce=True)
+        self.take(accepted, policy.additional_attempts or retry.max_attempts, dict.fromkeys(positions, 0.0), retry, now)
+        return len(positions)
 
     def call_off(self, number: int, reason: str, message: str, now: float) -> None:
         """Items of the Redrive are not run any more; those that run come to their end."""

@@ -110,8 +110,22 @@ class StorageKeys:
     def plan_shard(self, number: int, sha256: str) -> str:
         return f"{self.prefix}plan/shard-{number:05d}-{sha256[:16]}.jsonl"
 
+    @property
+    def plans(self) -> str:
+        """Beginning of the keys of all plans: a run that was planned anew has several."""
+        return f"{self.prefix}plan/plan-"
+
+    def plan(self, sha256: str) -> str:
+        """The list of the shards of a plan."""
+        return f"{self.plans}{sha256[:16]}.json"
+
+    @property
+    def segments(self) -> str:
+        """Beginning of the keys of all segments."""
+        return f"{self.prefix}journal/segment-"
+
     def segment(self, sequence: int, sha256: str) -> str:
-        return f"{self.prefix}journal/segment-{sequence:010d}-{sha256[:16]}.jsonl"
+        return f"{self.segments}{sequence:010d}-{sha256[:16]}.jsonl"
 
     @property
     def letters(self) -> str:
@@ -122,5 +136,23 @@ class StorageKeys:
         """The body of one dead letter, by the key of its item."""
         return f"{self.letters}{key}.json"
 
+    @property
+    def snapshots(self) -> str:
+        """Beginning of the keys of all snapshots."""
+        return f"{self.prefix}journal/snapshot-"
+
     def snapshot(self, sequence: int, sha256: str) -> str:
-        return f"{self.prefix}journal/snapshot-{sequence:010d}-{sha256[:16]}.json"
+        return f"{self.snapshots}{sequence:010d}-{sha256[:16]}.json"
+
+    @property
+    def checkpoints(self) -> str:
+        """Beginning of the keys of all checkpoints that are kept."""
+        return f"{self.prefix}checkpoints/"
+
+    def checkpoint(self, sequence: int, snapshot: int, reason: str, sha256: str) -> str:
+        """Number of the snapshot and reason are part of the key, so that a list of keys says which objects may go."""
+        return f"{self.checkpoints}{sequence:010d}-{snapshot:010d}-{reason}-{sha256[:16]}.json"
+
+    def spec(self, sha256: str) -> str:
+        """What was run: map, reduce and params, as they stood in the spec."""
+        return f"{self.prefix}specs/spec-{sha256[:16]}.json"

@@ -15,11 +15,19 @@ NEXT: Final[Mapping[Phase, frozenset[Phase]]] = {
     Phase.FAILED: frozenset({Phase.MAP}),
 }
 """Which phase may follow which. Paused is none of them: it is what the status shows of a suspended run. A run that has
-ended maps again when a Redrive takes some of its letters."""
+ended goes back to its map when a Redrive takes some of its letters, or when it is restarted."""
 
 FINAL_PHASES: Final = frozenset({Phase.SUCCEEDED, Phase.PARTIALLY_SUCCEEDED, Phase.FAILED})
 REDRIVING: Final = "Redriving"
 """Reason of the phase Map of a run that had ended before: only what a Redrive took is run."""
+REDUCING_AGAIN: Final = "ReducingAgain"
+"""The same of one that goes through its map only to reduce once more."""
+RESTARTED: Final = "Restarted"
+"""The same of one that runs whatever is left to run."""
+RECOVERED: Final = "Recovered"
+"""The same of one that lost outcomes to damage in storage, and runs these items again."""
+CLOSED: Final = frozenset({REDRIVING, REDUCING_AGAIN})
+"""Reasons with which no new items are started."""
 
 
 _NOT_RUN: Final = (ItemState.PENDING, ItemState.RETRY_WAIT)

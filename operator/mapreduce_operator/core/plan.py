@@ -14,6 +14,7 @@ import msgspec
 from mapreduce_operator.api import InputFormat, OnDuplicate
 from mapreduce_operator.core.expressions import Expression, ExpressionError
 from mapreduce_operator.core.names import Stage, item_key
+from mapreduce_operator.core.packing import pack, unpack
 
 ID_BYTES: Final = 4096
 """Ids go into annotations and into each line of the journal."""
@@ -60,6 +61,8 @@ class Planned:
     items: list[PlannedItem]
     duplicates: int
     """Items left out because their id came before (onDuplicate: KeepFirst)."""
+    input_sha256: str = ""
+    """Of the text that the items were read from; "" where they stand in the spec."""
 
 
 def canonical(value: Any) -> bytes:
@@ -191,7 +194,7 @@ def keys_of(run_uid: str, ids: Sequence[str]) -> list[str]:
 
 
 class ShardInfo(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What the head says of a shard; the hash is of its bytes and stands outside of them."""
+    """What the list of shards says of one; the hash is of its bytes as they are stored."""
 
     items: int
     sha256: str
@@ -203,6 +206,7 @@ class _Line(msgspec.Struct, frozen=True):
 
 
 _line_decoder: Final = msgspec.json.Decoder(_Line)
+_list_decoder: Final = msgspec.json.Decoder(tuple[ShardInfo, ...])
 
 
 def encode_shards(items: Iterable[PlannedItem]) -> Iterator[tuple[ShardInfo, bytes]]:
@@ -221,18 +225,23 @@ def encode_shards(items: Iterable[PlannedItem]) -> Iterator[tuple[ShardInfo, byt
 
 
 def _shard(lines: list[bytes]) -> tuple[ShardInfo, bytes]:
-    data = b"\n".join(lines) + b"\n"
+    data = pack(b"\n".join(lines) + b"\n")
     return ShardInfo(len(lines), hashlib.sha256(data).hexdigest()), data
 
 
 def decode_shard(data: bytes) -> list[PlannedItem]:
-    """The items of a shard whose hash was checked."""
-    return [PlannedItem(line.id, bytes(line.item)) for line in _line_decoder.decode_lines(data)]
+    """The items of a shard whose hash was checked; raises PackingError."""
+    return [PlannedItem(line.id, bytes(line.item)) for line in _line_decoder.decode_lines(unpack(data))]
 
 
-def plan_hash(shards: Iterable[ShardInfo]) -> str:
-    """Identity of a whole plan."""
-    return hashlib.sha256("".join(shard.sha256 for shard in shards).encode()).hexdigest()
+def encode_shard_list(shards: Sequence[ShardInfo]) -> bytes:
+    """What a plan consists of. Its hash is the identity of the plan."""
+    return msgspec.json.encode(shards) + b"\n"
+
+
+def decode_shard_list(data: bytes) -> tuple[ShardInfo, ...]:
+    """Raises msgspec.DecodeError for what is none."""
+    return _list_decoder.decode(data)
 
 
 # ------------------------------------------------------------------------------------------------------------- texts

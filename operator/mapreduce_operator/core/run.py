@@ -11,6 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
+import msgspec
+
 from mapreduce_operator.api import (
     BreakerState,
     Cause,
@@ -20,6 +22,9 @@ from mapreduce_operator.api import (
     OnExhausted,
     Phase,
     Reason,
+    Restart,
+    RestartPhase,
+    ResumePolicy,
     Retry,
     SuspendPolicy,
     Work,
@@ -27,6 +32,7 @@ from mapreduce_operator.api import (
 from mapreduce_operator.core.batches import Batch, GivenUp, Uncommitted
 from mapreduce_operator.core.books import Books
 from mapreduce_operator.core.breaker import Breaker
+from mapreduce_operator.core.checkpoint import Answers, Checkpoint, CommitReason, Restarted
 from mapreduce_operator.core.contract import ResultRule
 from mapreduce_operator.core.course import Course
 from mapreduce_operator.core.dead_letters import DeadLetters
@@ -44,15 +50,14 @@ from mapreduce_operator.core.failures import MEANINGS, TEMPLATE_FAULTS, outcome_
 from mapreduce_operator.core.guard import Guard
 from mapreduce_operator.core.items import Ended, Item, Refused, Started
 from mapreduce_operator.core.jobs import Revision
-from mapreduce_operator.core.journal import Accepted, CommitReason, Record, Segment, Start
+from mapreduce_operator.core.journal import Accepted, Record, Start
 from mapreduce_operator.core.letterbox import Letterbox
 from mapreduce_operator.core.names import RunRef, Stage, job_name
 from mapreduce_operator.core.outcomes import Outcome, Verdict
-from mapreduce_operator.core.phases import FINAL_PHASES, Turn
-from mapreduce_operator.core.plan import PlannedItem
+from mapreduce_operator.core.phases import FINAL_PHASES, REDRIVING, REDUCING_AGAIN, RESTARTED, Turn
+from mapreduce_operator.core.plan import PlannedItem, canonical
 from mapreduce_operator.core.redrives import Redrives, patched_item
 from mapreduce_operator.core.sightings import Sightings
-from mapreduce_operator.core.snapshot import Snapshot
 from mapreduce_operator.core.starting import Starting
 from mapreduce_operator.core.story import Story
 from mapreduce_operator.core.tally import Tally, is_retry
@@ -87,6 +92,10 @@ class RunState:
         self._preparing_reduce = False
         self._sightings: Final = Sightings()
         self._vanished_due: float | None = None
+        self.answers = Answers()
+        """What people asked for and got, whether that is durable or not."""
+        self.spec_text = canonical(spec.work_as_written())
+        """What is run, as it is kept with the checkpoints."""
 
     # ------------------------------------------------------------------------------------------------ what is so
 
@@ -204,6 +213,8 @@ class RunState:
             moments.append(due)
         if self.guard.breaker.state is BreakerState.OPEN:
             moments.append(self.guard.breaker.open_until)
+        if (deadline := self.course.deadline) is not None:
+            moments.append(deadline)
         if self.unsaved and not self.commit_in_flight:
             moments.append(self.unsaved.since + self._spec.checkpoint.every_seconds)
         return max(min(moments), now) if moments else None
@@ -216,6 +227,7 @@ class RunState:
         self.guard.respec(spec, now)
         self.course.respec(spec)
         self._last_reduce = spec.reduce or self._last_reduce
+        self.spec_text = canonical(spec.work_as_written())
         before = {stage: self.templates.revision(stage) for stage in Stage}
         self.templates.respec(spec)
         self._starting.respec(spec)
@@ -319,7 +331,30 @@ class RunState:
         What it takes is run as soon as that is durable. A run that has ended goes back to its map for it.
         """
         self.letterbox.take(accepted, attempts, not_before, self._retry(Stage.MAP), now)
-        self.course.reopen(accepted.name, accepted.selected)
+        message = f"the Redrive {accepted.name} runs {accepted.selected:,} dead letters again"
+        self.course.reopen(REDRIVING, message, now)
+
+    def checkpoint(self, token: str, now: float) -> None:
+        """Somebody wants a checkpoint now, whether there is anything to save or not."""
+        self.answers = msgspec.structs.replace(self.answers, checkpoint=token)
+        self._ask(CommitReason.MANUAL, now)
+
+    def restart(self, restart: Restart, policy: ResumePolicy, now: float) -> None:
+        """Goes back to the map for the items that were given up, or to the reduce; successes stay what they are."""
+        if restart.phase is RestartPhase.MAP:
+            taken = self.letterbox.restart(restart.token, policy, self._retry(Stage.MAP), now)
+            message = f"the map was restarted: {taken:,} items that were given up are run again"
+            self.course.reopen(RESTARTED, message, now)
+        else:
+            self.books.reduce_again = self.unsaved.reduce_again = True
+            self.course.reopen(REDUCING_AGAIN, "the reduce runs again over the results as they are", now)
+        restarted = Restarted(restart.phase, restart.token, now)
+        self.answers = msgspec.structs.replace(self.answers, restarted=restarted)
+        self._ask(CommitReason.RESTART, now)
+
+    def _ask(self, reason: CommitReason, now: float) -> None:
+        self.unsaved.begin(now)
+        self.unsaved.asked = reason
 
     def requeue(self, policy: DeadLetterPolicy | None, now: float) -> None:
         """The DeadLetterQueue changed, or there is none."""
@@ -329,9 +364,21 @@ class RunState:
     def begin_commit(self, reason: CommitReason, now: float, *, with_snapshot: bool = False) -> Batch:
         """Everything that is not durable yet; what comes after is in the next batch."""
         self.commit_in_flight = True
-        snapshot = self.books.snapshot(self.unsaved, now) if with_snapshot else None
         breaker = self.guard.breaker
-        return self.unsaved.batch(reason, now, self.turn, breaker if breaker != Breaker() else None, snapshot)
+        return self.unsaved.take(
+            Batch(
+                reason,
+                now,
+                self.turn,
+                breaker if breaker != Breaker() else None,
+                self.books.snapshot(self.unsaved, now) if with_snapshot else None,
+                counts=self.ledgers[Stage.MAP].durable_counts,
+                answers=self.answers,
+                opened_at=self.course.opened_at,
+                spec=self.spec_text,
+                kept=self._spec.checkpoint.enabled,
+            )
+        )
 
     def committed(self, batch: Batch, now: float) -> list[Effect]:
         """A batch is durable: its Jobs may go, what it took may be run, and the status may say so."""
@@ -353,19 +400,12 @@ class RunState:
 
     # --------------------------------------------------------------------------------------------------- coming back
 
-    def restore(self, snapshot: Snapshot) -> None:
-        """Brings a run back as of a snapshot, before the segments that came after it are replayed."""
-        self.books.restore(snapshot)
-
-    def replay(self, segment: Segment) -> None:
-        """Brings back what one commit made durable; segments come in their order."""
-        self.books.replay(segment)
-
-    def resume(self, now: float, breaker: Breaker | None = None) -> None:
-        """The past is told. Some of the Jobs that carried running dispatches when it ended may be gone by now."""
+    def resume(self, now: float, checkpoint: Checkpoint) -> None:
+        """The past is told, up to a checkpoint. Jobs that carried running dispatches then may be gone by now."""
+        self.answers, self.course.opened_at = checkpoint.answers, checkpoint.opened_at
         self.books.resume({stage: self._retry(stage).backoff.max_seconds for stage in Stage}, now)
         self._retries = self.tally.retries
-        self.guard.resume(breaker, self.ledgers[Stage.MAP].in_state(ItemState.RUNNING), now)
+        self.guard.resume(checkpoint.breaker, self.ledgers[Stage.MAP].in_state(ItemState.RUNNING), now)
         for job in self.carrying():
             self._sightings.carries(job.uid, job.name)
             self.books.startup.expects(job.uid, job.name, now, resumed=True)
@@ -398,12 +438,17 @@ class RunState:
         if self.phase not in FINAL_PHASES:
             effects += self.templates.try_out(now)
         self.guard.at(now)
+        self.course.at(now)
         effects += self._story.breaker(self.guard.breaker.state, self.guard.circuit())
         for hopeless in list(self._starting.hopeless()):
             self.letterbox.call_off(*hopeless, now)
+        if self.course.overdue and (stop := self.course.stop()) is not None:
+            for number in list(self.redrives.running()):
+                self.letterbox.call_off(number, *stop, now)
         self.letterbox.give_back(now)
         effects += self._starting.give_up(self._unrecorded(), now)
-        if self._spec.suspend and self._spec.suspend_policy is SuspendPolicy.INTERRUPT:
+        interrupting = self._spec.suspend and self._spec.suspend_policy is SuspendPolicy.INTERRUPT
+        if interrupting or self.course.overdue:
             effects += self._interrupt()
         self.course.turn_if_done(self._retry(Stage.REDUCE), now)
         for stage, ledger in self.ledgers.items():
@@ -452,7 +497,7 @@ class RunState:
         if not self.unsaved:
             return []
         if self.unsaved.urgent:
-            return [Commit(CommitReason.REDRIVE)]
+            return [Commit(self.unsaved.asked or CommitReason.REDRIVE)]
         if len(self.uncommitted) >= self._spec.checkpoint.every_items:
             return [Commit(CommitReason.ITEMS)]
         if now >= self.unsaved.since + self._spec.checkpoint.every_seconds:
@@ -460,7 +505,7 @@ class RunState:
         return [Commit(CommitReason.IDLE)] if self.active == 0 or self._spec.suspend else []
 
     def _may_dispatch(self) -> bool:
-        if self._spec.suspend or not self.course.settled or self.phase in FINAL_PHASES:
+        if self._spec.suspend or self.course.overdue or not self.course.settled or self.phase in FINAL_PHASES:
             return False
         return len(self.uncommitted) <= MAX_UNCOMMITTED and self.templates.good
 
@@ -491,7 +536,12 @@ class RunState:
         if ledger[position].state is not ItemState.RUNNING:
             # A Job whose creation seemed to have failed may exist all the same.
             ledger.apply(position, Started(outcome.dispatch.number, outcome.job_uid), retry, now)
-        skip = self._spec.failure_policy.on_exhausted is OnExhausted.SKIP and outcome.stage is Stage.MAP
+        # What was a dead letter before never vanishes from the queue.
+        skip = (
+            self._spec.failure_policy.on_exhausted is OnExhausted.SKIP
+            and outcome.stage is Stage.MAP
+            and self.dead_letters.get(position) is None
+        )
         current = self.revision(outcome.stage, ledger[position].redrive)
         changed = current is not None and current.hash != outcome.revision
         budget_left = outcome.stage is Stage.REDUCE or self.guard.budget_left(self._retries)

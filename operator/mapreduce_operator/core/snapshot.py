@@ -11,11 +11,19 @@ from typing import Final
 import msgspec
 
 from mapreduce_operator.api import Cause, ItemState, LetterState, Reason
+from mapreduce_operator.core.checkpoint import (
+    SCHEMA_VERSION,
+    DamagedError,
+    JournalError,
+    JournalTooNewError,
+    verified,
+)
 from mapreduce_operator.core.dead_letters import Entry
 from mapreduce_operator.core.items import Item
-from mapreduce_operator.core.journal import NO_RESULT, SCHEMA_VERSION, Accepted, CalledOff, JournalError, verified
+from mapreduce_operator.core.journal import NO_RESULT, Accepted, CalledOff
 from mapreduce_operator.core.letters import Attempt
 from mapreduce_operator.core.names import Stage
+from mapreduce_operator.core.packing import PackingError, unpack
 from mapreduce_operator.core.tally import FailureCount, Tally
 
 
@@ -109,11 +117,20 @@ def encode_snapshot(snapshot: Snapshot) -> bytes:
 
 
 def decode_snapshot(data: bytes, expected_sha256: str, where: str) -> Snapshot:
-    """Raises JournalError when the bytes are not those that the head knows, or no snapshot of this version."""
+    """Raises DamagedError when the bytes are not those that the checkpoint knows.
+
+    Raises JournalError when they are, and are no snapshot of this version.
+    """
     try:
-        body = _decoder.decode(verified(data, expected_sha256, where))
+        body = _decoder.decode(unpack(verified(data, expected_sha256, where)))
+    except PackingError as error:
+        raise DamagedError(f"{where} cannot be unpacked: {error}") from error
     except msgspec.DecodeError as error:
         raise JournalError(f"{where} was written by another version of the operator: {error}") from error
+    if body.schema_version > SCHEMA_VERSION:
+        raise JournalTooNewError(
+            f"{where} has schema version {body.schema_version}, this operator knows {SCHEMA_VERSION}"
+        )
     return Snapshot(
         items={stage: [(row.position, _item(row)) for row in rows] for stage, rows in body.items.items()},
         tally=Tally(

@@ -28,9 +28,9 @@ from mapreduce_operator.api import (
     StatePositions,
     TemplateRevisions,
 )
+from mapreduce_operator.core.checkpoint import Checkpoint
 from mapreduce_operator.core.conditions import Situation, conditions_of, merge
 from mapreduce_operator.core.items import FINAL_STATES
-from mapreduce_operator.core.journal import Head
 from mapreduce_operator.core.names import LABEL_RUN, RunRef, Stage, StorageKeys
 from mapreduce_operator.core.outcomes import Verdict
 from mapreduce_operator.core.phases import FINAL_PHASES
@@ -75,7 +75,9 @@ def seen_at(status: MapReduceJobStatus, generation: int) -> MapReduceJobStatus:
     return status.model_copy(update={"observed_generation": generation, "conditions": conditions})
 
 
-def status_of(run: RunState, head: Head, id_of: Callable[[int], str], report: Report, now: float) -> MapReduceJobStatus:
+def status_of(
+    run: RunState, head: Checkpoint, id_of: Callable[[int], str], report: Report, now: float
+) -> MapReduceJobStatus:
     """The status of a planned run."""
     ledger = run.ledgers[Stage.MAP]
     not_durable = {

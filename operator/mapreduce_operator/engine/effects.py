@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Final, TypeVar, assert_never
 
 from mapreduce_operator.core.batches import Batch
+from mapreduce_operator.core.checkpoint import CommitReason
 from mapreduce_operator.core.effects import (
     Announce,
     Commit,
@@ -23,7 +24,6 @@ from mapreduce_operator.core.effects import (
     VerifyTemplate,
 )
 from mapreduce_operator.core.jobs import Revision, manifest, trial
-from mapreduce_operator.core.journal import CommitReason
 from mapreduce_operator.core.names import RunRef, Stage, job_name
 from mapreduce_operator.core.plan import PlannedItem
 from mapreduce_operator.core.results import ReduceInput, ResultsTooLargeError, reduce_input

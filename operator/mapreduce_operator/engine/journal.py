@@ -1,7 +1,8 @@
 """Reads and writes what makes a run durable. The order of writes is the point of this module:
 
-plan shards, then the head (create-only); later a segment, from time to time a snapshot, then the head
-(compare-and-swap). Whatever is interrupted between two of these leaves the head on the last state that is whole.
+shards of the plan, their list, then the head (create-only); later segments, from time to time a snapshot, the
+checkpoint, then the head (compare-and-swap). Whatever is interrupted between two of these leaves the head on the last
+state that is whole.
 
 Who leads puts the epoch of his leadership into the head before anything else. A former leader that knows nothing of it
 holds a version of the head that is not there any more, so that whatever it still writes does not count.
@@ -17,21 +18,35 @@ from typing import Final
 import msgspec
 
 from mapreduce_operator.api import Phase
-from mapreduce_operator.core import journal as codec
+from mapreduce_operator.core import checkpoint as codec
 from mapreduce_operator.core.batches import Batch
-from mapreduce_operator.core.journal import (
-    Head,
+from mapreduce_operator.core.checkpoint import (
+    Checkpoint,
+    CommitReason,
+    DamagedError,
     JournalError,
+    Lineage,
     PlanInfo,
-    Record,
-    Segment,
-    SegmentHeader,
+    Recovered,
     SnapshotInfo,
+    digest,
+    verified,
 )
+from mapreduce_operator.core.journal import Record, Segment, SegmentHeader, encode_segment
 from mapreduce_operator.core.names import RunRef, StorageKeys
-from mapreduce_operator.core.plan import Planned, PlannedItem, ShardInfo, decode_shard, encode_shards, plan_hash
+from mapreduce_operator.core.packing import PackingError, pack
+from mapreduce_operator.core.plan import (
+    Planned,
+    PlannedItem,
+    ShardInfo,
+    decode_shard,
+    decode_shard_list,
+    encode_shard_list,
+    encode_shards,
+)
 from mapreduce_operator.core.snapshot import Snapshot, decode_snapshot, encode_snapshot
-from mapreduce_operator.engine.reading import read
+from mapreduce_operator.engine.chain import segments_backwards
+from mapreduce_operator.engine.reading import read_checked
 from mapreduce_operator.ports import Clock, DeposedError, Leadership, ObjectStore, StorageConflictError
 
 log = logging.getLogger(__name__)
@@ -52,12 +67,16 @@ class Journal:
         self._leadership: Final = leadership
         self._keys: Final = StorageKeys(run)
         self._etag = ""
-        self._head: Head | None = None
+        self._head: Checkpoint | None = None
+        self._written: tuple[Batch, Checkpoint] | None = None
+        """The checkpoint that a batch makes, while the head does not say so."""
+        self._plan = ""
+        self._shard_list: tuple[ShardInfo, ...] = ()
         self._ends: list[int] = []
         self._shards: OrderedDict[int, list[PlannedItem]] = OrderedDict()
 
     @property
-    def head(self) -> Head:
+    def head(self) -> Checkpoint:
         if self._head is None:
             raise RuntimeError("the run has neither been planned nor loaded")
         return self._head
@@ -69,7 +88,9 @@ class Journal:
         since = self.head.journal_size - (last.journal_size if last else 0)
         return since >= max(_SNAPSHOT_AFTER, last.size if last else 0)
 
-    async def peek(self) -> Head | None:
+    # -------------------------------------------------------------------------------------------------- the head
+
+    async def peek(self) -> Checkpoint | None:
         """The committed point of the run, for reading alone, or None when it was never planned.
 
         Whoever leads is not disturbed and goes on. Raises JournalError when it is damaged.
@@ -80,7 +101,7 @@ class Journal:
         self._take(found[0], "")
         return found[0]
 
-    async def load(self) -> Head | None:
+    async def load(self) -> Checkpoint | None:
         """The committed point of the run, which is ours from now on, or None when it was never planned.
 
         Raises JournalError when it is damaged, DeposedError when a later leader has it.
@@ -90,117 +111,52 @@ class Journal:
             if found is None:
                 return None
             head, etag = found
-            if head.epoch > self._leadership.epoch:
-                await self._leadership.surpass(head.epoch)
             if head.epoch == self._leadership.epoch:
                 self._take(head, etag)
                 return head
-            ours = msgspec.structs.replace(head, epoch=self._leadership.epoch)
-            try:
-                etag = await self._store.put(self._keys.head, codec.encode_head(ours), if_match=etag)
-            except StorageConflictError:
-                log.info("%s moved while it was claimed: the former leader was at work until now", self._keys.head)
-            else:
-                self._take(ours, etag)
-                return ours
+            if await self._claim(head, etag):
+                return self.head
+            log.info("%s moved while it was claimed: the former leader was at work until now", self._keys.head)
         raise DeposedError(f"{self._keys.head} could not be claimed: somebody else moves it again and again")
 
-    async def _stored_head(self) -> tuple[Head, str] | None:
-        """The head as it stands there, and its etag."""
+    async def replace(self, head: Checkpoint) -> bool:
+        """Puts a checkpoint in the place of a head that is damaged or gone, and makes it ours; False if it moved."""
         stored = await self._store.get(self._keys.head)
-        if stored is None:
-            return None
-        head = codec.decode_head(stored.data, self._keys.head)
-        if head.run_uid != self._run.uid:
-            raise JournalError(f"{self._keys.head} belongs to the run {head.run_uid}, not to {self._run.uid}")
-        return head, stored.etag
+        return await self._claim(head, stored.etag if stored is not None else None)
 
-    async def create(self, planned: Planned) -> Head:
-        """Makes a plan durable. Nothing may be dispatched before this returns."""
-        shards: list[ShardInfo] = []
-        for number, (info, data) in enumerate(encode_shards(planned.items)):
-            await self._store.put(self._keys.plan_shard(number, info.sha256), data)
-            shards.append(info)
-        now = self._clock.now()
-        head = Head(
-            schema_version=codec.SCHEMA_VERSION,
-            run_uid=self._run.uid,
-            phase=Phase.MAP,
-            phase_reason="Planned",
-            phase_message=f"{len(planned.items):,} items are planned",
-            plan=PlanInfo(
-                items=len(planned.items), duplicates=planned.duplicates, sha256=plan_hash(shards), shards=shards
-            ),
-            epoch=self._leadership.epoch,
-            started_at=now,
-            turned_at=now,
-            committed_at=now,
-            reason=codec.CommitReason.PHASE_CHANGE,
-        )
+    async def _claim(self, head: Checkpoint, etag: str | None) -> bool:
+        """Puts our epoch into the head, in place of the version `etag` of it, or of none."""
+        if head.epoch > self._leadership.epoch:
+            await self._leadership.surpass(head.epoch)
+        ours = msgspec.structs.replace(head, epoch=self._leadership.epoch)
+        data = codec.encode_checkpoint(ours)
         try:
-            self._take(head, await self._store.put(self._keys.head, codec.encode_head(head), if_absent=True))
+            etag = await self._store.put(self._keys.head, data, if_absent=etag is None, if_match=etag)
         except StorageConflictError:
-            # Our own write, whose answer was lost, or the plan of a former leader that came just before.
-            planned_before = await self.load()
-            if planned_before is None:
-                raise
-            return planned_before
-        return head
+            return False
+        self._take(ours, etag)
+        return True
 
-    async def append(self, batch: Batch) -> Head:
-        """Makes a batch durable: its records in a segment, then the head that counts it.
+    async def _stored_head(self) -> tuple[Checkpoint, str] | None:
+        """The head as it stands there, and its etag."""
+        for last in (False, True):
+            stored = await self._store.get(self._keys.head)
+            if stored is None:
+                return None
+            try:
+                head = codec.decode_checkpoint(stored.data, self._keys.head)
+            except DamagedError:
+                if last:
+                    raise
+            else:
+                if head.run_uid != self._run.uid:
+                    raise JournalError(f"{self._keys.head} belongs to the run {head.run_uid}, not to {self._run.uid}")
+                return head, stored.etag
+        raise AssertionError
 
-        Raises StorageError when nothing is known to be written, and the same batch may be given again; raises
-        DeposedError when another leader has moved the head.
-        """
-        before = self.head
-        if not self._etag:
-            raise RuntimeError(f"{self._keys.head} was only peeked at; what was not loaded cannot be moved")
-        sequence = before.sequence + 1
-        header = SegmentHeader(
-            sequence,
-            before.tail_sha256,
-            batch.turn.phase,
-            batch.at,
-            batch.reason,
-            starts=batch.starts,
-            redrives=batch.redrives,
-            claims=batch.claims,
-            marks=batch.marks,
-            called_off=batch.called_off,
-            given_back=batch.given_back,
-        )
-        data = codec.encode_segment(header, batch.records)
-        sha256 = codec.digest(data)
-        await self._store.put(self._keys.segment(sequence, sha256), data)
-        journal_size = before.journal_size + len(data)
-        head = msgspec.structs.replace(
-            before,
-            phase=batch.turn.phase,
-            phase_reason=batch.turn.reason,
-            phase_message=batch.turn.message,
-            sequence=sequence,
-            tail_sha256=sha256,
-            journal_size=journal_size,
-            snapshot=await self._write(batch.snapshot, sequence, journal_size) if batch.snapshot else before.snapshot,
-            epoch=self._leadership.epoch,
-            turned_at=before.turned_at if batch.turn.phase is before.phase else batch.at,
-            committed_at=batch.at,
-            reason=batch.reason,
-            breaker=batch.breaker,
-        )
-        self._take(head, await self._swap(head))
-        return head
-
-    async def _write(self, snapshot: Snapshot, sequence: int, journal_size: int) -> SnapshotInfo:
-        data = encode_snapshot(snapshot)
-        sha256 = codec.digest(data)
-        await self._store.put(self._keys.snapshot(sequence, sha256), data)
-        return SnapshotInfo(sequence, sha256, len(data), journal_size)
-
-    async def _swap(self, head: Head) -> str:
+    async def _swap(self, head: Checkpoint) -> str:
         """Moves the head. A swap whose answer was lost looks like one that was lost to another: the content tells."""
-        data = codec.encode_head(head)
+        data = codec.encode_checkpoint(head)
         try:
             return await self._store.put(self._keys.head, data, if_match=self._etag)
         except StorageConflictError as error:
@@ -209,20 +165,173 @@ class Journal:
                 return stored.etag
             raise DeposedError(f"{self._keys.head} was moved by another operator: {error}") from error
 
-    def _take(self, head: Head, etag: str) -> None:
-        if self._head is None:
-            self._ends = list(accumulate(shard.items for shard in head.plan.shards))
+    def _take(self, head: Checkpoint, etag: str) -> None:
         self._head, self._etag = head, etag
+
+    # --------------------------------------------------------------------------------------------------- writing
+
+    async def create(
+        self,
+        planned: Planned,
+        spec: bytes,
+        batches: Sequence[Batch] = (),
+        *,
+        lineage: Lineage | None = None,
+        kept: bool = True,
+    ) -> Checkpoint:
+        """Makes a plan durable, and what is carried over into it. Nothing may be dispatched before this returns."""
+        now = self._clock.now()
+        head = Checkpoint(
+            schema_version=codec.SCHEMA_VERSION,
+            run_uid=self._run.uid,
+            phase=Phase.MAP,
+            phase_reason="Planned",
+            phase_message=f"{len(planned.items):,} items are planned",
+            plan=await self.write_plan(planned),
+            epoch=self._leadership.epoch,
+            started_at=now,
+            opened_at=now,
+            turned_at=now,
+            committed_at=now,
+            reason=CommitReason.PHASE_CHANGE,
+            spec_sha256=await self._write_spec("", spec),
+            lineage=lineage,
+        )
+        if batches:
+            head = await self._write(head, batches, first=1)
+        if kept:
+            await self._write_checkpoint(head)
+        try:
+            self._take(head, await self._store.put(self._keys.head, codec.encode_checkpoint(head), if_absent=True))
+        except StorageConflictError:
+            # Our own write, whose answer was lost, or the plan of a former leader that came just before.
+            planned_before = await self.load()
+            if planned_before is None:
+                raise
+            return planned_before
+        return head
+
+    async def write_plan(self, planned: Planned) -> PlanInfo:
+        """The shards of a plan and their list; they count when a head names the list."""
+        shards: list[ShardInfo] = []
+        for number, (info, data) in enumerate(encode_shards(planned.items)):
+            await self._store.put(self._keys.plan_shard(number, info.sha256), data)
+            shards.append(info)
+        data = encode_shard_list(shards)
+        await self._store.put(self._keys.plan(digest(data)), data)
+        return PlanInfo(len(planned.items), planned.duplicates, digest(data), input_sha256=planned.input_sha256)
+
+    async def append(self, batch: Batch) -> Checkpoint:
+        """Makes a batch durable: its records in a segment, then the head that counts it.
+
+        Raises StorageError when nothing is known to be written, and the same batch may be given again; raises
+        DeposedError when another leader has moved the head.
+        """
+        return await self.branch(self.head, [batch])
+
+    async def branch(
+        self, base: Checkpoint, batches: Sequence[Batch], *, recovered: Recovered | None = None
+    ) -> Checkpoint:
+        """The same for batches that follow an earlier checkpoint than the head; what came after that counts no more.
+
+        A base with sequence 0 is the beginning, with the plan that it names.
+        """
+        if not self._etag:
+            raise RuntimeError(f"{self._keys.head} was only peeked at; what was not loaded cannot be moved")
+        if recovered is not None:
+            base = msgspec.structs.replace(base, recovered=recovered)
+        # Asked for the same again, since an answer was lost, the very same head is written: it is known by its bytes.
+        if self._written is None or self._written[0] is not batches[-1]:
+            self._written = batches[-1], await self._write(base, batches, first=self.head.sequence + 1)
+        head = self._written[1]
+        if batches[-1].kept:
+            await self._write_checkpoint(head)
+        self._take(head, await self._swap(head))
+        self._written = None
+        return head
+
+    async def _write(self, base: Checkpoint, batches: Sequence[Batch], *, first: int) -> Checkpoint:
+        """The checkpoint that the last of the batches makes, with everything written that it names."""
+        started, last, size = self._clock.now(), batches[-1], 0
+        sequence, tail_sha256, previous = first - 1, base.tail_sha256, base.sequence
+        for batch in batches:
+            sequence += 1
+            header = SegmentHeader(
+                sequence,
+                tail_sha256,
+                batch.turn.phase,
+                batch.at,
+                batch.reason,
+                previous=None if previous == sequence - 1 else previous,
+                epoch=self._leadership.epoch,
+                count=len(batch.records),
+                undone=batch.undone,
+                starts=batch.starts,
+                redrives=batch.redrives,
+                claims=batch.claims,
+                marks=batch.marks,
+                called_off=batch.called_off,
+                given_back=batch.given_back,
+                reduce_again=batch.reduce_again,
+            )
+            data = encode_segment(header, batch.records)
+            tail_sha256, previous = digest(data), sequence
+            await self._store.put(self._keys.segment(sequence, tail_sha256), data)
+            size += len(data)
+        journal_size = base.journal_size + size
+        snapshot = base.snapshot
+        if last.snapshot is not None:
+            raw = encode_snapshot(last.snapshot)
+            data = pack(raw)
+            snapshot = SnapshotInfo(sequence, digest(data), len(raw), journal_size)
+            await self._store.put(self._keys.snapshot(sequence, snapshot.sha256), data)
+            size += len(data)
+        return msgspec.structs.replace(
+            base,
+            phase=last.turn.phase,
+            phase_reason=last.turn.reason,
+            phase_message=last.turn.message,
+            sequence=sequence,
+            tail_sha256=tail_sha256,
+            journal_size=journal_size,
+            snapshot=snapshot,
+            epoch=self._leadership.epoch,
+            opened_at=last.opened_at or base.opened_at,
+            turned_at=base.turned_at if last.turn.phase is base.phase else last.at,
+            committed_at=last.at,
+            reason=last.reason,
+            breaker=last.breaker,
+            counts=dict(last.counts),
+            size=size,
+            seconds=round(self._clock.now() - started, 3),
+            spec_sha256=await self._write_spec(base.spec_sha256, last.spec),
+            answers=last.answers,
+        )
+
+    async def _write_spec(self, before: str, spec: bytes) -> str:
+        sha256 = digest(spec)
+        if sha256 != before:
+            await self._store.put(self._keys.spec(sha256), spec)
+        return sha256
+
+    async def _write_checkpoint(self, checkpoint: Checkpoint) -> None:
+        data = codec.encode_checkpoint(checkpoint)
+        snapshot = checkpoint.snapshot.sequence if checkpoint.snapshot else 0
+        reason = checkpoint.reason or CommitReason.IDLE
+        await self._store.put(self._keys.checkpoint(checkpoint.sequence, snapshot, reason, digest(data)), data)
+
+    # -------------------------------------------------------------------------------------------------- the plan
 
     async def ids(self) -> list[str]:
         """Ids of all items in plan order."""
         names: list[str] = []
-        for number in range(len(self.head.plan.shards)):
+        for number in range(len(await self._list())):
             names += [item.id for item in await self._shard(number)]
         return names
 
     async def planned_item(self, position: int) -> PlannedItem:
         """One item of the plan; a few shards stay in memory."""
+        await self._list()
         number = bisect_right(self._ends, position)
         shard = self._shards.get(number)
         if shard is None:
@@ -233,26 +342,34 @@ class Journal:
             self._shards.move_to_end(number)
         return shard[position - (self._ends[number - 1] if number else 0)]
 
-    async def _shard(self, number: int) -> list[PlannedItem]:
-        info = self.head.plan.shards[number]
-        key = self._keys.plan_shard(number, info.sha256)
-        return decode_shard(codec.verified(await self._read(key), info.sha256, key))
+    async def _list(self) -> tuple[ShardInfo, ...]:
+        plan = self.head.plan
+        if self._plan != plan.sha256:
+            key = self._keys.plan(plan.sha256)
+            shards = plan.shards or await read_checked(
+                self._store, key, lambda data: decode_shard_list(verified(data, plan.sha256, key))
+            )
+            self._ends = list(accumulate(shard.items for shard in shards))
+            self._shards.clear()
+            self._plan, self._shard_list = plan.sha256, shards
+        return self._shard_list
 
-    async def _segments_backwards(self, down_to: int = 0) -> AsyncIterator[Segment]:
-        """Committed segments, the newest first, since each knows the hash of the one before it."""
-        sequence, sha256 = self.head.sequence, self.head.tail_sha256
-        while sequence > down_to:
-            key = self._keys.segment(sequence, sha256)
-            segment = codec.decode_segment(await self._read(key), sha256, key)
-            yield segment
-            sequence, sha256 = sequence - 1, segment.header.previous_sha256
+    async def _shard(self, number: int) -> list[PlannedItem]:
+        info = self._shard_list[number]
+        key = self._keys.plan_shard(number, info.sha256)
+        try:
+            return await read_checked(self._store, key, lambda data: decode_shard(verified(data, info.sha256, key)))
+        except PackingError as error:
+            raise DamagedError(f"{key} cannot be unpacked: {error}") from error
+
+    # ------------------------------------------------------------------------------------------------ what was
 
     async def history(self) -> tuple[Snapshot | None, list[Segment]]:
         """What was committed: the last snapshot, and the segments after it in their order.
 
         Without the results, which would be most of the memory. A snapshot that is damaged or missing is done without.
         """
-        snapshot = await self._snapshot()
+        snapshot = await self.snapshot()
         covered = self.head.snapshot.sequence if self.head.snapshot and snapshot else 0
         segments = [
             Segment(segment.header, [record.without_result() for record in segment.records])
@@ -260,14 +377,15 @@ class Journal:
         ]
         return snapshot, segments[::-1]
 
-    async def _snapshot(self) -> Snapshot | None:
+    async def snapshot(self) -> Snapshot | None:
+        """The snapshot that a load begins with; None where there is none, or it is damaged."""
         info = self.head.snapshot
         if info is None:
             return None
         key = self._keys.snapshot(info.sequence, info.sha256)
         try:
-            return decode_snapshot(await self._read(key), info.sha256, key)
-        except JournalError as error:
+            return await read_checked(self._store, key, lambda data: decode_snapshot(data, info.sha256, key))
+        except DamagedError as error:
             log.warning("%s; the whole journal is read instead", error)
             return None
 
@@ -279,11 +397,9 @@ class Journal:
                 last.setdefault(record.outcome.dispatch.item_key, record)
         return [last[key] for key in keys]
 
-    async def _read(self, key: str) -> bytes:
-        stored = await read(self._store, key)
-        if stored is None:
-            raise JournalError(f"{key} is missing; the head of the run says that it was written")
-        return stored.data
+    def _segments_backwards(self, *, down_to: int = 0) -> AsyncIterator[Segment]:
+        head = self.head
+        return segments_backwards(self._store, self._keys, head.sequence, head.tail_sha256, down_to=down_to)
 
     async def delete_all(self, stays: Callable[[str], bool] = lambda _: False) -> None:
         """Deletes everything of the run whose key does not stay, the head first: without it nothing else counts."""

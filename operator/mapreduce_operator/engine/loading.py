@@ -1,72 +1,200 @@
 """Brings one run to where it can go on: planned for the first time, or read back and compared with the cluster."""
 
 import logging
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 
-from mapreduce_operator.api import MapReduceJob
+from mapreduce_operator.api import ItemState, MapReduceJob, Phase
+from mapreduce_operator.core.batches import Batch
 from mapreduce_operator.core.books import Books
+from mapreduce_operator.core.checkpoint import Checkpoint, CommitReason, DamagedError, JournalError, Recovered
 from mapreduce_operator.core.effects import Announce
-from mapreduce_operator.core.journal import JournalError
-from mapreduce_operator.core.names import RunRef, StorageKeys
-from mapreduce_operator.core.phases import Turn
-from mapreduce_operator.core.plan import keys_of
+from mapreduce_operator.core.journal import Segment, Undone
+from mapreduce_operator.core.names import RunRef, Stage, StorageKeys
+from mapreduce_operator.core.phases import RECOVERED, Turn
+from mapreduce_operator.core.plan import canonical, keys_of
 from mapreduce_operator.core.run import RunState
+from mapreduce_operator.core.snapshot import Snapshot
+from mapreduce_operator.core.validation import violations
+from mapreduce_operator.core.workloads import JobSeen
 from mapreduce_operator.engine.journal import Journal
 from mapreduce_operator.engine.planner import plan_input
+from mapreduce_operator.engine.recovery import Survivors, from_segments, newest_checkpoint, survivors, told_again
 from mapreduce_operator.engine.world import World
 
 log = logging.getLogger(__name__)
 
 
 class StateLostError(JournalError):
-    """The run was planned before, and storage knows nothing of it."""
+    """The run was planned before, and its plan is gone or damaged."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Loaded:
     """A run that can go on."""
 
     state: RunState
     ids: list[str]
     """Of all items, in the order of the plan."""
-    events: list[Announce]
+    events: list[Announce] = field(default_factory=list)
 
 
-async def load(world: World, run: RunRef, journal: Journal, job: MapReduceJob, *, planned_before: bool) -> Loaded:
-    """Loads a run, or plans it.
+async def load(
+    world: World, run: RunRef, journal: Journal, job: MapReduceJob, *, planned_before: bool, thorough: bool = False
+) -> Loaded:
+    """Loads a run, or plans it. `thorough`: reads the whole journal, since some of it is known to be damaged.
 
-    Raises InputError for an input that cannot be planned, JournalError for a state that is damaged or lost,
+    Raises InputError for an input that cannot be planned, JournalError for a state that cannot be read or is lost,
     DeposedError when a later leader has it, and StorageError or ClusterError for what may pass.
     """
-    await world.suitability.check()
-    await world.cluster.add_finalizer(run)
-    events: list[Announce] = []
-    head = await journal.load()
-    if head is None:
-        if planned_before:
-            raise StateLostError(
-                f"{world.storage_url} has no {StorageKeys(run).head}, and the status says that the run was planned. "
-                "Nothing is run, or deleted, until it is there again. If it is lost for good, delete the MapReduceJob "
-                "and apply it again: all its items are run again then"
-            )
-        planned = await plan_input(world.cluster, run, job.spec.input, world.limits)
-        head = await journal.create(planned)
-        left_out = f"; {planned.duplicates:,} duplicates were left out" if planned.duplicates else ""
-        events.append(Announce("Normal", "Planned", f"planned {len(planned.items):,} items{left_out}"))
-    ids = await journal.ids()
-    turn = Turn(head.phase, head.phase_reason, head.phase_message)
-    state = RunState(run, job.spec, keys_of(run.uid, ids), turn)
-    await _tell(journal, state)
-    state.resume(world.clock.now(), head.breaker)
-    if head.sequence:
-        log.info(
-            "%s/%s: resumed at checkpoint %d with %d Jobs and pods",
-            run.namespace,
-            run.name,
-            head.sequence,
-            len(world.known_workloads(run.uid)),
+    return await _Loader(world, run, journal, job).load(planned_before=planned_before, thorough=thorough)
+
+
+@dataclass(frozen=True, slots=True)
+class _Loader:
+    world: World
+    run: RunRef
+    journal: Journal
+    job: MapReduceJob
+
+    async def load(self, *, planned_before: bool, thorough: bool) -> Loaded:
+        await self.world.suitability.check()
+        await self.world.cluster.add_finalizer(self.run)
+        events: list[Announce] = []
+        damage: list[str] = []
+        if await self._head(damage, planned_before=planned_before) is None:
+            events.append(await self._plan())
+        try:
+            ids = await self.journal.ids()
+        except DamagedError as error:
+            raise StateLostError(self._lost(str(error))) from error
+        loaded = await self._read_back(ids, damage, thorough=thorough)
+        loaded.events[:0] = events
+        return loaded
+
+    async def _plan(self) -> Announce:
+        spec, planned = (
+            self.job.spec,
+            await plan_input(self.world.cluster, self.run, self.job.spec.input, self.world.limits),
         )
-    return Loaded(state, ids, events)
+        await self.journal.create(planned, canonical(spec.work_as_written()), kept=spec.checkpoint.enabled)
+        left_out = f"; {planned.duplicates:,} duplicates were left out" if planned.duplicates else ""
+        return Announce("Normal", "Planned", f"planned {len(planned.items):,} items{left_out}")
+
+    async def _head(self, damage: list[str], *, planned_before: bool) -> Checkpoint | None:
+        """The newest checkpoint that is whole; None for a run that was never planned. `damage` gets what is not."""
+        keys, store = StorageKeys(self.run), self.world.store
+        try:
+            head = await self.journal.load()
+            if head is not None or not planned_before:
+                return head
+            damage.append(f"{keys.head} is missing")
+        except DamagedError as error:
+            damage.append(str(error))
+        found = await newest_checkpoint(store, self.run)
+        found = found or await from_segments(store, self.run, self.world.clock.now())
+        if found is None:
+            raise StateLostError(self._lost(damage[0]))
+        if not await self.journal.replace(found):
+            raise JournalError(f"{keys.head} moved while it was being replaced: {damage[0]}")
+        return self.journal.head
+
+    def _lost(self, damage: str) -> str:
+        return (
+            f"the plan of the job cannot be read from {self.world.storage_url}: {damage}. Nothing is run, or deleted, "
+            "until it is there again. If it is lost for good, delete the MapReduceJob and apply it again: all its "
+            "items are run again then"
+        )
+
+    async def _read_back(self, ids: list[str], damage: list[str], *, thorough: bool) -> Loaded:
+        """What was committed, told to a new state; with what is damaged done without, and the rest told again."""
+        head, left = self.journal.head, None
+        snapshot: Snapshot | None = None
+        segments: list[Segment] = []
+        try:
+            if not thorough:
+                snapshot, segments = await self.journal.history()
+        except DamagedError:
+            snapshot, thorough = await self.journal.snapshot(), True
+        if thorough:
+            left = await survivors(self.world.store, self.run, head, snapshot)
+            segments, damage = [*left.before, *left.after], damage + left.damaged
+        turn = Turn(head.phase, head.phase_reason, head.phase_message)
+        state = RunState(self.run, self.job.spec, keys_of(self.run.uid, ids), turn)
+        _tell(state.books, snapshot, segments)
+        if damage:
+            return await self._recover(state, ids, left, damage)
+        if wrong := violations(state.books, head.phase, {}):
+            raise JournalError(
+                f"checkpoint {head.sequence} of {StorageKeys(self.run).prefix} contradicts itself: {'; '.join(wrong)}"
+            )
+        state.resume(self.world.clock.now(), head)
+        if head.sequence:
+            log.info(
+                "%s/%s: resumed at checkpoint %d with %d Jobs and pods",
+                self.run.namespace,
+                self.run.name,
+                head.sequence,
+                len(self.world.known_workloads(self.run.uid)),
+            )
+        return Loaded(state, ids)
+
+    async def _recover(self, state: RunState, ids: list[str], left: Survivors | None, damage: list[str]) -> Loaded:
+        """Makes durable what is left, so that whoever comes next finds it whole."""
+        now, head = self.world.clock.now(), self.journal.head
+        undone = list(self._unknown_dispatches(state))
+        for one in undone:
+            state.books.undo(one)
+        turn = _turn_of(state, head)
+        base, after, lost = (left.base, left.after, left.lost) if left is not None else (head, [], 0)
+        outcomes = f"; {lost:,} outcomes are lost, and their items are run again" if lost else ""
+        message = f"went on from checkpoint {base.sequence}, since {'; '.join(damage)}{outcomes}"
+        last = Batch(
+            CommitReason.RECOVERY,
+            now,
+            turn,
+            head.breaker,
+            None,
+            undone=tuple(undone),
+            reduce_again=turn.phase is not head.phase,
+            counts=state.ledgers[Stage.MAP].durable_counts,
+            answers=head.answers,
+            opened_at=head.opened_at,
+            spec=state.spec_text,
+            kept=state.spec.checkpoint.enabled,
+        )
+        again = told_again(after, turn, last.kept)
+        head = await self.journal.branch(base, [*again, last], recovered=Recovered(now, message))
+        state.course.turn = state.course.committed = turn
+        state.books.reduce_again |= last.reduce_again
+        if wrong := violations(state.books, head.phase, {}):
+            raise JournalError(f"what is left of {StorageKeys(self.run).prefix} contradicts itself: {'; '.join(wrong)}")
+        state.resume(now, head)
+        return Loaded(state, ids, [Announce("Warning", "CheckpointFallback", message)])
+
+    def _unknown_dispatches(self, state: RunState) -> Iterator[Undone]:
+        """Dispatches that only Jobs know of: their numbers must not come again."""
+        found: dict[tuple[Stage, str], int] = {}
+        for job in self.world.known_workloads(self.run.uid):
+            if isinstance(job, JobSeen):
+                stage, dispatch = job.carried.stage, job.carried.dispatches[0]
+                position = state.ledgers[stage].position(dispatch.item_key)
+                if position is not None and state.ledgers[stage][position].dispatch < dispatch.number:
+                    known = found.get((stage, dispatch.item_key), 0)
+                    found[stage, dispatch.item_key] = max(known, dispatch.number - 1)
+        return (Undone(stage, key, dispatches) for (stage, key), dispatches in found.items())
+
+
+def _turn_of(state: RunState, head: Checkpoint) -> Turn:
+    """The phase of the run: back to its map when results that it had are lost."""
+    ledger, reducing = state.ledgers[Stage.MAP], state.ledgers[Stage.REDUCE]
+    succeeded = head.phase in {Phase.SUCCEEDED, Phase.PARTIALLY_SUCCEEDED}
+    ended = head.phase is Phase.REDUCE or succeeded
+    reduced = reducing.finished or not succeeded or state.spec.reduce is None
+    if not ended or (ledger.finished and reduced):
+        return Turn(head.phase, head.phase_reason, head.phase_message)
+    left = sum(count for one, count in ledger.counts.items() if one is not ItemState.SUCCEEDED)
+    return Turn(Phase.MAP, RECOVERED, f"outcomes were lost to damage in storage; {left:,} items are not Succeeded")
 
 
 async def read_books(journal: Journal, run: RunRef) -> Books | None:
@@ -77,14 +205,13 @@ async def read_books(journal: Journal, run: RunRef) -> Books | None:
     if await journal.peek() is None:
         return None
     books = Books(run, keys_of(run.uid, await journal.ids()))
-    await _tell(journal, books)
+    _tell(books, *await journal.history())
     return books
 
 
-async def _tell(journal: Journal, listener: RunState | Books) -> None:
+def _tell(books: Books, snapshot: Snapshot | None, segments: list[Segment]) -> None:
     """Tells what was committed, in its order."""
-    snapshot, segments = await journal.history()
     if snapshot is not None:
-        listener.restore(snapshot)
+        books.restore(snapshot)
     for segment in segments:
-        listener.replay(segment)
+        books.replay(segment)

@@ -13,8 +13,8 @@ from typing import Final
 
 from mapreduce_operator.api import DeadLetterQueue, LetterState, Redrive, RedriveStatus
 from mapreduce_operator.core.books import Books
+from mapreduce_operator.core.checkpoint import JournalError
 from mapreduce_operator.core.dead_letters import DeadLetters, Entry
-from mapreduce_operator.core.journal import JournalError
 from mapreduce_operator.core.letters import Letter
 from mapreduce_operator.core.names import RunRef, StorageKeys
 from mapreduce_operator.core.queue_report import queue_status

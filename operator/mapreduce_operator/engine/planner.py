@@ -1,8 +1,9 @@
 """Reads the input of a job and plans it. What is wrong with it raises InputError, for the user to mend."""
 
-from typing import Any
+from dataclasses import replace
 
-from mapreduce_operator.api import Input
+from mapreduce_operator.api import ConfigMapInput, Input
+from mapreduce_operator.core.checkpoint import digest
 from mapreduce_operator.core.names import RunRef
 from mapreduce_operator.core.plan import InputError, Limits, Planned, keys_of, parse_text, plan_items
 from mapreduce_operator.ports import Cluster
@@ -10,21 +11,25 @@ from mapreduce_operator.ports import Cluster
 
 async def plan_input(cluster: Cluster, run: RunRef, source: Input, limits: Limits) -> Planned:
     """The plan of the input as it is now; raises InputError, or ClusterError when it cannot be read."""
+    if source.config_map_ref is None:
+        values, input_sha256 = list(source.items or ()), ""
+    else:
+        text = await read_text(cluster, run, source.config_map_ref)
+        where = f"key {source.config_map_ref.key!r} of the ConfigMap {source.config_map_ref.name!r}"
+        values, input_sha256 = parse_text(text, source.config_map_ref.format, where), digest(text.encode())
     planned = plan_items(
-        await _read(cluster, run, source),
+        values,
         id_expression=source.id_expression,
         on_duplicate=source.on_duplicate,
         max_items=source.max_items,
         limits=limits,
     )
     keys_of(run.uid, [item.id for item in planned.items])
-    return planned
+    return replace(planned, input_sha256=input_sha256)
 
 
-async def _read(cluster: Cluster, run: RunRef, source: Input) -> list[Any]:
-    reference = source.config_map_ref
-    if reference is None:
-        return list(source.items or ())
+async def read_text(cluster: Cluster, run: RunRef, reference: ConfigMapInput) -> str:
+    """What a ConfigMap holds as input; raises InputError where it holds none, or ClusterError."""
     data = await cluster.read_config_map(run.namespace, reference.name)
     if data is None:
         raise InputError(
@@ -38,9 +43,7 @@ async def _read(cluster: Cluster, run: RunRef, source: Input) -> list[Any]:
             f"the ConfigMap {reference.name!r} has no key {reference.key!r} in its data; it has {_some(sorted(data))}. "
             "Add it, or correct spec.input.configMapRef.key; the job goes on by itself",
         )
-    return parse_text(
-        data[reference.key], reference.format, f"key {reference.key!r} of the ConfigMap {reference.name!r}"
-    )
+    return data[reference.key]
 
 
 def _some(keys: list[str]) -> str:

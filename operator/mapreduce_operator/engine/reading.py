@@ -1,13 +1,16 @@
 """Reads one object of many: where storage fails now and then, a fault of one must not be one of the whole."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from itertools import islice
-from typing import Final
+from typing import Final, TypeVar
 
+from mapreduce_operator.core.checkpoint import DamagedError
 from mapreduce_operator.core.letters import Letter, LetterError, decode_letter
 from mapreduce_operator.core.names import StorageKeys
 from mapreduce_operator.ports import ObjectStore, StorageError, StoredObject
+
+T = TypeVar("T")
 
 _AT_ONCE: Final = 8
 _PAUSES: Final = (0.2, 0.5, 1.0, 2.0)
@@ -21,6 +24,23 @@ async def read(store: ObjectStore, key: str) -> StoredObject | None:
         except StorageError:
             await asyncio.sleep(pause)
     return await store.get(key)
+
+
+async def read_checked(store: ObjectStore, key: str, decode: Callable[[bytes], T]) -> T:
+    """What an object holds. What looks damaged is read once more: the answer may have been, and not the object.
+
+    Raises DamagedError for an object that is damaged or missing, StorageError, and what `decode` raises.
+    """
+    for last in (False, True):
+        stored = await read(store, key)
+        if stored is None:
+            raise DamagedError(f"{key} is missing")
+        try:
+            return decode(stored.data)
+        except DamagedError:
+            if last:
+                raise
+    raise AssertionError
 
 
 async def read_letter(store: ObjectStore, keys: StorageKeys, key: str) -> Letter | None:

@@ -9,10 +9,10 @@ import logging
 from typing import Final
 
 from mapreduce_operator.api import MapReduceJob, MapReduceJobStatus, Phase
+from mapreduce_operator.core.checkpoint import JournalError
 from mapreduce_operator.core.conditions import Situation
 from mapreduce_operator.core.contract import ResultRule
 from mapreduce_operator.core.effects import Announce
-from mapreduce_operator.core.journal import JournalError
 from mapreduce_operator.core.names import RunRef, Stage
 from mapreduce_operator.core.phases import FINAL_PHASES, Turn
 from mapreduce_operator.core.plan import InputError

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Final
 
 from mapreduce_operator.api import LetterState, MapReduceJob, MapReduceJobStatus, OnDelete
-from mapreduce_operator.core.journal import JournalError
+from mapreduce_operator.core.checkpoint import JournalError
 from mapreduce_operator.core.names import RunRef, Stage, StorageKeys, results_config_map_name
 from mapreduce_operator.core.plan import InputError
 from mapreduce_operator.core.run import RunState

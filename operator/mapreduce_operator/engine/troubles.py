@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from mapreduce_operator.core.journal import JournalError, JournalTooNewError
+from mapreduce_operator.core.checkpoint import JournalError, JournalTooNewError
 from mapreduce_operator.core.plan import InputError
 from mapreduce_operator.engine.dispatcher import LaunchRefused
 from mapreduce_operator.engine.loading import StateLostError

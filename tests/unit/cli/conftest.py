@@ -9,7 +9,8 @@ import pytest
 
 from mapreduce_operator.adapters.storage import FileStore
 from mapreduce_operator.api import DeadLetterPolicy, OnFull
-from mapreduce_operator.core.journal import Accepted, CommitReason
+from mapreduce_operator.core.checkpoint import CommitReason
+from mapreduce_operator.core.journal import Accepted
 from mapreduce_operator.core.names import RunRef, Stage, StorageKeys, item_key
 from mapreduce_operator.core.plan import Limits, Planned, PlannedItem, canonical, keys_of
 from mapreduce_operator.core.run import RunState

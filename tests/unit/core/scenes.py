@@ -5,16 +5,8 @@ from typing import Any, Final
 from mapreduce_operator.api import MapReduceJobSpec, Phase
 from mapreduce_operator.core.batches import Batch
 from mapreduce_operator.core.effects import Effect, FindPod, Launch
-from mapreduce_operator.core.journal import (
-    CommitReason,
-    Record,
-    Segment,
-    SegmentHeader,
-    Start,
-    decode_segment,
-    digest,
-    encode_segment,
-)
+from mapreduce_operator.core.checkpoint import CommitReason, digest
+from mapreduce_operator.core.journal import Record, Segment, SegmentHeader, Start, decode_segment, encode_segment
 from mapreduce_operator.core.names import RunRef, Stage, item_key, job_name
 from mapreduce_operator.core.phases import Turn
 from mapreduce_operator.core.run import RunState

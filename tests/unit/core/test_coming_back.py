@@ -12,14 +12,8 @@ from mapreduce_operator.api import ItemState, LetterState, MapReduceJobSpec, Pha
 from mapreduce_operator.core.batches import Batch
 from mapreduce_operator.core.effects import Announce, Commit, DeleteJob, FindVanished, Launch
 from mapreduce_operator.core.items import Item
-from mapreduce_operator.core.journal import (
-    Accepted,
-    CommitReason,
-    Record,
-    Segment,
-    Start,
-    digest,
-)
+from mapreduce_operator.core.checkpoint import CommitReason, digest
+from mapreduce_operator.core.journal import Accepted, Record, Segment, Start
 from mapreduce_operator.core.names import Stage
 from mapreduce_operator.core.outcomes import Outcome, Verdict
 from mapreduce_operator.core.run import RunState

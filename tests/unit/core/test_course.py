@@ -9,7 +9,8 @@ from mapreduce_operator.api import BreakerState, Cause, DeadLetterPolicy, ItemSt
 from mapreduce_operator.core.batches import Batch
 from mapreduce_operator.core.breaker import Breaker
 from mapreduce_operator.core.effects import Announce, Commit, Launch, PrepareReduce
-from mapreduce_operator.core.journal import Accepted, Claim, CommitReason, Mark, MarkKind
+from mapreduce_operator.core.checkpoint import CommitReason
+from mapreduce_operator.core.journal import Accepted, Claim, Mark, MarkKind
 from mapreduce_operator.core.names import Stage
 from mapreduce_operator.core.phases import REDRIVING
 from mapreduce_operator.core.plan import PlannedItem

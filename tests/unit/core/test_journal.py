@@ -10,33 +10,15 @@ from hypothesis import strategies as st
 from mapreduce_operator.api import BreakerState, Cause, ItemState, Phase, Reason
 from mapreduce_operator.core.breaker import Breaker
 from mapreduce_operator.core.items import Item
-from mapreduce_operator.core.journal import (
-    SCHEMA_VERSION,
-    Accepted,
-    Claim,
-    CommitReason,
-    Head,
-    JournalError,
-    Mark,
-    MarkKind,
-    PlanInfo,
-    Record,
-    SegmentHeader,
-    SnapshotInfo,
-    Start,
-    decode_head,
-    decode_segment,
-    digest,
-    encode_head,
-    encode_segment,
-)
+from mapreduce_operator.core.checkpoint import Checkpoint, CommitReason, JournalError, PlanInfo, SCHEMA_VERSION, SnapshotInfo, decode_checkpoint, digest, encode_checkpoint
+from mapreduce_operator.core.journal import Accepted, Claim, Mark, MarkKind, Record, SegmentHeader, Start, decode_segment, encode_segment
 from mapreduce_operator.core.names import Stage
 from mapreduce_operator.core.outcomes import Outcome, Verdict
 from mapreduce_operator.core.plan import ShardInfo
 from mapreduce_operator.core.workloads import Dispatch
 from tests.unit.core import strategies
 
-HEAD = Head(
+HEAD = Checkpoint(
     schema_version=SCHEMA_VERSION,
     run_uid="run-1",
     phase=Phase.MAP,
@@ -209,14 +191,14 @@ def test_the_result_of_reduce_stays_with_its_record() -> None:
 
 
 def test_what_is_read_from_a_head_is_what_was_written() -> None:
-    assert decode_head(encode_head(HEAD), "head.json") == HEAD
+    assert decode_checkpoint(encode_checkpoint(HEAD), "head.json") == HEAD
 
 
 def test_a_first_head_is_small() -> None:
-    first = Head(SCHEMA_VERSION, "run-1", Phase.MAP, "Planned", "", PlanInfo(0, 0, "ab" * 32, []))
+    first = Checkpoint(SCHEMA_VERSION, "run-1", Phase.MAP, "Planned", "", PlanInfo(0, 0, "ab" * 32, []))
 
-    assert decode_head(encode_head(first), "head.json") == first
-    assert len(encode_head(first)) < 250
+    assert decode_checkpoint(encode_checkpoint(first), "head.json") == first
+    assert len(encode_checkpoint(first)) < 250
 
 
 @given(st.integers(SCHEMA_VERSION + 1, 10**6))
@@ -224,7 +206,7 @@ def test_a_head_of_a_newer_operator_is_refused_whatever_else_stands_in_it(versio
     newer = msgspec.json.encode({"schemaVersion": version, "allElse": "is different"})
 
     with pytest.raises(JournalError) as refused:
-        decode_head(newer, "default/demo/run-1/head.json")
+        decode_checkpoint(newer, "default/demo/run-1/head.json")
 
     assert str(refused.value) == (
         f"default/demo/run-1/head.json has schema version {version}, this operator knows {SCHEMA_VERSION}: "
@@ -233,9 +215,9 @@ def test_a_head_of_a_newer_operator_is_refused_whatever_else_stands_in_it(versio
 
 
 def test_what_a_newer_operator_of_the_same_schema_added_to_a_head_is_ignored() -> None:
-    more = msgspec.json.encode(msgspec.json.decode(encode_head(HEAD)) | {"novelty": {"a": 1}})
+    more = msgspec.json.encode(msgspec.json.decode(encode_checkpoint(HEAD)) | {"novelty": {"a": 1}})
 
-    assert decode_head(more, "head.json") == HEAD
+    assert decode_checkpoint(more, "head.json") == HEAD
 
 
 @pytest.mark.parametrize(
@@ -251,24 +233,24 @@ def test_what_a_newer_operator_of_the_same_schema_added_to_a_head_is_ignored() -
         b'{"schemaVersion": 1.5}',
         b'{"schemaVersion": {}}',
         b'{"schemaVersion": null}',
-        encode_head(HEAD)[:100],
-        encode_head(HEAD).replace(b'"Map"', b'"Mop"'),
+        encode_checkpoint(HEAD)[:100],
+        encode_checkpoint(HEAD).replace(b'"Map"', b'"Mop"'),
     ],
 )
 def test_a_damaged_head_is_refused_by_name(data: bytes) -> None:
     with pytest.raises(JournalError, match=r"^head\.json is damaged: "):
-        decode_head(data, "head.json")
+        decode_checkpoint(data, "head.json")
 
 
 @given(st.binary(max_size=40) | strategies.json_values.map(msgspec.json.encode))
 def test_whatever_stands_in_the_place_of_a_head_is_refused_in_words(data: bytes) -> None:
     with pytest.raises(JournalError, match=r"^head\.json "):
-        decode_head(data, "head.json")
+        decode_checkpoint(data, "head.json")
 
 
 def test_a_head_that_was_cut_is_refused_wherever_it_was_cut() -> None:
-    data = encode_head(HEAD).rstrip(b"\n")
+    data = encode_checkpoint(HEAD).rstrip(b"\n")
 
     for length in range(len(data)):
         with pytest.raises(JournalError, match="is damaged"):
-            decode_head(data[:length], "head.json")
+            decode_checkpoint(data[:length], "head.json")

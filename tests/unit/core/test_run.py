@@ -25,7 +25,8 @@ from mapreduce_operator.core.effects import (
 )
 from mapreduce_operator.core.failures import NODE_LOST
 from mapreduce_operator.core.items import Item
-from mapreduce_operator.core.journal import CommitReason, Record, Start
+from mapreduce_operator.core.checkpoint import CommitReason
+from mapreduce_operator.core.journal import Record, Start
 from mapreduce_operator.core.names import Stage
 from mapreduce_operator.core.outcomes import Outcome, Verdict
 from mapreduce_operator.core.phases import Turn

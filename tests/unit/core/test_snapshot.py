@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from mapreduce_operator.api import Cause, ItemState, LetterState, Reason
 from mapreduce_operator.core.dead_letters import Entry
 from mapreduce_operator.core.items import Item
-from mapreduce_operator.core.journal import NO_RESULT, Accepted, CalledOff, JournalError, digest
+from mapreduce_operator.core.checkpoint import JournalError, digest
+from mapreduce_operator.core.journal import NO_RESULT, Accepted, CalledOff
 from mapreduce_operator.core.letters import Attempt, moment
 from mapreduce_operator.core.names import Stage
 from mapreduce_operator.core.outcomes import Verdict

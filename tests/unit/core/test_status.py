@@ -27,16 +27,8 @@ from mapreduce_operator.api import (
 from mapreduce_operator.core.breaker import Breaker
 from mapreduce_operator.core.conditions import Situation
 from mapreduce_operator.core.items import Item, Started
-from mapreduce_operator.core.journal import (
-    SCHEMA_VERSION,
-    Accepted,
-    CommitReason,
-    Head,
-    PlanInfo,
-    Record,
-    Segment,
-    SegmentHeader,
-)
+from mapreduce_operator.core.checkpoint import Checkpoint, CommitReason, PlanInfo, SCHEMA_VERSION
+from mapreduce_operator.core.journal import Accepted, Record, Segment, SegmentHeader
 from mapreduce_operator.core.names import RunRef, Stage, item_key
 from mapreduce_operator.core.outcomes import Outcome, Verdict
 from mapreduce_operator.core.phases import Turn
@@ -70,8 +62,8 @@ DONE: Final = ContainerEnd(0, message='{"ok": true}')
 CRASHED: Final = ContainerEnd(1, message="boom")
 
 
-def head(items: int, phase: Phase = Phase.MAP) -> Head:
-    return Head(
+def head(items: int, phase: Phase = Phase.MAP) -> Checkpoint:
+    return Checkpoint(
         schema_version=SCHEMA_VERSION,
         run_uid="run-1",
         phase=phase,

@@ -29,7 +29,7 @@ from mapreduce_operator.api.model import Model
 from mapreduce_operator.cli import dlq
 from mapreduce_operator.core.expressions import ExpressionError
 from mapreduce_operator.core.failures import MEANINGS
-from mapreduce_operator.core.journal import CommitReason
+from mapreduce_operator.core.checkpoint import CommitReason
 from mapreduce_operator.core.letter_queries import FIELDS, LetterFilter
 from mapreduce_operator.core.outcomes import Verdict
 from mapreduce_operator.ports import StorageErrorReason

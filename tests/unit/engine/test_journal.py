@@ -13,7 +13,8 @@ from mapreduce_operator.adapters.storage.memory import MemoryStore
 from mapreduce_operator.api import ItemState, Phase, Reason
 from mapreduce_operator.core.batches import Batch
 from mapreduce_operator.core.items import Item
-from mapreduce_operator.core.journal import CommitReason, JournalError, Record, Segment, Start, encode_head
+from mapreduce_operator.core.checkpoint import CommitReason, JournalError, encode_checkpoint
+from mapreduce_operator.core.journal import Record, Segment, Start
 from mapreduce_operator.core.names import RunRef, Stage, StorageKeys
 from mapreduce_operator.core.outcomes import Outcome, Verdict
 from mapreduce_operator.core.phases import Turn
@@ -174,7 +175,7 @@ async def test_a_batch_is_given_again_until_it_is_durable_and_counts_once(lost: 
     head = await writer.append(again)
 
     assert head.sequence == 2
-    assert encode_head(head) == (await stored_head(store)).data
+    assert encode_checkpoint(head) == (await stored_head(store)).data
     reader = journal(store)
     await reader.load()
     assert len(await reader.last_records(["a", "b"])) == 2
@@ -195,7 +196,7 @@ async def test_a_claim_whose_answer_was_lost_is_claimed_again(performs: bool) ->
 
     assert head is not None
     assert head.epoch == 2
-    assert encode_head(head) == (await stored_head(store)).data
+    assert encode_checkpoint(head) == (await stored_head(store)).data
     assert (await successor.append(batch(failed("a", 1)))).sequence == 1
 
 
@@ -248,7 +249,7 @@ async def test_whoever_leads_puts_his_epoch_into_the_head_before_anything_else()
     head = await journal(store, Leader(2)).load()
 
     assert head == msgspec.structs.replace(before.head, epoch=2)
-    assert (await stored_head(store)).data == encode_head(msgspec.structs.replace(before.head, epoch=2))
+    assert (await stored_head(store)).data == encode_checkpoint(msgspec.structs.replace(before.head, epoch=2))
 
 
 async def test_a_head_of_the_same_leader_is_not_written_again() -> None:

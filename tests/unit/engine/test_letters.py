@@ -6,7 +6,8 @@ import logging
 import pytest
 
 from mapreduce_operator.api import Cause, Reason
-from mapreduce_operator.core.journal import Accepted, CommitReason
+from mapreduce_operator.core.checkpoint import CommitReason
+from mapreduce_operator.core.journal import Accepted
 from mapreduce_operator.core.letters import LetterError
 from mapreduce_operator.engine.letters import LOG_BYTES, LOG_SECONDS
 from mapreduce_operator.ports import StorageConflictError, StorageError

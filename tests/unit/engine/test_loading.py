@@ -8,7 +8,8 @@ from mapreduce_operator.adapters.storage.memory import MemoryStore
 from mapreduce_operator.api import MapReduceJob, Phase
 from mapreduce_operator.core.batches import Batch
 from mapreduce_operator.core.items import Item
-from mapreduce_operator.core.journal import CommitReason, JournalError, Start
+from mapreduce_operator.core.checkpoint import CommitReason, JournalError
+from mapreduce_operator.core.journal import Start
 from mapreduce_operator.core.names import RunRef, Stage, StorageKeys, item_key, job_name
 from mapreduce_operator.core.phases import Turn
 from mapreduce_operator.core.plan import InputError, Limits

@@ -8,7 +8,8 @@ import pytest
 
 from mapreduce_operator.adapters.storage.memory import MemoryStore
 from mapreduce_operator.api import DeadLetterPolicy, DeadLetterQueue
-from mapreduce_operator.core.journal import Accepted, CommitReason
+from mapreduce_operator.core.checkpoint import CommitReason
+from mapreduce_operator.core.journal import Accepted
 from mapreduce_operator.engine.orphans import Orphans
 from mapreduce_operator.ports import ClusterError, ClusterErrorReason
 from tests.unit.engine.dead import KEYS, RUN, Office, key_of, message_of, reason_of

@@ -3,7 +3,7 @@
 import pytest
 
 from mapreduce_operator.adapters.storage.memory import MemoryStore
-from mapreduce_operator.core.journal import CommitReason, JournalError
+from mapreduce_operator.core.checkpoint import CommitReason, JournalError
 from mapreduce_operator.core.names import Stage, item_key
 from mapreduce_operator.core.run import RunState
 from mapreduce_operator.engine.journal import Journal
