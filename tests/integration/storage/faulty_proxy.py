@@ -5,6 +5,8 @@ way; without one, requests are handed on as they are.
 """
 
 import asyncio
+import socket
+import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -117,6 +119,30 @@ async def lose_the_answer(exchange: Exchange) -> None:
 async def cut_the_body(exchange: Exchange) -> None:
     head, _, body = (await exchange.answer_of_service()).partition(END_OF_HEAD)
     await exchange.send(head + END_OF_HEAD + body[: len(body) // 2])
+
+
+async def break_off(exchange: Exchange) -> None:
+    """Half of the answer, and then a reset instead of the rest."""
+    data = await exchange.answer_of_service()
+    await exchange.send(data[: len(data) - len(data.partition(END_OF_HEAD)[2]) // 2])
+    # Without lingering, a socket is closed by a reset; after a moment, since a reset overtakes what was sent before.
+    await asyncio.sleep(0.05)
+    exchange.client.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    exchange.client.transport.abort()
+
+
+async def flip_the_answer(exchange: Exchange) -> None:
+    """A bit of the body is another one when it arrives; its length is right."""
+    data = bytearray(await exchange.answer_of_service())
+    data[-2] ^= 1
+    await exchange.send(bytes(data))
+
+
+async def flip_the_request(exchange: Exchange) -> None:
+    body = bytearray(exchange.body)
+    body[-2] ^= 1
+    exchange.body = bytes(body)
+    await hand_on(exchange)
 
 
 async def ignore_conditions(exchange: Exchange) -> None:

@@ -28,11 +28,16 @@ from mapreduce_operator.ports import StorageConflictError, StorageError, Storage
 
 _ABANDONED_SECONDS: Final = 3600.0
 """Age from which on an unfinished file cannot belong to a write that is still going on."""
-_LOCK_SECONDS: Final = 30.0
+_LOCK_SECONDS: Final = 20.0
 _POLL_SECONDS: Final = 0.002
 
+_STALE: Final = (
+    "The mount is stale: see to the volume's server; if it stays like that, delete the pod to mount it anew."
+)
+_LACKING: Final = "The file system offers no locks (flock), or no fsync of folders; use a volume that does."
+
 _ADVICE: Final = {
-    errno.ENOSPC: "Free space on the volume or enlarge it; writing goes on by itself.",
+    errno.ENOSPC: "Free space or inodes on the volume, or enlarge it; writing goes on by itself.",
     errno.EDQUOT: "Raise the quota of the volume or free space; writing goes on by itself.",
     errno.EACCES: f"Let user {os.getuid()} read and write there (on Kubernetes: securityContext.fsGroup).",
     errno.EPERM: f"Let user {os.getuid()} read and write there (on Kubernetes: securityContext.fsGroup).",
@@ -41,8 +46,12 @@ _ADVICE: Final = {
     errno.ENOTDIR: "An object stands where this key has a folder; the file store cannot hold both.",
     errno.EISDIR: "Other objects lie in a folder of this name; the file store cannot hold both.",
     errno.ENOENT: "The folder of the store is gone; mount the volume again and restart.",
-    errno.ENOLCK: "The file system offers no locks (flock); use a volume that does.",
-    errno.ENOSYS: "The file system offers no locks (flock); use a volume that does.",
+    errno.ESTALE: _STALE,
+    errno.ENOTCONN: _STALE,
+    errno.ENOLCK: _LACKING,
+    errno.ENOSYS: _LACKING,
+    errno.EOPNOTSUPP: _LACKING,
+    errno.EINVAL: _LACKING,
 }
 
 _REASONS: Final = {
@@ -53,6 +62,8 @@ _REASONS: Final = {
     errno.EROFS: StorageErrorReason.FORBIDDEN,
     errno.ENOLCK: StorageErrorReason.UNSUITABLE,
     errno.ENOSYS: StorageErrorReason.UNSUITABLE,
+    errno.EOPNOTSUPP: StorageErrorReason.UNSUITABLE,
+    errno.EINVAL: StorageErrorReason.UNSUITABLE,
 }
 
 
@@ -201,8 +212,8 @@ class Folder:
 
     def _lock_timeout(self) -> StorageError:
         return StorageError(
-            f"Could not lock {self._lock_file} within {_LOCK_SECONDS:.0f} s: another process holds it. "
-            "Find the process that hangs with the volume and end it."
+            f"Could not lock {self._lock_file} within {_LOCK_SECONDS:.0f} s: another write, of this process or of "
+            "another one, hangs. See to the volume; a process that hangs with it on another node has to be ended."
         )
 
 
@@ -215,7 +226,12 @@ def _try_flock(descriptor: int) -> bool:
 
 
 def _check_condition(path: Path, *, if_absent: bool, if_match: str | None) -> None:
+    """Raises StorageConflictError. What is there may be the same write, tried before, whose folder was not synced.
+
+    Whoever finds that relies on it, so that it is made durable first.
+    """
     if if_absent and path.is_file():
+        _sync_folder(path.parent)
         raise StorageConflictError(f"Did not write {path}: it exists already.")
     if if_match is not None:
         try:
@@ -225,6 +241,7 @@ def _check_condition(path: Path, *, if_absent: bool, if_match: str | None) -> No
                 f"Did not write {path}: version {if_match} was expected, nothing is there."
             ) from None
         if found != if_match:
+            _sync_folder(path.parent)
             raise StorageConflictError(f"Did not write {path}: version {if_match} was expected, {found} is there.")
 
 

@@ -25,10 +25,10 @@ class OpenedStore(ObjectStore, Protocol):
 
 
 def open_store(url: str, s3: S3Options = S3Options()) -> OpenedStore:  # noqa: B008 - immutable
-    """Opens the store that a URL names, making a folder if need be, but no bucket.
+    """The store that a URL names. It is asked nothing yet: a folder is made at its first use, a bucket never.
 
-    Raises ValueError for a URL or an endpoint that names none, and StorageError when the store cannot be used. Blocks
-    for a moment: it belongs to the start of a process.
+    Raises ValueError for a URL or an endpoint that names none, and StorageError when boto3 cannot work with its own
+    configuration. Blocks for a moment: it belongs to the start of a process.
     """
     parts = urlsplit(url)
     if "@" in parts.netloc:

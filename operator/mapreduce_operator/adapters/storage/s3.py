@@ -4,10 +4,11 @@ What the service must do beyond that is found out by the engine, not here. Crede
 them: the environment, a web identity, the machine's profile.
 """
 
-import asyncio
+from base64 import b64encode
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from hashlib import md5
 from itertools import islice
 from typing import TYPE_CHECKING, Final, Literal, NoReturn, TypeVar
 
@@ -67,7 +68,6 @@ class S3Store:
         """`prefix` is a key, or empty. Raises StorageError when boto3 cannot work with its own configuration."""
         self._bucket: Final = bucket
         self._prefix: Final = f"{prefix}/" if prefix else ""
-        self._seconds: Final = request_seconds
         with translated(f"open s3://{bucket}"):
             self._client: Final[S3Client] = boto3.session.Session().client(
                 "s3",
@@ -77,7 +77,7 @@ class S3Store:
             )
         self._client.meta.events.register("before-call.s3.HeadBucket", _ask_no_bucket_for_its_region)
         self._place: Final = f"s3://{bucket}/{self._prefix} at {self._client.meta.endpoint_url}"
-        self._workers: Final = Workers("s3-store", _THREADS)
+        self._workers: Final = Workers("s3-store", _THREADS, request_seconds)
 
     async def close(self) -> None:
         """Waits for what is under way; afterwards this store writes nothing any more and takes no more work."""
@@ -93,7 +93,7 @@ class S3Store:
             request["IfNoneMatch"] = "*"
         if if_match is not None:
             request["IfMatch"] = if_match
-        return await self._ask(f"write {key} to", partial(self._put, request))
+        return await self._ask(f"write {key} to", partial(self._put, request, data))
 
     async def list(self, prefix: str) -> AsyncGenerator[str, None]:
         """All keys are read before the first is given, some 100 bytes of memory each.
@@ -125,8 +125,7 @@ class S3Store:
 
     async def _ask(self, what: str, work: Callable[[], T]) -> T:
         with translated(f"{what} {self._place}"):
-            async with asyncio.timeout(self._seconds):
-                return await self._workers.run(work)
+            return await self._workers.run(work)
 
     # ------------------------------------------------------------------------------------- what is done in a thread
 
@@ -141,7 +140,10 @@ class S3Store:
         with answer["Body"] as body:
             return StoredObject(body.read(), self._etag_in(answer.get("ETag")))
 
-    def _put(self, request: "PutObjectRequestTypeDef") -> str:
+    def _put(self, request: "PutObjectRequestTypeDef", data: bytes) -> str:
+        # Not every service compares a body with its signature, and what is stored wrong is lost. Of all checksums this
+        # is the one that services have always known.
+        request["ContentMD5"] = b64encode(md5(data, usedforsecurity=False).digest()).decode()
         try:
             answer = self._client.put_object(**request)
         except ClientError as error:
@@ -200,11 +202,12 @@ def _config(options: S3Options, connect_seconds: float, read_seconds: float) -> 
         # of a conditional write whose first answer was lost meets its own first write and comes back as a conflict;
         # so whoever writes conditionally compares the content before believing it.
         retries={"mode": "standard", "total_max_attempts": 2},
-        # Many services refuse the checksums that newer clients add by themselves; what is read back here is checked
-        # against hashes of our own.
+        # Many services refuse the checksums that newer clients add by themselves. What is written has an older one;
+        # what is read is compared with hashes of our own.
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
-        s3={"addressing_style": style},
+        # A checksum does not replace the signature of a body: some buckets take nothing without.
+        s3={"addressing_style": style, "payload_signing_enabled": True},
         user_agent_extra=f"mapreduce-operator/{__version__}",
     )
 

@@ -61,7 +61,13 @@ _REASONS: Final = {
     "InvalidToken": StorageErrorReason.FORBIDDEN,
     "InvalidIdentityToken": StorageErrorReason.FORBIDDEN,
     "InvalidAccessKeyId": StorageErrorReason.FORBIDDEN,
+    "TokenRefreshRequired": StorageErrorReason.FORBIDDEN,
     "RequestTimeout": StorageErrorReason.UNAVAILABLE,
+    "OperationAborted": StorageErrorReason.UNAVAILABLE,
+    # What arrived is not what was sent.
+    "BadDigest": StorageErrorReason.UNAVAILABLE,
+    "IncompleteBody": StorageErrorReason.UNAVAILABLE,
+    "XAmzContentSHA256Mismatch": StorageErrorReason.UNAVAILABLE,
     "429": StorageErrorReason.THROTTLED,
     "507": StorageErrorReason.FULL,
     "401": StorageErrorReason.FORBIDDEN,

@@ -90,7 +90,7 @@ async def test_an_unfinished_write_is_neither_listed_nor_read(root: Path, store:
     await again.close()
 
 
-async def test_old_unfinished_writes_are_swept_when_the_store_is_opened(root: Path, store: FileStore) -> None:
+async def test_old_unfinished_writes_are_swept_when_the_store_is_used_again(root: Path, store: FileStore) -> None:
     await store.put("head.json", b"old as well")
     abandoned, fresh = root / UNFINISHED / "abandoned", root / UNFINISHED / "fresh"
     abandoned.write_bytes(b"ha")
@@ -101,8 +101,8 @@ async def test_old_unfinished_writes_are_swept_when_the_store_is_opened(root: Pa
 
     again = FileStore(root)
 
-    assert (abandoned.exists(), fresh.exists()) == (False, True)
     assert await keys(again) == ["head.json"]
+    assert (abandoned.exists(), fresh.exists()) == (False, True)
     await again.close()
 
 
@@ -134,12 +134,11 @@ async def test_a_key_cannot_be_a_folder_as_well(store: FileStore, first: str, se
     assert await keys(store) == [first]
 
 
-def test_a_store_in_place_of_a_file_is_refused(root: Path) -> None:
-    root.parent.mkdir()
-    root.write_bytes(b"")
+async def test_a_store_in_place_of_a_file_is_refused(root: Path, store: FileStore) -> None:
+    await asyncio.to_thread(root.parent.write_bytes, b"")
 
     with pytest.raises(StorageError, match="Could not open the file store"):
-        FileStore(root)
+        await store.get("head.json")
 
 
 @pytest.mark.parametrize(
@@ -152,8 +151,11 @@ def test_a_store_in_place_of_a_file_is_refused(root: Path) -> None:
         (errno.EROFS, StorageErrorReason.FORBIDDEN, "Mount the volume writable"),
         (errno.ENOLCK, StorageErrorReason.UNSUITABLE, "no locks"),
         (errno.ENOSYS, StorageErrorReason.UNSUITABLE, "no locks"),
+        (errno.EOPNOTSUPP, StorageErrorReason.UNSUITABLE, "no locks"),
+        (errno.EINVAL, StorageErrorReason.UNSUITABLE, "no fsync of folders"),
         (errno.EIO, StorageErrorReason.UNAVAILABLE, "log of its node"),
-        (errno.ESTALE, StorageErrorReason.UNAVAILABLE, "log of its node"),
+        (errno.ESTALE, StorageErrorReason.UNAVAILABLE, "delete the pod"),
+        (errno.ENOTCONN, StorageErrorReason.UNAVAILABLE, "delete the pod"),
     ],
 )
 def test_an_error_says_what_where_why_and_what_to_do(number: int, reason: StorageErrorReason, advice: str) -> None:

@@ -1,6 +1,8 @@
 """Where requests go and how they are signed, by what an administrator sets. None is sent."""
 
 import io
+from base64 import b64encode
+from hashlib import md5, sha256
 
 import pytest
 from botocore.awsrequest import AWSPreparedRequest, AWSResponse
@@ -77,6 +79,14 @@ async def test_the_environment_names_the_region_if_nothing_else_does(monkeypatch
     request = await request_of(S3Store("state"))
 
     assert request.url == "https://state.s3.eu-west-3.amazonaws.com/team/head.json"
+
+
+@pytest.mark.parametrize("endpoint", [OTHER, OTHER.replace("http:", "https:")])
+async def test_what_is_written_is_signed_and_has_a_checksum(endpoint: str) -> None:
+    request = await request_of(S3Store("state", "", S3Options(endpoint=endpoint)))
+
+    assert request.headers["X-Amz-Content-SHA256"] == sha256(b"{}").hexdigest().encode()
+    assert request.headers["Content-MD5"] == b64encode(md5(b"{}", usedforsecurity=False).digest())
 
 
 async def test_no_checksums_are_sent_that_a_service_may_not_know() -> None:
