@@ -172,7 +172,7 @@ async def test_its_whole_journal_tells_the_same_as_its_snapshot(variant: str) ->
 
     run = await read(store)
 
-    # Of two revisions of the template that could not start, a snapshot remembers only the one that is in use.
+    # Of a template that was corrected since, only the journal still tells that it could not start.
     assert await told(run) | {"failedStarts": {}} == expected(variant) | {"failedStarts": {}}
 
 
