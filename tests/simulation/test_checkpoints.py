@@ -1,0 +1,315 @@
+"""When checkpoints are made, what is in them, and what an operator that comes next makes of the last one."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, Final
+
+import msgspec
+import pytest
+
+from mapreduce_operator.adapters.storage.memory import MemoryStore
+from tests.simulation.agents import Ends, Seen, steady
+from tests.simulation.jobs import map_reduce_job, redrive, reduce_work
+from tests.simulation.operator_in_memory import operating
+from tests.simulation.simulated_cluster import SimulatedCluster
+from tests.simulation.timeline import EPOCH
+
+pytestmark = pytest.mark.asyncio
+
+NEVER: Final = 3600
+"""everySeconds of a job whose checkpoints nobody is to make by the clock: the longest that there is."""
+
+
+@dataclass(frozen=True)
+class Save:
+    """One checkpoint that counts."""
+
+    sequence: int
+    reason: str
+    at: float
+    """Seconds since the start of the simulation."""
+    outcomes: int
+    """That it made durable."""
+
+
+class NotedStore(MemoryStore):
+    """Notes the checkpoints of a run. Writes take a while, if the test says so."""
+
+    def __init__(self, seconds: float = 0.0) -> None:
+        super().__init__()
+        self._seconds: Final = seconds
+        self._outcomes = 0
+        self.saves: Final[list[Save]] = []
+        self.in_flight = 0
+        self.most_in_flight = 0
+
+    async def put(self, key: str, data: bytes, *, if_absent: bool = False, if_match: str | None = None) -> str:
+        segment, head = "/segment-" in key, key.endswith("/head.json")
+        self.in_flight += segment
+        self.most_in_flight = max(self.most_in_flight, self.in_flight)
+        await asyncio.sleep(self._seconds)
+        etag = await super().put(key, data, if_absent=if_absent, if_match=if_match)
+        if segment:
+            self._outcomes = data.count(b"\n") - 1
+        if head:
+            self._note(msgspec.json.decode(data.splitlines()[0]))
+        return etag
+
+    def _note(self, head: dict[str, Any]) -> None:
+        sequence = head.get("sequence", 0)
+        if sequence > (self.saves[-1].sequence if self.saves else 0):
+            self.in_flight -= 1
+            self.saves.append(Save(sequence, head["reason"], head["committedAt"] - EPOCH, self._outcomes))
+
+    def of(self, reason: str) -> list[Save]:
+        return [save for save in self.saves if save.reason == reason]
+
+
+def job(items: list[Any], *, every_items: int = 1000, every_seconds: int = NEVER, **more: Any) -> dict[str, Any]:
+    """A job whose items run one after another, unless it says otherwise."""
+    body = map_reduce_job(
+        items,
+        map_={"maxParallel": 1, "retry": {"maxAttempts": 1}} | more.pop("map_", {}),
+        checkpoint={"everyItems": every_items, "everySeconds": every_seconds},
+        **more,
+    )
+    body["spec"]["input"]["idExpression"] = "string(item)"
+    return body
+
+
+def ended(cluster: SimulatedCluster, number: int) -> bool:
+    """So many agents have ended, as far as their kubelets told."""
+    return sum(job.shown is not None for job in cluster.history) >= number
+
+
+# ------------------------------------------------------------------------------------------------------------ triggers
+
+
+async def test_five_items_make_a_checkpoint_on_the_fifth() -> None:
+    cluster, store = SimulatedCluster(steady(10.0)), NotedStore()
+    async with operating(cluster, job(list(range(12)), every_items=5), store) as operator:
+        await operator.until(lambda: ended(cluster, 4))
+        await asyncio.sleep(5)
+        assert store.of("Items") == []
+        await operator.until(lambda: ended(cluster, 5))
+        await asyncio.sleep(1)
+        assert [save.outcomes for save in store.of("Items")] == [5]
+        await operator.until_finished()
+    assert [save.outcomes for save in store.of("Items")] == [5, 5]
+    assert sum(save.outcomes for save in store.saves) == 12
+
+
+async def test_the_count_begins_anew_with_whatever_made_the_last_checkpoint() -> None:
+    cluster, store = SimulatedCluster(lambda seen: Ends(10.0, exit_code=int(seen.item == 0))), NotedStore()
+    body = job(list(range(24)), every_items=5)
+    async with operating(cluster, body, store) as operator:
+        await operator.until(lambda: ended(cluster, 8))
+        await asyncio.sleep(1)
+        cluster.redrives.create(redrive("again"))
+        await operator.until(lambda: ended(cluster, 16))
+        await asyncio.sleep(1)
+    async with operating(cluster, body, store) as operator:
+        await operator.until_finished()
+    made = [(save.reason, save.outcomes) for save in store.saves if save.outcomes]
+    assert made == [("Items", 5), ("Redrive", 3), ("Items", 5), ("Shutdown", 3), ("Items", 5), ("PhaseChange", 4)]
+
+
+async def test_35_seconds_without_a_completion_make_one_checkpoint() -> None:
+    cluster, store = SimulatedCluster(steady(100.0)), NotedStore()
+    body = job([1, 2], every_seconds=30, map_={"maxParallel": 2})
+    async with operating(cluster, body, store, graceful=False):
+        await asyncio.sleep(35)
+        (save,) = store.saves
+        assert (save.reason, save.outcomes) == ("Time", 0)
+        assert 30 <= save.at < 31
+        # What runs on without any news is not saved again and again.
+        await asyncio.sleep(60)
+        assert len(store.saves) == 1
+
+
+async def test_the_clock_begins_anew_with_every_checkpoint() -> None:
+    cluster, store = SimulatedCluster(steady(7.0)), NotedStore()
+    async with operating(cluster, job(list(range(30)), every_items=3, every_seconds=30), store) as operator:
+        await operator.until_finished()
+    assert store.of("Time") == []
+    assert all(after.at - before.at < 30 for before, after in pairwise(store.saves))
+
+
+async def test_each_change_of_phase_is_a_checkpoint() -> None:
+    cluster, store = SimulatedCluster(steady(10.0)), NotedStore()
+    async with operating(cluster, job([1, 2, 3], reduce=reduce_work()), store) as operator:
+        await operator.until_finished()
+    assert [save.outcomes for save in store.of("PhaseChange")] == [3, 1]
+    assert [save.sequence for save in store.saves] == list(range(1, len(store.saves) + 1))
+
+
+async def test_fifty_agents_that_end_during_one_save_are_all_in_the_next_one() -> None:
+    def agent(seen: Seen) -> Ends:
+        return Ends(5.0 if seen.item == 0 else 6.0)
+
+    cluster, store = SimulatedCluster(agent), NotedStore(seconds=1.0)
+    body = job(list(range(52)), every_items=1, map_={"maxParallel": 51})
+    async with operating(cluster, body, store) as operator:
+        await operator.until(lambda: ended(cluster, 51))
+        assert store.in_flight == 1
+        await operator.until_finished()
+    assert [save.outcomes for save in store.of("Items")][:2] == [1, 50]
+    assert store.most_in_flight == 1
+
+
+# -------------------------------------------------------------------------------------------------------------- resume
+
+
+async def test_two_of_five_are_done_when_the_operator_dies() -> None:
+    cluster, store = SimulatedCluster(steady(10.0)), NotedStore()
+    body = job([1, 2, 3, 4, 5], every_items=1)
+    async with operating(cluster, body, store, graceful=False) as operator:
+        await operator.until(lambda: cluster.status.get("items", {}).get("succeeded") == 2)
+        last = store.saves[-1].sequence
+    async with operating(cluster, body, store) as operator:
+        await operator.until(lambda: cluster.status["checkpoint"]["sequence"] > last)
+        assert cluster.status["items"]["succeeded"] >= 2
+        status = await operator.until_finished()
+    assert status["items"]["succeeded"] == 5
+    assert status["attempts"] == {"total": 5, "interruptions": 0, "retries": 0}
+    assert cluster.runs_of == dict.fromkeys("12345", 1)
+
+
+async def test_ten_are_done_five_failed_and_fifteen_pending_so_twenty_are_left_to_run() -> None:
+    broken = {0, 3, 6, 9, 12}
+    cluster = SimulatedCluster(lambda seen: Ends(2.0, exit_code=int(seen.item in broken and seen.attempt == 1)))
+    store = MemoryStore()
+    retry = {"maxAttempts": 2, "backoff": {"initialSeconds": 60, "maxSeconds": 60, "jitter": 0}}
+    body = job(list(range(30)), every_items=1, map_={"maxParallel": 15, "retry": retry})
+    async with operating(cluster, body, store, graceful=False) as operator:
+        await operator.until(lambda: len(cluster.history) == 15)
+        operator.edit(lambda spec: spec.update(suspend=True))
+        await operator.until(lambda: cluster.status.get("items", {}).get("retryWait") == 5)
+        left = {"total": 30, "pending": 15, "retryWait": 5, "succeeded": 10}
+        await operator.until(lambda: {state: n for state, n in cluster.status["items"].items() if n} == left, 10)
+    before = dict(cluster.runs_of)
+    async with operating(cluster, body, store) as operator:
+        operator.edit(lambda spec: spec.update(suspend=False))
+        status = await operator.until_finished()
+    assert {int(name) for name, runs in cluster.runs_of.items() if runs > before.get(name, 0)} == {
+        *broken,
+        *range(15, 30),
+    }
+    assert len(cluster.history) == 15 + 20
+    assert status["items"]["succeeded"] == 30
+    assert status["attempts"] == {"total": 35, "interruptions": 0, "retries": 5}
+
+
+async def test_each_item_runs_once_over_many_resumes_in_a_row() -> None:
+    cluster, store = SimulatedCluster(steady(3.0)), NotedStore()
+    body = job(list(range(20)), every_items=2, map_={"maxParallel": 3})
+    lives = 0
+    while "completionTime" not in cluster.status:
+        async with operating(cluster, body, store, graceful=False) as operator:
+            goal = len(store.saves) + 1
+            await operator.until(
+                lambda goal=goal: len(store.saves) >= goal or "completionTime" in cluster.status  # type: ignore[misc]
+            )
+        lives += 1
+    assert lives > 5
+    assert cluster.runs_of == {str(number): 1 for number in range(20)}
+    assert cluster.status["items"]["succeeded"] == 20
+    assert sum(save.outcomes for save in store.saves) == 20
+
+
+async def test_what_was_in_progress_is_adopted_harvested_or_interrupted_and_no_attempt_is_charged() -> None:
+    seconds = {"adopted": 100.0, "harvested": 10.0, "interrupted": 100.0}
+    cluster, store = (
+        SimulatedCluster(lambda seen: Ends(seconds[seen.item], message=json.dumps(seen.item))),
+        NotedStore(),
+    )
+    body = job(list(seconds), every_seconds=1, map_={"maxParallel": 3})
+    async with operating(cluster, body, store, graceful=False) as operator:
+        await operator.until(lambda: len(cluster.runs_of) == 3)
+        await asyncio.sleep(3)
+    await asyncio.sleep(20)
+    jobs = {job.context["itemId"]: job for job in cluster.jobs.values()}
+    assert jobs["harvested"].seen.complete
+    cluster.delete_job_by_hand(jobs["interrupted"])
+    await asyncio.sleep(5)
+    async with operating(cluster, body, store) as operator:
+        status = await operator.until_finished()
+    assert status["items"]["succeeded"] == 3
+    # One attempt is allowed: an interruption that counted as one would have made a dead letter.
+    assert status["attempts"] == {"total": 3, "interruptions": 1, "retries": 0}
+    assert cluster.runs_of == {"adopted": 1, "harvested": 1, "interrupted": 2}
+
+
+async def test_items_go_on_in_the_order_of_the_plan() -> None:
+    reduced: list[str] = []
+
+    def agent(seen: Seen) -> Ends:
+        if seen.context["itemId"] == "reduce":
+            (files,) = cluster.config_maps.values()
+            reduced.append(files["data"]["results.jsonl"])
+        return Ends(5.0, message=json.dumps(seen.context["itemId"]))
+
+    cluster, store = SimulatedCluster(agent), MemoryStore()
+    ids = [f"item-{number * 7 % 20}" for number in range(20)]
+    body = job(ids, every_items=1, reduce=reduce_work())
+    for goal in (4, 11):
+        async with operating(cluster, body, store, graceful=False) as operator:
+            await operator.until(lambda goal=goal: ended(cluster, goal))  # type: ignore[misc]
+    async with operating(cluster, body, store) as operator:
+        await operator.until_finished()
+    assert list(cluster.runs_of) == [*ids, "reduce"]
+    assert reduced == ["".join(json.dumps({"id": name, "result": name}, separators=(",", ":")) + "\n" for name in ids)]
+
+
+@asynccontextmanager
+async def both(cluster: SimulatedCluster, store: MemoryStore) -> AsyncIterator[Any]:
+    """An operator at work on two jobs that differ in nothing but their names."""
+    first, second = (twin(number) for number in (1, 2))
+    async with operating(cluster, first, store, graceful=False) as operator:
+        operator.supervisor.observe(second)
+        yield operator
+
+
+def twin(number: int) -> dict[str, Any]:
+    body = map_reduce_job(
+        list(range(12)),
+        uid=f"run-{number}",
+        map_={"maxParallel": 2},
+        checkpoint={"everyItems": 2, "everySeconds": 1},
+        reduce=reduce_work(),
+    )
+    body["metadata"]["name"] = f"twin-{number}"
+    return body
+
+
+async def test_two_jobs_at_once_do_not_mix_over_a_restart() -> None:
+    reduced: dict[str, list[tuple[str, int]]] = {}
+
+    def agent(seen: Seen) -> Ends:
+        name = seen.context["job"]
+        if seen.context["itemId"] == "reduce":
+            (files,) = (
+                files for files in cluster.config_maps.values() if files["metadata"]["name"].startswith(f"{name}-")
+            )
+            reduced[name] = [tuple(json.loads(line)["result"]) for line in files["data"]["results.jsonl"].splitlines()]
+        return Ends(3.0, message=json.dumps([name, seen.item]))
+
+    cluster, store = SimulatedCluster(agent), MemoryStore()
+
+    def done(uid: str) -> int:
+        items: dict[str, int] = cluster.status_of.get(uid, {}).get("items", {})
+        return items.get("succeeded", 0)
+
+    async with both(cluster, store) as operator:
+        await operator.until(lambda: done("run-1") >= 4 and done("run-2") >= 4)
+    async with both(cluster, store) as operator:
+        await operator.until(lambda: all("completionTime" in status for status in cluster.status_of.values()))
+    for number in (1, 2):
+        assert done(f"run-{number}") == 12
+        assert reduced[f"twin-{number}"] == [(f"twin-{number}", item) for item in range(12)]
+    runs = [(job.seen.owner_uid, job.context["itemId"]) for job in cluster.history]
+    assert len(runs) == len(set(runs)) == 2 * 13
