@@ -4,8 +4,8 @@ from typing import Any, Final
 
 from mapreduce_operator.api import MapReduceJobSpec, Phase
 from mapreduce_operator.core.batches import Batch
+from mapreduce_operator.core.checkpoint import SCHEMA_VERSION, Checkpoint, CommitReason, PlanInfo, digest
 from mapreduce_operator.core.effects import Effect, FindPod, Launch
-from mapreduce_operator.core.checkpoint import CommitReason, digest
 from mapreduce_operator.core.journal import Record, Segment, SegmentHeader, Start, decode_segment, encode_segment
 from mapreduce_operator.core.names import RunRef, Stage, item_key, job_name
 from mapreduce_operator.core.phases import Turn
@@ -18,6 +18,11 @@ REDUCE_KEY: Final = item_key("run-1", Stage.REDUCE, "reduce")
 PLANNED: Final = Turn(Phase.MAP, "Planned", "the items are planned")
 TEMPLATE: Final[dict[str, Any]] = {"spec": {"containers": [{"name": "agent", "image": "agent:1"}]}}
 OTHER_TEMPLATE: Final[dict[str, Any]] = {"spec": {"containers": [{"name": "agent", "image": "agent:2"}]}}
+
+CHECKPOINT: Final = Checkpoint(
+    SCHEMA_VERSION, RUN.uid, PLANNED.phase, PLANNED.reason, PLANNED.message, PlanInfo(0, 0, "ab" * 32)
+)
+"""Of a run that has just been planned."""
 
 DONE: Final = ContainerEnd(0, message='{"ok": true}')
 CRASHED: Final = ContainerEnd(1, message="boom")
@@ -101,7 +106,7 @@ def commit(run: RunState, seconds: float = 0.0) -> list[Effect]:
 
 def segment(*records: Record, starts: tuple[Start, ...] = ()) -> Segment:
     """What one commit made durable."""
-    return Segment(SegmentHeader(1, "", Phase.MAP, NOW, CommitReason.ITEMS, starts), list(records))
+    return Segment(SegmentHeader(1, "", Phase.MAP, NOW, CommitReason.ITEMS, starts=starts), list(records))
 
 
 def landed(batch: Batch) -> Segment:
@@ -112,10 +117,15 @@ def landed(batch: Batch) -> Segment:
         batch.turn.phase,
         batch.at,
         batch.reason,
-        batch.starts,
-        batch.redrives,
-        batch.claims,
-        batch.marks,
+        count=len(batch.records),
+        undone=batch.undone,
+        starts=batch.starts,
+        redrives=batch.redrives,
+        claims=batch.claims,
+        marks=batch.marks,
+        called_off=batch.called_off,
+        given_back=batch.given_back,
+        reduce_again=batch.reduce_again,
     )
     data = encode_segment(header, batch.records)
     return decode_segment(data, digest(data), "segment")

@@ -10,9 +10,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from mapreduce_operator.api import ItemState, LetterState, MapReduceJobSpec, Phase, Reason
 from mapreduce_operator.core.batches import Batch
+from mapreduce_operator.core.checkpoint import CommitReason, digest
 from mapreduce_operator.core.effects import Announce, Commit, DeleteJob, FindVanished, Launch
 from mapreduce_operator.core.items import Item
-from mapreduce_operator.core.checkpoint import CommitReason, digest
 from mapreduce_operator.core.journal import Accepted, Record, Segment, Start
 from mapreduce_operator.core.names import Stage
 from mapreduce_operator.core.outcomes import Outcome, Verdict
@@ -21,6 +21,7 @@ from mapreduce_operator.core.sightings import POD_GRACE_SECONDS
 from mapreduce_operator.core.snapshot import decode_snapshot, encode_snapshot
 from mapreduce_operator.core.workloads import ContainerEnd, Dispatch, PodSeen
 from tests.unit.core.scenes import (
+    CHECKPOINT,
     CRASHED,
     DONE,
     NOW,
@@ -56,8 +57,8 @@ STARTED: Final = Start(Stage.MAP, "a", 1, "uid-demo-a-d1")
 def resumed(*records: Record, starts: tuple[Start, ...] = (), seconds: float = 0.0) -> RunState:
     """The items a and b, read back from one segment."""
     run = verified_run("ab")
-    run.replay(segment(*records, starts=starts))
-    run.resume(NOW + seconds)
+    run.books.replay(segment(*records, starts=starts))
+    run.resume(NOW + seconds, CHECKPOINT)
     return run
 
 
@@ -147,9 +148,9 @@ def test_a_batch_does_not_change_after_it_was_made() -> None:
 
 def test_a_recorded_start_is_of_a_job_that_is_asked_for() -> None:
     run = verified_run("ab")
-    run.replay(segment(starts=(STARTED,)))
+    run.books.replay(segment(starts=(STARTED,)))
 
-    run.resume(NOW)
+    run.resume(NOW, CHECKPOINT)
     (asked,) = run.carrying()
 
     assert (asked.name, asked.uid, asked.namespace, asked.owner_uid) == (
@@ -164,8 +165,8 @@ def test_a_recorded_start_is_of_a_job_that_is_asked_for() -> None:
 
 def test_a_recorded_start_whose_job_vanished_is_an_interruption_and_its_number_is_used_up() -> None:
     run = verified_run("a")
-    run.replay(segment(starts=(STARTED,)))
-    run.resume(NOW)
+    run.books.replay(segment(starts=(STARTED,)))
+    run.resume(NOW, CHECKPOINT)
     (vanished,) = run.carrying()
 
     assert FindVanished() in run.decide(NOW)
@@ -188,8 +189,8 @@ def test_a_recorded_start_whose_job_vanished_is_an_interruption_and_its_number_i
 
 def test_a_vanished_job_whose_pod_is_still_there_waits_for_it() -> None:
     run = verified_run("a")
-    run.replay(segment(starts=(STARTED,)))
-    run.resume(NOW)
+    run.books.replay(segment(starts=(STARTED,)))
+    run.resume(NOW, CHECKPOINT)
     (vanished,) = run.carrying()
     run.observe_job(vanished, deleted=True, now=NOW)
     observe(run, pod("demo-a-d1", deleting=True, grace_seconds=30.0))
@@ -228,9 +229,9 @@ def test_the_end_of_a_start_that_was_recorded_is_no_running_item_any_more() -> N
     )
     run = verified_run("ab")
 
-    run.replay(segment(ended, starts=(STARTED,)))
+    run.books.replay(segment(ended, starts=(STARTED,)))
 
-    run.resume(NOW)
+    run.resume(NOW, CHECKPOINT)
     assert run.carrying() == []
     assert run.ledgers[Stage.MAP][0] == Item(interruptions=1, reason=Reason.EVICTED)
     assert run.observe_job(job("demo-a-d1", complete=True), deleted=False, now=NOW) == [
@@ -240,9 +241,9 @@ def test_the_end_of_a_start_that_was_recorded_is_no_running_item_any_more() -> N
 
 def test_a_running_reduce_is_asked_for_as_well() -> None:
     run = verified_run("", spec(reduce={"template": TEMPLATE}))
-    run.replay(segment(starts=(Start(Stage.REDUCE, REDUCE_KEY, 1, "uid-r"),)))
+    run.books.replay(segment(starts=(Start(Stage.REDUCE, REDUCE_KEY, 1, "uid-r"),)))
 
-    run.resume(NOW)
+    run.resume(NOW, CHECKPOINT)
     (asked,) = run.carrying()
 
     assert (asked.name, asked.uid, asked.carried.stage) == (f"demo-{REDUCE_KEY}-d1", "uid-r", Stage.REDUCE)
@@ -260,7 +261,7 @@ def test_an_agent_that_was_resumed_can_be_interrupted_before_its_job_is_seen() -
 
 def test_a_journal_of_another_run_is_not_taken_for_this_one() -> None:
     with pytest.raises(KeyError, match="no item of default/demo has the key z"):
-        verified_run("ab").replay(segment(starts=(Start(Stage.MAP, "z", 1, "u"),)))
+        verified_run("ab").books.replay(segment(starts=(Start(Stage.MAP, "z", 1, "u"),)))
 
 
 # ---------------------------------------------------------------------------------------------------------------- waits
@@ -368,8 +369,8 @@ def test_a_retry_that_runs_waits_for_nothing_when_it_is_read_back() -> None:
     launch(run, seconds=10)
     second = run.begin_commit(CommitReason.TIME, NOW + 10)
 
-    again.replay(segment(*first.records, starts=first.starts))
-    again.replay(segment(*second.records, starts=second.starts))
+    again.books.replay(segment(*first.records, starts=first.starts))
+    again.books.replay(segment(*second.records, starts=second.starts))
 
     assert again.ledgers[Stage.MAP][0] == run.ledgers[Stage.MAP][0]
 
@@ -383,10 +384,10 @@ def test_what_was_announced_before_is_not_announced_again(end: PodSeen, with_sna
     batch = run.begin_commit(CommitReason.ITEMS, NOW, with_snapshot=with_snapshot)
 
     if batch.snapshot is not None:
-        again.restore(batch.snapshot)
+        again.books.restore(batch.snapshot)
     else:
-        again.replay(segment(*batch.records, starts=batch.starts))
-    again.resume(NOW)
+        again.books.replay(segment(*batch.records, starts=batch.starts))
+    again.resume(NOW, CHECKPOINT)
 
     other = replace(end, job="demo-b-d1", job_uid="uid-demo-b-d1", carried=carried("demo-b-d1"))
     assert observe(again, other) == []
@@ -417,10 +418,10 @@ def read_back(commits: list[Landed], of: MapReduceJobSpec, now: float, *, with_s
     if with_snapshot:
         covered = max((number for number, one in enumerate(commits, start=1) if one.snapshot), default=0)
     if covered and (data := commits[covered - 1].snapshot):
-        run.restore(decode_snapshot(data, digest(data), "snapshot"))
+        run.books.restore(decode_snapshot(data, digest(data), "snapshot"))
     for commit_ in commits[covered:]:
-        run.replay(commit_.segment)
-    run.resume(now)
+        run.books.replay(commit_.segment)
+    run.resume(now, CHECKPOINT)
     return run
 
 

@@ -8,8 +8,8 @@ import pytest
 from mapreduce_operator.api import BreakerState, Cause, DeadLetterPolicy, ItemState, LetterState, OnFull, Phase, Reason
 from mapreduce_operator.core.batches import Batch
 from mapreduce_operator.core.breaker import Breaker
-from mapreduce_operator.core.effects import Announce, Commit, Launch, PrepareReduce
 from mapreduce_operator.core.checkpoint import CommitReason
+from mapreduce_operator.core.effects import Announce, Commit, Launch, PrepareReduce
 from mapreduce_operator.core.journal import Accepted, Claim, Mark, MarkKind
 from mapreduce_operator.core.names import Stage
 from mapreduce_operator.core.phases import REDRIVING
@@ -17,6 +17,7 @@ from mapreduce_operator.core.plan import PlannedItem
 from mapreduce_operator.core.run import RunState
 from mapreduce_operator.core.workloads import ContainerEnd
 from tests.unit.core.scenes import (
+    CHECKPOINT,
     CRASHED,
     DONE,
     NOW,
@@ -81,8 +82,8 @@ def restarted(run: RunState, batches: list[Batch], keys: str) -> RunState:
     """The same run in another process."""
     again = verified_run(keys, run.spec, run.committed_turn)
     for batch in batches:
-        again.replay(landed(batch))
-    again.resume(NOW, batches[-1].breaker)
+        again.books.replay(landed(batch))
+    again.resume(NOW, msgspec.structs.replace(CHECKPOINT, breaker=batches[-1].breaker))
     return again
 
 
@@ -543,12 +544,24 @@ def test_the_wait_of_a_letter_is_over_at_the_same_time_in_another_process() -> N
     run.committed(second, NOW)
 
     again = verified_run("ab", run.spec, run.committed_turn)
-    again.restore(first.snapshot)
-    again.replay(landed(second))
-    again.resume(NOW)
+    again.books.restore(first.snapshot)
+    again.books.replay(landed(second))
+    again.resume(NOW, CHECKPOINT)
 
     assert launch(again, seconds=7199) == []
     assert launch(again, seconds=7200) == ["demo-a-d2"]
+
+
+def test_a_dead_letter_is_never_left_out_later() -> None:
+    run = ended_run("ab", failed="a")
+    run.respec(spec(once(), failurePolicy={"onExhausted": "Skip"}), NOW)
+    redrive(run, 0)
+    commit(run)
+    launch(run)
+
+    end(run, CRASHED, "a")
+
+    assert states(run) == "DeadLettered Succeeded"
 
 
 def test_two_redrives_cannot_have_the_same_letter() -> None:
@@ -763,10 +776,10 @@ def test_that_reduce_is_to_run_again_is_known_in_another_process_and_that_it_has
     def again() -> RunState:
         other = verified_run("ab", run.spec, run.committed_turn)
         assert history[0].snapshot is not None
-        other.restore(history[0].snapshot)
+        other.books.restore(history[0].snapshot)
         for batch in batches:
-            other.replay(landed(batch))
-        other.resume(NOW)
+            other.books.replay(landed(batch))
+        other.resume(NOW, CHECKPOINT)
         return other
 
     assert again().books.reduce_again
@@ -792,11 +805,11 @@ def test_the_history_of_an_item_goes_on_in_another_process() -> None:
         again = verified_run("a", run.spec)
         if by_snapshot:
             assert first.snapshot is not None
-            again.restore(first.snapshot)
+            again.books.restore(first.snapshot)
         else:
-            again.replay(landed(first))
-        again.replay(landed(second))
-        again.resume(NOW)
+            again.books.replay(landed(first))
+        again.books.replay(landed(second))
+        again.resume(NOW, CHECKPOINT)
         launch(again, seconds=1000)
         end(again, CRASHED, "a", seconds=1000)
         (letter,) = again.begin_commit(CommitReason.ITEMS, NOW).letters

@@ -130,7 +130,7 @@ TABLE = [
     # A success of the map is never asked to; one of reduce is, when a Redrive changed what it works on.
     (ItemState.SUCCEEDED, {"redriven": ItemState.PENDING}),
     (ItemState.DEAD_LETTERED, {"redriven": ItemState.PENDING}),
-    (ItemState.SKIPPED, {}),
+    (ItemState.SKIPPED, {"redriven": ItemState.PENDING}),
 ]
 
 
@@ -431,16 +431,6 @@ def test_an_item_that_is_given_up_may_be_left_out_instead() -> None:
     assert transition(RUNNING, Ended(FAILED, skip=True), RETRY, NOW) == WAITING, "it was not given up"
 
 
-def test_a_dead_letter_is_never_left_out_later() -> None:
-    redriven = replace(DEAD, state=ItemState.RUNNING, job_uid="job-1", allowed=4, redrive=1)
-    last = Ended(replace(FAILED, dispatch=Dispatch("abcdefghij", redriven.dispatch)), skip=True)
-
-    after = transition(redriven, last, RETRY, NOW)
-
-    assert after is not None
-    assert after.state is ItemState.DEAD_LETTERED
-
-
 def test_a_redriven_item_gets_attempts_on_top_of_those_it_had_and_a_clean_record_of_interruptions() -> None:
     assert transition(DEAD, Redriven(7, attempts=2), RETRY, NOW) == Item(
         ItemState.PENDING,
@@ -565,7 +555,7 @@ class ItemLife(RuleBasedStateMachine):
             assert (after.final, after.cause) == (False, None)
 
     def is_given_up(self, item: Item, skip: bool) -> None:
-        assert item.state is (ItemState.SKIPPED if skip and not item.redrive else ItemState.DEAD_LETTERED)
+        assert item.state is (ItemState.SKIPPED if skip else ItemState.DEAD_LETTERED)
         assert item.cause is not None
 
     def end(
@@ -589,7 +579,7 @@ class ItemLife(RuleBasedStateMachine):
     def is_redriven(self, attempts: int, seconds: int) -> None:
         before = self.item
         after = self.tell(Redriven(before.redrive + 1, attempts, self.now + seconds if seconds else 0.0))
-        assert (after is not None) == (before.state in {ItemState.DEAD_LETTERED, ItemState.SUCCEEDED})
+        assert (after is not None) == before.final
         if after is not None:
             assert (after.state, after.cause) == (ItemState.RETRY_WAIT if seconds else ItemState.PENDING, None)
             assert after.interruptions == after.excused

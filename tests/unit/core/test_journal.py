@@ -1,5 +1,6 @@
-"""What makes a run durable: it is read as it was written, or not at all."""
+"""Segments: read as they were written, or known to be damaged; and what is still good of one that is."""
 
+import zlib
 from dataclasses import replace
 
 import msgspec
@@ -7,34 +8,29 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mapreduce_operator.api import BreakerState, Cause, ItemState, Phase, Reason
-from mapreduce_operator.core.breaker import Breaker
+from mapreduce_operator.api import Cause, ItemState, Phase, Reason
+from mapreduce_operator.core.checkpoint import CommitReason, JournalError, digest
 from mapreduce_operator.core.items import Item
-from mapreduce_operator.core.checkpoint import Checkpoint, CommitReason, JournalError, PlanInfo, SCHEMA_VERSION, SnapshotInfo, decode_checkpoint, digest, encode_checkpoint
-from mapreduce_operator.core.journal import Accepted, Claim, Mark, MarkKind, Record, SegmentHeader, Start, decode_segment, encode_segment
+from mapreduce_operator.core.journal import (
+    Accepted,
+    CalledOff,
+    Claim,
+    Mark,
+    MarkKind,
+    Record,
+    SegmentHeader,
+    Start,
+    Undone,
+    decode_segment,
+    encode_segment,
+    salvage,
+)
 from mapreduce_operator.core.names import Stage
 from mapreduce_operator.core.outcomes import Outcome, Verdict
-from mapreduce_operator.core.plan import ShardInfo
 from mapreduce_operator.core.workloads import Dispatch
 from tests.unit.core import strategies
 
-HEAD = Checkpoint(
-    schema_version=SCHEMA_VERSION,
-    run_uid="run-1",
-    phase=Phase.MAP,
-    phase_reason="Planned",
-    phase_message="3 items are planned",
-    plan=PlanInfo(items=3, duplicates=1, sha256="ab" * 32, shards=[ShardInfo(3, "cd" * 32)]),
-    sequence=7,
-    tail_sha256="ef" * 32,
-    journal_size=300_000,
-    snapshot=SnapshotInfo(5, "01" * 32, 40_000, 270_000),
-    epoch=2,
-    started_at=1_800_000_000.25,
-    committed_at=1_800_000_100.5,
-    reason=CommitReason.ITEMS,
-    breaker=Breaker(BreakerState.OPEN, 5, 1_800_000_160.5),
-)
+NOW = 1_800_000_100.5
 STARTS = (Start(Stage.MAP, "abcdefghij", 3, "job-3"), Start(Stage.REDUCE, "klmnopqrst", 1, "job-4"))
 REDRIVEN = Accepted(
     1, "uid-r", "again", 1_800_000_099.5, 30, 4, msgspec.Raw(b'{"n":1.50}'), msgspec.Raw(b'{"spec":null}'), True
@@ -44,7 +40,24 @@ CLAIMS = (
     Claim(Stage.REDUCE, "klmnopqrst", 0, allowed=4, excused=0, not_before=0.0),
 )
 MARKS = (Mark("abcdefghij", MarkKind.ARCHIVED), Mark("klmnopqrst", MarkKind.PURGED))
-HEADER = SegmentHeader(7, "ab" * 32, Phase.MAP, 1_800_000_100.5, CommitReason.TIME, STARTS, (REDRIVEN,), CLAIMS, MARKS)
+HEADER = SegmentHeader(
+    7,
+    "ab" * 32,
+    Phase.MAP,
+    1_800_000_100.5,
+    CommitReason.TIME,
+    previous=3,
+    epoch=2,
+    count=2,
+    undone=(Undone(Stage.MAP, "abcdefghij", 2), Undone(Stage.REDUCE, "klmnopqrst", 1)),
+    starts=STARTS,
+    redrives=(REDRIVEN,),
+    claims=CLAIMS,
+    marks=MARKS,
+    called_off=(CalledOff(1, "Deleted", "the Redrive was deleted"),),
+    given_back=("klmnopqrst",),
+    reduce_again=True,
+)
 SUCCEEDED = Record(
     Outcome(
         Stage.MAP,
@@ -103,11 +116,23 @@ def test_the_same_records_are_the_same_bytes() -> None:
     assert encode_segment(HEADER, [SUCCEEDED, FAILED]) == encode_segment(HEADER, [SUCCEEDED, FAILED])
 
 
-def test_a_segment_is_a_line_of_header_and_a_line_per_record() -> None:
+def test_a_segment_is_a_line_of_header_and_a_line_per_record_each_with_its_checksum() -> None:
     data = encode_segment(HEADER, [SUCCEEDED, FAILED])
 
-    assert data.count(b"\n") == 3
     assert data.endswith(b"\n")
+    lines = data.splitlines()
+    assert len(lines) == 3
+    for line in lines:
+        checksum, _, content = line.partition(b" ")
+        assert int(checksum, 16) == zlib.crc32(content)
+
+
+def test_a_segment_follows_the_one_before_unless_it_says_otherwise() -> None:
+    follows = SegmentHeader(7, "ab" * 32, Phase.MAP, NOW, CommitReason.TIME)
+
+    assert follows.before == 6
+    assert msgspec.structs.replace(follows, previous=3).before == 3
+    assert msgspec.structs.replace(follows, previous=0).before == 0
 
 
 def test_a_segment_may_tell_of_starts_alone_or_of_none() -> None:
@@ -119,7 +144,9 @@ def test_a_segment_may_tell_of_starts_alone_or_of_none() -> None:
         assert (segment.header.starts, segment.records) == (starts, [])
 
 
-@pytest.mark.parametrize("field", ["redrives", "claims", "marks"])
+@pytest.mark.parametrize(
+    "field", ["previous", "undone", "redrives", "claims", "marks", "called_off", "given_back", "reduce_again"]
+)
 def test_a_segment_may_tell_of_one_thing_alone(field: str) -> None:
     header = SegmentHeader(7, "", Phase.MAP, 1_800_000_100.5, CommitReason.REDRIVE, **{field: getattr(HEADER, field)})
     data = encode_segment(header, [])
@@ -136,7 +163,9 @@ def test_what_an_operator_wrote_that_knew_nothing_of_letters_is_read() -> None:
 
     segment = decode_segment(data, digest(data), "segment 7")
 
-    assert segment.header == SegmentHeader(7, "", Phase.MAP, 1.5, CommitReason.TIME, (Start(Stage.MAP, "a", 1, "u"),))
+    assert segment.header == SegmentHeader(
+        7, "", Phase.MAP, 1.5, CommitReason.TIME, starts=(Start(Stage.MAP, "a", 1, "u"),)
+    )
     assert segment.records == [
         Record(
             Outcome(Stage.MAP, Dispatch("a", 1), "u", Verdict.FAILED, Reason.ERROR),
@@ -187,70 +216,86 @@ def test_the_result_of_reduce_stays_with_its_record() -> None:
     assert reduced.without_result() == reduced
 
 
-# ----------------------------------------------------------------------------------------------------------------- head
+# -------------------------------------------------------------------------------------------------------------- salvage
+
+RECORDS = [SUCCEEDED, FAILED, Record(replace(FAILED.outcome, job_uid="job-9"), FAILED.item)]
 
 
-def test_what_is_read_from_a_head_is_what_was_written() -> None:
-    assert decode_checkpoint(encode_checkpoint(HEAD), "head.json") == HEAD
+def broken_lines(data: bytes, damaged: bytes) -> set[int]:
+    """Numbers of the lines that are not as they were, where as many bytes are left."""
+    broken, number = set(), 0
+    for before, after in zip(data, damaged, strict=True):
+        if before != after:
+            broken.add(number)
+            if before == 10:
+                broken.add(number + 1)
+        number += before == 10
+    return broken
 
 
-def test_a_first_head_is_small() -> None:
-    first = Checkpoint(SCHEMA_VERSION, "run-1", Phase.MAP, "Planned", "", PlanInfo(0, 0, "ab" * 32, []))
-
-    assert decode_checkpoint(encode_checkpoint(first), "head.json") == first
-    assert len(encode_checkpoint(first)) < 250
+def test_all_of_a_whole_segment_is_good() -> None:
+    assert salvage(encode_segment(HEADER, RECORDS)) == (HEADER, RECORDS)
 
 
-@given(st.integers(SCHEMA_VERSION + 1, 10**6))
-def test_a_head_of_a_newer_operator_is_refused_whatever_else_stands_in_it(version: int) -> None:
-    newer = msgspec.json.encode({"schemaVersion": version, "allElse": "is different"})
+def test_whatever_byte_is_damaged_all_other_lines_are_good_and_nothing_else_is_given_out() -> None:
+    data = encode_segment(HEADER, RECORDS)
 
-    with pytest.raises(JournalError) as refused:
-        decode_checkpoint(newer, "default/demo/run-1/head.json")
+    for position in range(len(data)):
+        for bits in (0x01, 0x20, 0x80, 0xFF, data[position] ^ 0x0A):
+            damaged = bytearray(data)
+            damaged[position] ^= bits
+            broken = broken_lines(data, bytes(damaged))
 
-    assert str(refused.value) == (
-        f"default/demo/run-1/head.json has schema version {version}, this operator knows {SCHEMA_VERSION}: "
-        "run the newer operator again"
-    )
+            header, records = salvage(bytes(damaged))
 
-
-def test_what_a_newer_operator_of_the_same_schema_added_to_a_head_is_ignored() -> None:
-    more = msgspec.json.encode(msgspec.json.decode(encode_checkpoint(HEAD)) | {"novelty": {"a": 1}})
-
-    assert decode_checkpoint(more, "head.json") == HEAD
+            assert header == (None if 0 in broken else HEADER)
+            assert records == [record for line, record in enumerate(RECORDS, start=1) if line not in broken]
 
 
-@pytest.mark.parametrize(
-    "data",
-    [
-        b"",
-        b"\x00\x00\x00",
-        b"null",
-        b"[]",
-        b"{}",
-        b'{"schemaVersion": 1}',
-        b'{"schemaVersion": "1"}',
-        b'{"schemaVersion": 1.5}',
-        b'{"schemaVersion": {}}',
-        b'{"schemaVersion": null}',
-        encode_checkpoint(HEAD)[:100],
-        encode_checkpoint(HEAD).replace(b'"Map"', b'"Mop"'),
-    ],
-)
-def test_a_damaged_head_is_refused_by_name(data: bytes) -> None:
-    with pytest.raises(JournalError, match=r"^head\.json is damaged: "):
-        decode_checkpoint(data, "head.json")
-
-
-@given(st.binary(max_size=40) | strategies.json_values.map(msgspec.json.encode))
-def test_whatever_stands_in_the_place_of_a_head_is_refused_in_words(data: bytes) -> None:
-    with pytest.raises(JournalError, match=r"^head\.json "):
-        decode_checkpoint(data, "head.json")
-
-
-def test_a_head_that_was_cut_is_refused_wherever_it_was_cut() -> None:
-    data = encode_checkpoint(HEAD).rstrip(b"\n")
+def test_a_segment_that_was_cut_is_good_up_to_the_line_where_it_was_cut() -> None:
+    data = encode_segment(HEADER, RECORDS)
 
     for length in range(len(data)):
-        with pytest.raises(JournalError, match="is damaged"):
-            decode_checkpoint(data[:length], "head.json")
+        header, records = salvage(data[:length])
+
+        whole = (data[:length] + b"\n").splitlines()
+        lines = [line for line in data.splitlines() if line in whole]
+        assert header == (HEADER if lines else None)
+        assert records == RECORDS[: max(0, len(lines) - 1)]
+
+
+@pytest.mark.parametrize("data", [b"", b"\n", b"\x00" * 4096, b"{}\n{}\n", b"00000000 \n", b"<html>\n</html>\n"])
+def test_of_what_is_no_segment_nothing_is_good(data: bytes) -> None:
+    assert salvage(data) == (None, [])
+
+
+def test_a_line_that_lost_its_place_is_not_taken_for_another() -> None:
+    header, *records = encode_segment(HEADER, RECORDS).splitlines(keepends=True)
+
+    assert salvage(b"".join([*records, header])) == (None, RECORDS[1:])
+
+
+@given(
+    st.lists(strategies.records, max_size=6),
+    st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(1, 255)), max_size=8),
+    st.none() | st.floats(0, 1),
+)
+def test_of_any_damage_only_what_was_written_is_given_out_and_in_its_order(
+    written: list[Record], flips: list[tuple[float, int]], cut: float | None
+) -> None:
+    data = encode_segment(HEADER, written)
+    damaged = bytearray(data)
+    for place, bits in flips:
+        damaged[int(place * len(data))] ^= bits
+    broken = broken_lines(data, bytes(damaged))
+    if cut is not None:
+        damaged = damaged[: int(cut * len(damaged))]
+
+    header, records = salvage(bytes(damaged))
+
+    assert header in (None, HEADER)
+    good = iter(record for line, record in enumerate(written, start=1) if line not in broken)
+    assert all(record in good for record in records), "each was written, after the one before it"
+    if cut is None:
+        assert (header is None) == (0 in broken)
+        assert len(records) == len(written) - len(broken - {0, len(written) + 1})

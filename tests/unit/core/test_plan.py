@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mapreduce_operator.api import InputFormat, OnDuplicate
+from mapreduce_operator.core.packing import unpack
 from mapreduce_operator.core.plan import (
     COMPLAINTS,
     ID_BYTES,
@@ -19,13 +20,15 @@ from mapreduce_operator.core.plan import (
     Limits,
     Planned,
     PlannedItem,
+    ShardInfo,
     canonical,
     content_id,
     decode_shard,
+    decode_shard_list,
+    encode_shard_list,
     encode_shards,
     keys_of,
     parse_text,
-    plan_hash,
     plan_items,
 )
 from tests.unit.core import strategies
@@ -369,7 +372,7 @@ def test_what_is_read_from_shards_is_what_was_written_byte_for_byte(items: list[
 
     assert [item for _, data in shards for item in decode_shard(data)] == items
     assert [(info.items, info.sha256) for info, _ in shards] == [
-        (data.count(b"\n"), hashlib.sha256(data).hexdigest()) for _, data in shards
+        (unpack(data).count(b"\n"), hashlib.sha256(data).hexdigest()) for _, data in shards
     ]
 
 
@@ -401,7 +404,7 @@ def test_a_shard_ends_before_it_has_too_many_bytes() -> None:
 
     shards = list(encode_shards(items))
 
-    assert all(len(data) <= SHARD_BYTES for _, data in shards)
+    assert all(len(unpack(data)) <= SHARD_BYTES for _, data in shards)
     assert [info.items for info, _ in shards] == [34, 34, 32]
 
 
@@ -411,12 +414,35 @@ def test_an_item_larger_than_a_shard_has_one_of_its_own() -> None:
     assert [info.items for info, _ in encode_shards(items)] == [1, 1, 1]
 
 
-def test_the_hash_of_a_plan_changes_with_its_items_and_with_their_order() -> None:
-    a, b = PlannedItem("a", b"1"), PlannedItem("b", b"2")
-    hashes = {
-        plan_hash(info for info, _ in encode_shards(items))
-        for items in ([a, b], [b, a], [a], [PlannedItem("a", b"2"), b])
-    }
+def test_a_large_shard_is_packed_and_its_hash_is_of_what_is_stored() -> None:
+    items = [PlannedItem(f"item-{position}", canonical({"n": position})) for position in range(SHARD_ITEMS)]
 
-    assert len(hashes) == 4
-    assert plan_hash(info for info, _ in encode_shards([a, b])) in hashes
+    ((info, data),) = encode_shards(items)
+
+    assert len(data) < len(unpack(data))
+    assert info.sha256 == hashlib.sha256(data).hexdigest()
+    assert decode_shard(data) == items
+
+
+# ------------------------------------------------------------------------------------------------- the list of shards
+
+
+@given(st.lists(st.builds(ShardInfo, st.integers(0, 1000), st.binary(max_size=8).map(bytes.hex)), max_size=5))
+def test_what_is_read_from_a_list_of_shards_is_what_was_written(shards: list[ShardInfo]) -> None:
+    assert decode_shard_list(encode_shard_list(shards)) == tuple(shards)
+
+
+def test_a_plan_has_an_identity_that_changes_with_its_items_and_with_their_order() -> None:
+    a, b = PlannedItem("a", b"1"), PlannedItem("b", b"2")
+    several = [[a, b], [b, a], [a], [PlannedItem("a", b"2"), b], []]
+
+    lists = [encode_shard_list([info for info, _ in encode_shards(items)]) for items in several]
+
+    assert len(set(lists)) == len(several)
+    assert encode_shard_list([info for info, _ in encode_shards([a, b])]) == lists[0]
+
+
+@pytest.mark.parametrize("data", [b"", b"{}", b"[1]", b'[{"items":3}]', b'[{"items":"3","sha256":"ab"}]', b"\xff"])
+def test_what_is_no_list_of_shards_is_refused(data: bytes) -> None:
+    with pytest.raises(msgspec.DecodeError):
+        decode_shard_list(data)

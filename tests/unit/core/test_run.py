@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mapreduce_operator.api import Cause, ItemState, Phase, Reason
+from mapreduce_operator.core.checkpoint import CommitReason
 from mapreduce_operator.core.effects import (
     Announce,
     Commit,
@@ -25,7 +26,6 @@ from mapreduce_operator.core.effects import (
 )
 from mapreduce_operator.core.failures import NODE_LOST
 from mapreduce_operator.core.items import Item
-from mapreduce_operator.core.checkpoint import CommitReason
 from mapreduce_operator.core.journal import Record, Start
 from mapreduce_operator.core.names import Stage
 from mapreduce_operator.core.outcomes import Outcome, Verdict
@@ -35,6 +35,7 @@ from mapreduce_operator.core.sightings import LOST_SECONDS, POD_GRACE_SECONDS
 from mapreduce_operator.core.templates import REVERIFY_SECONDS
 from mapreduce_operator.core.workloads import Carried, ContainerEnd, Dispatch, JobSeen, PodSeen
 from tests.unit.core.scenes import (
+    CHECKPOINT,
     CRASHED,
     DONE,
     NOW,
@@ -700,7 +701,9 @@ def test_a_pod_that_is_seen_to_end_before_its_job_is_seen_counts() -> None:
 
 def test_a_job_whose_outcome_is_durable_is_deleted() -> None:
     run = verified_run("a")
-    run.replay(segment(Record(Outcome(Stage.MAP, Dispatch("a", 1), "uid-demo-a-d1", Verdict.FAILED), Item(attempts=1))))
+    run.books.replay(
+        segment(Record(Outcome(Stage.MAP, Dispatch("a", 1), "uid-demo-a-d1", Verdict.FAILED), Item(attempts=1)))
+    )
 
     assert run.observe_job(job("demo-a-d1", complete=True), deleted=False, now=NOW) == [
         DeleteJob("demo-a-d1", "uid-demo-a-d1")
@@ -714,7 +717,9 @@ def test_a_job_whose_outcome_is_durable_is_deleted() -> None:
 )
 def test_a_job_that_is_being_deleted_is_not_deleted_again(seen: JobSeen, deleted: bool) -> None:
     run = verified_run("a")
-    run.replay(segment(Record(Outcome(Stage.MAP, Dispatch("a", 1), "uid-demo-a-d1", Verdict.FAILED), Item(attempts=1))))
+    run.books.replay(
+        segment(Record(Outcome(Stage.MAP, Dispatch("a", 1), "uid-demo-a-d1", Verdict.FAILED), Item(attempts=1)))
+    )
 
     assert run.observe_job(seen, deleted, NOW) == []
 
@@ -749,7 +754,7 @@ def test_what_was_committed_comes_back_as_it_was() -> None:
     )
     run = verified_run("abc")
 
-    run.replay(
+    run.books.replay(
         segment(
             Record(Outcome(Stage.MAP, Dispatch("a", 1), "u", Verdict.FAILED, Reason.ERROR, "boom"), waiting),
             Record(Outcome(Stage.MAP, Dispatch("b", 3), "v", Verdict.FAILED, Reason.OOM_KILLED, "big"), dead),
@@ -850,7 +855,9 @@ def test_nothing_is_remembered_of_a_dispatch_when_its_job_and_pod_are_gone(story
 
 def test_an_old_pod_is_nothing_to_wait_for_while_it_is_deleted_and_when_it_is_gone() -> None:
     run = verified_run("a")
-    run.replay(segment(Record(Outcome(Stage.MAP, Dispatch("a", 1), "uid-demo-a-d1", Verdict.SUCCEEDED), SUCCEEDED)))
+    run.books.replay(
+        segment(Record(Outcome(Stage.MAP, Dispatch("a", 1), "uid-demo-a-d1", Verdict.SUCCEEDED), SUCCEEDED))
+    )
 
     observe(run, pod("demo-a-d1", deleting=True))
     observe(run, pod("demo-a-d1", deleting=True, gone=True))
@@ -985,8 +992,8 @@ def test_a_lost_pod_is_an_interruption_by_its_node_and_no_attempt(gone: bool, di
 
 def test_a_lost_pod_is_removed_by_an_operator_that_was_started_meanwhile_after_the_whole_wait() -> None:
     run = verified_run("a")
-    run.replay(segment(starts=(Start(Stage.MAP, "a", 1, "uid-demo-a-d1"),)))
-    run.resume(NOW)
+    run.books.replay(segment(starts=(Start(Stage.MAP, "a", 1, "uid-demo-a-d1"),)))
+    run.resume(NOW, CHECKPOINT)
     (vanished,) = run.carrying()
     run.observe_job(vanished, deleted=True, now=NOW)
 
@@ -1180,7 +1187,7 @@ def test_what_is_being_launched_waits_when_the_spec_does_not_let_it_start_any_mo
 
 def test_jobs_that_came_and_went_untold_are_asked_for_once_a_minute_while_agents_run() -> None:
     run = verified_run("a")
-    run.resume(NOW)
+    run.resume(NOW, CHECKPOINT)
     assert run.decide(NOW + VANISHED_SECONDS) == [], "nothing runs"
     all_run(run, launch(run, seconds=61), seconds=61)
     commit(run, seconds=62)

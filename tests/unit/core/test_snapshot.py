@@ -6,13 +6,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mapreduce_operator.api import Cause, ItemState, LetterState, Reason
+from mapreduce_operator.core.checkpoint import SCHEMA_VERSION, DamagedError, JournalError, JournalTooNewError, digest
 from mapreduce_operator.core.dead_letters import Entry
 from mapreduce_operator.core.items import Item
-from mapreduce_operator.core.checkpoint import JournalError, digest
 from mapreduce_operator.core.journal import NO_RESULT, Accepted, CalledOff
 from mapreduce_operator.core.letters import Attempt, moment
 from mapreduce_operator.core.names import Stage
 from mapreduce_operator.core.outcomes import Verdict
+from mapreduce_operator.core.packing import pack
 from mapreduce_operator.core.snapshot import Snapshot, decode_snapshot, encode_snapshot
 from mapreduce_operator.core.tally import FailureCount, Tally
 from tests.unit.core import strategies
@@ -194,3 +195,28 @@ def test_a_snapshot_that_was_cut_is_found_wherever_it_was_cut() -> None:
     for length in range(len(data)):
         with pytest.raises(JournalError, match="snapshot 7 is damaged"):
             decode_snapshot(data[:length], digest(data), "snapshot 7")
+
+
+def test_a_large_snapshot_is_read_as_it_lies_there_and_packed() -> None:
+    large = Snapshot({Stage.MAP: [(number, Item(ItemState.SUCCEEDED, attempts=1)) for number in range(1000)]}, Tally())
+    plain = encode_snapshot(large)
+    packed = pack(plain)
+    assert len(packed) < len(plain)
+
+    for data in (plain, packed):
+        assert decode_snapshot(data, digest(data), "snapshot 7") == large
+
+
+def test_a_snapshot_that_cannot_be_unpacked_is_damaged() -> None:
+    packed = pack(encode_snapshot(Snapshot({Stage.MAP: [(number, Item()) for number in range(1000)]}, Tally())))
+    cut = packed[:-1]
+
+    with pytest.raises(DamagedError, match="snapshot 7 cannot be unpacked"):
+        decode_snapshot(cut, digest(cut), "snapshot 7")
+
+
+def test_a_snapshot_of_a_newer_operator_is_refused() -> None:
+    newer = msgspec.json.encode(msgspec.json.decode(encode_snapshot(SMALL)) | {"schemaVersion": SCHEMA_VERSION + 1})
+
+    with pytest.raises(JournalTooNewError, match=f"snapshot 7 has schema version {SCHEMA_VERSION + 1}"):
+        decode_snapshot(newer, digest(newer), "snapshot 7")

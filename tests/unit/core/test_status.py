@@ -25,9 +25,9 @@ from mapreduce_operator.api import (
     StatePositions,
 )
 from mapreduce_operator.core.breaker import Breaker
+from mapreduce_operator.core.checkpoint import SCHEMA_VERSION, Checkpoint, CommitReason, PlanInfo
 from mapreduce_operator.core.conditions import Situation
 from mapreduce_operator.core.items import Item, Started
-from mapreduce_operator.core.checkpoint import Checkpoint, CommitReason, PlanInfo, SCHEMA_VERSION
 from mapreduce_operator.core.journal import Accepted, Record, Segment, SegmentHeader
 from mapreduce_operator.core.names import RunRef, Stage, item_key
 from mapreduce_operator.core.outcomes import Outcome, Verdict
@@ -69,7 +69,7 @@ def head(items: int, phase: Phase = Phase.MAP) -> Checkpoint:
         phase=phase,
         phase_reason="Planned",
         phase_message="the items are planned",
-        plan=PlanInfo(items=items, duplicates=2, sha256="ab" * 32, shards=[]),
+        plan=PlanInfo(items=items, duplicates=2, sha256="ab" * 32),
         sequence=3,
         turned_at=NOW - 1,
         committed_at=NOW - 1,
@@ -166,7 +166,16 @@ def test_the_status_of_a_running_job() -> None:
         },
         "failures": [],
         "failuresByReason": {},
-        "checkpoint": {"sequence": 3, "time": "2027-01-15T07:59:59Z", "reason": "Items"},
+        "checkpoint": {
+            "sequence": 3,
+            "time": "2027-01-15T07:59:59Z",
+            "reason": "Items",
+            "token": "",
+            "bytes": 0,
+            "durationSeconds": 0,
+            "kept": "",
+            "storedBytes": 0,
+        },
         "storage": "file:///var/lib/x/default/demo/run-1/",
     }
 
@@ -338,7 +347,7 @@ def failure(position: int, reason: Reason, message: str) -> Record:
 
 def failed(run: RunState, *failures: Record) -> None:
     """These outcomes are durable."""
-    run.replay(Segment(SegmentHeader(1, "", Phase.MAP, NOW, CommitReason.ITEMS), list(failures)))
+    run.books.replay(Segment(SegmentHeader(1, "", Phase.MAP, NOW, CommitReason.ITEMS), list(failures)))
 
 
 def test_the_most_frequent_failures_come_first_each_with_an_item_as_a_sample() -> None:
