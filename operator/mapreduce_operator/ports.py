@@ -9,6 +9,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final, Literal, Protocol
 
+from mapreduce_operator.api import MapReduceJobSpec
+from mapreduce_operator.core.carrying import Saved
+from mapreduce_operator.core.checkpoint import Checkpoint
 from mapreduce_operator.core.names import RunRef
 from mapreduce_operator.core.workloads import PodSeen, Workload
 
@@ -147,6 +150,34 @@ class ObjectStore(Protocol):
         """Deletes objects; what is not there is as good as deleted."""
 
 
+class CheckpointNotFoundError(Exception):
+    """There is no such checkpoint, or it was not kept. The text says which, and where to look."""
+
+
+class Checkpointer(Protocol):
+    """The checkpoints of runs, read by whoever may read storage. No run is changed by any of this.
+
+    All methods raise JournalError for what is damaged, and StorageError. A checkpoint that a deposed leader wrote, and
+    that its successor did not take over, does not exist for them.
+    """
+
+    async def list(self, run: RunRef) -> list[Checkpoint]:
+        """Those that are kept, by ascending number, the newest included; none for a run that was never planned."""
+
+    async def latest(self, run: RunRef) -> Checkpoint | None:
+        """The newest one, or None for a run that was never planned."""
+
+    async def load(self, run: RunRef, sequence: int | None) -> Saved:
+        """The run as of one of its checkpoints, None for the newest. Raises CheckpointNotFoundError."""
+
+    async def fork(self, run: RunRef, sequence: int | None, child: RunRef, spec: MapReduceJobSpec) -> Checkpoint:
+        """Makes a new run that starts from a checkpoint of another one, and needs nothing of it afterwards.
+
+        Outcomes are carried over as the edits and the resumePolicy of the child's spec say. Asked twice for the same
+        child, it is made once. Raises InputError for edits that do not fit, CheckpointNotFoundError.
+        """
+
+
 # ---------------------------------------------------------------------------------------------------------- cluster
 
 
@@ -257,6 +288,9 @@ class Cluster(Protocol):
 
     async def status_epoch(self, run: RunRef) -> int | None:
         """The leader epoch in the status; 0 where the status has none, None where there is no status."""
+
+    async def fill_in_spec(self, run: RunRef, spec: Mapping[str, JSON]) -> None:
+        """Adds fields that the spec of a MapReduceJob leaves out; raises NOT_FOUND when it is gone."""
 
     async def add_finalizer(self, run: RunRef) -> None:
         """Adds our finalizer, keeping those of others."""

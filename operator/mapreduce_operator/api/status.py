@@ -272,9 +272,6 @@ class RestartStatus(Model):
     time: Timestamp
     """When it was done."""
 
-    sequence: Count
-    """Sequence number of the checkpoint with which the phase began again."""
-
 
 class LineageStatus(Model):
     """Where a fork comes from."""

@@ -32,6 +32,10 @@ class DamagedError(JournalError):
     """An object is missing, or its content is not what was written."""
 
 
+class StateLostError(JournalError):
+    """The run was planned before, and its plan is gone or damaged."""
+
+
 class CommitReason(StrEnum):
     """Why a checkpoint was made."""
 

@@ -7,10 +7,15 @@ Source of the rules: kstatus of sigs.k8s.io/cli-utils, and Kubernetes' API conve
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Final
 
 from mapreduce_operator.api import Condition, ConditionStatus, Phase
 from mapreduce_operator.core.phases import FINAL_PHASES
+from mapreduce_operator.core.requests import Condition as Told
+
+STATE_LOST: Final = "StateLost"
+"""Reason of a job whose plan is gone. It fails, and goes on by itself when the plan is there again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +39,17 @@ class Situation:
     """(reason, message) of which limit of the job's own keeps items from being started."""
     not_starting: tuple[str, str] | None = None
     """(reason, message) of why pods do not start, as far as that may pass."""
+    checkpoints: Told = (True, "Saved", "outcomes are durable")
+    """What is to be said of checkpoints while storage works."""
+    asked: Mapping[str, Told] = field(default_factory=dict)
+    """Restored and Restarted, as far as somebody asked for them."""
+    plan_current: Told | None = None
+    """Whether the input is what was planned, where it may have changed."""
+
+    @property
+    def lost(self) -> bool:
+        """The run cannot go on, unless what is gone comes back."""
+        return self.obstacle is not None and self.obstacle[0] == STATE_LOST
 
 
 def conditions_of(situation: Situation) -> dict[str, tuple[bool, str, str]]:
@@ -54,6 +70,8 @@ def conditions_of(situation: Situation) -> dict[str, tuple[bool, str, str]]:
         found["Ready"] = (False, why, what)
         found["Stalled"] = (True, why, what)
         found["Progressing"] = (False, why, what)
+        if situation.lost:
+            found["Failed"] = found["Finished"] = (True, why, what)
     else:
         accepted = phase is not Phase.PLANNING
         found["Accepted"] = (
@@ -77,9 +95,11 @@ def conditions_of(situation: Situation) -> dict[str, tuple[bool, str, str]]:
         if stopped_by_user
         else (False, "NotSuspended", "spec.suspend is false")
     )
-    found["CheckpointHealthy"] = (
-        (False, *situation.storage_problem) if situation.storage_problem else (True, "Saved", "outcomes are durable")
-    )
+    problem = situation.obstacle if situation.lost else situation.storage_problem
+    found["CheckpointHealthy"] = (False, *problem) if problem else situation.checkpoints
+    found |= situation.asked
+    if situation.plan_current is not None:
+        found["PlanCurrent"] = situation.plan_current
     return found
 
 

@@ -26,6 +26,7 @@ LABEL_REVISION: Final = f"{GROUP}/template-revision"
 
 ANNOTATION_ITEM: Final = f"{GROUP}/item"
 ANNOTATION_ITEM_ID: Final = f"{GROUP}/item-id"
+ANNOTATION_CHECKPOINT: Final = f"{GROUP}/checkpoint"
 ANNOTATION_CONTEXT: Final = f"{GROUP}/context"
 
 _JOB_NAME_SHARE: Final = 40

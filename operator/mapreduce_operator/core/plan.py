@@ -98,7 +98,7 @@ def parse_text(text: str, form: InputFormat, source: str) -> list[Any]:
         except (msgspec.DecodeError, UnicodeEncodeError, RecursionError) as error:
             problems.append(f"line {number}: {error}")
     if problems:
-        raise InputError("InputMalformed", f"{source} has lines that are no valid JSON: {_list(problems)}")
+        raise InputError("InputMalformed", f"{source} has lines that are no valid JSON: {some_of(problems)}")
     return items
 
 
@@ -142,12 +142,12 @@ def plan_items(
         items.append(item)
     if problems:
         raise InputError(
-            "InvalidItems", f"{len(problems):,} of {len(values):,} items cannot be planned: {_list(problems)}"
+            "InvalidItems", f"{len(problems):,} of {len(values):,} items cannot be planned: {some_of(problems)}"
         )
     if repeated and on_duplicate is OnDuplicate.FAIL:
         raise InputError(
             "DuplicateItems",
-            f"{_list(repeated)}. Make the ids different with idExpression, or set onDuplicate: KeepFirst",
+            f"{some_of(repeated)}. Make the ids different with idExpression, or set onDuplicate: KeepFirst",
         )
     return Planned(items, duplicates=len(repeated))
 
@@ -247,7 +247,8 @@ def decode_shard_list(data: bytes) -> tuple[ShardInfo, ...]:
 # ------------------------------------------------------------------------------------------------------------- texts
 
 
-def _list(problems: list[str]) -> str:
+def some_of(problems: list[str]) -> str:
+    """The first few problems, and how many more there are."""
     more = len(problems) - COMPLAINTS
     return "; ".join(problems[:COMPLAINTS]) + (f"; and {more:,} more" if more > 0 else "")
 

@@ -334,7 +334,7 @@ class RunState:
         message = f"the Redrive {accepted.name} runs {accepted.selected:,} dead letters again"
         self.course.reopen(REDRIVING, message, now)
 
-    def checkpoint(self, token: str, now: float) -> None:
+    def ask_checkpoint(self, token: str, now: float) -> None:
         """Somebody wants a checkpoint now, whether there is anything to save or not."""
         self.answers = msgspec.structs.replace(self.answers, checkpoint=token)
         self._ask(CommitReason.MANUAL, now)

@@ -4,7 +4,7 @@ Outcomes that still wait for storage are shown as running. The size is bounded: 
 at a limit, the ten most frequent failures, and references to everything else.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -20,23 +20,28 @@ from mapreduce_operator.api import (
     FailureSummary,
     ItemCounts,
     ItemState,
+    LineageStatus,
     MapReduceJobStatus,
     Phase,
     PlanStatus,
     ReduceStatus,
+    RestartStatus,
+    RestoreStatus,
     StagePositions,
     StatePositions,
     TemplateRevisions,
 )
-from mapreduce_operator.core.checkpoint import Checkpoint
-from mapreduce_operator.core.conditions import Situation, conditions_of, merge
+from mapreduce_operator.core.checkpoint import Checkpoint, Lineage, Restarted, Restored
+from mapreduce_operator.core.conditions import STATE_LOST, Situation, conditions_of, merge
 from mapreduce_operator.core.items import FINAL_STATES
 from mapreduce_operator.core.names import LABEL_RUN, RunRef, Stage, StorageKeys
 from mapreduce_operator.core.outcomes import Verdict
 from mapreduce_operator.core.phases import FINAL_PHASES
+from mapreduce_operator.core.retention import intervals
 from mapreduce_operator.core.run import RunState
 
 TOP_FAILURES: Final = 10
+KEPT_CHARACTERS: Final = 2048
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +57,8 @@ class Report:
     """The conditions as they were written last: unchanged ones keep their transition time."""
     queue: str = ""
     """Name of the DeadLetterQueue; "" while there is none."""
+    kept: Sequence[int] = ()
+    """Numbers of the checkpoints that one can come back to."""
 
 
 def status_without_plan(report: Report, now: float) -> MapReduceJobStatus:
@@ -66,13 +73,22 @@ def status_before_loading(written: MapReduceJobStatus, situation: Situation, now
     """
     generation = written.observed_generation or 0
     conditions = merge(written.conditions, conditions_of(situation), generation=generation, now=now)
-    return written.model_copy(update={"conditions": conditions})
+    failed = {"phase": Phase.FAILED, "reason": STATE_LOST} if situation.lost else {}
+    return written.model_copy(update={"conditions": conditions, **failed})
 
 
-def seen_at(status: MapReduceJobStatus, generation: int) -> MapReduceJobStatus:
-    """The same status, as the answer to a later version of the object."""
+def seen_at(status: MapReduceJobStatus, generation: int, token: str) -> MapReduceJobStatus:
+    """The same status of a run that has ended, as the answer to a later version of the object.
+
+    A checkpoint that is asked for, by `token`, is the last one: there is nothing to save.
+    """
     conditions = tuple(one.model_copy(update={"observed_generation": generation}) for one in status.conditions)
-    return status.model_copy(update={"observed_generation": generation, "conditions": conditions})
+    checkpoint = status.checkpoint
+    if checkpoint is not None and token:
+        checkpoint = checkpoint.model_copy(update={"token": token})
+    return status.model_copy(
+        update={"observed_generation": generation, "conditions": conditions, "checkpoint": checkpoint}
+    )
 
 
 def status_of(
@@ -161,10 +177,42 @@ def status_of(
                 }
             ),
             "checkpoint": CheckpointStatus.model_validate(
-                {"sequence": head.sequence, "time": head.committed_at, "reason": head.reason}
+                {
+                    "sequence": head.sequence,
+                    "time": head.committed_at,
+                    "reason": head.reason,
+                    "token": head.answers.checkpoint,
+                    "bytes": head.size,
+                    "duration_seconds": head.seconds,
+                    "kept": intervals(report.kept, KEPT_CHARACTERS),
+                    "stored_bytes": head.journal_size,
+                }
             ),
+            "restore": _restored(head.answers.restored),
+            "restart": _restarted(head.answers.restarted),
+            "lineage": _lineage(head.lineage),
         }
     )
+
+
+def _restored(done: Restored | None) -> RestoreStatus | None:
+    if done is None:
+        return None
+    return RestoreStatus.model_validate(
+        {"checkpoint": done.checkpoint, "token": done.token, "time": done.at, "sequence": done.sequence}
+    )
+
+
+def _restarted(done: Restarted | None) -> RestartStatus | None:
+    if done is None:
+        return None
+    return RestartStatus.model_validate({"phase": done.phase, "token": done.token, "time": done.at})
+
+
+def _lineage(lineage: Lineage | None) -> LineageStatus | None:
+    if lineage is None:
+        return None
+    return LineageStatus(job=lineage.name, uid=lineage.uid, checkpoint=lineage.sequence, depth=lineage.depth)
 
 
 def _not_durable_without_outcome(run: RunState) -> Iterator[tuple[int, ItemState]]:

@@ -1,19 +1,22 @@
 """When a run that has ended is looked at once more.
 
 It is not in memory any more, and to load it costs as much as it is long. So it is loaded for a Redrive, to purge
-letters whose time is over, and when its queue is not as the end of the run left it.
+letters whose time is over, when its queue is not as the end of the run left it, and when somebody asks for a restart.
 """
 
 from typing import Final
 
-from mapreduce_operator.api import DeadLetterQueue, MapReduceJobStatus
+from mapreduce_operator.api import DeadLetterQueue, MapReduceJobSpec, MapReduceJobStatus, Restart, Restore
 from mapreduce_operator.core.names import RunRef
+from mapreduce_operator.core.requests import asks_of_ended
 from mapreduce_operator.engine.world import World
 
 SETTLE_SECONDS: Final = 15.0
 """After a start, Kopf tells of all queues within this time; one that is not known then is not there."""
 REST_SECONDS: Final = 10.0
 """Between two looks, unless somebody waits."""
+REFUSED_SECONDS: Final = 60.0
+"""After a restart or a restore could not be done, more than that."""
 
 
 class Aftercare:
@@ -24,19 +27,23 @@ class Aftercare:
         self._run: Final = run
         self._settled_at: Final = world.clock.now() + SETTLE_SECONDS
         self._rested_at = 0.0
+        self._asked: tuple[Restart | None, Restore | None] = None, None
 
-    def looked(self) -> None:
-        """The run was looked at just now."""
+    def looked(self, spec: MapReduceJobSpec) -> None:
+        """The run was looked at just now, with this spec."""
         self._rested_at = self._world.clock.now() + REST_SECONDS
+        self._asked = spec.restart, spec.restore
 
-    def is_due(self, ended: MapReduceJobStatus | None) -> bool:
-        at = self.next_look(ended)
+    def is_due(self, spec: MapReduceJobSpec, ended: MapReduceJobStatus | None) -> bool:
+        at = self.next_look(spec, ended)
         return at is not None and at <= self._world.clock.now()
 
-    def next_look(self, ended: MapReduceJobStatus | None) -> float | None:
+    def next_look(self, spec: MapReduceJobSpec, ended: MapReduceJobStatus | None) -> float | None:
         """In seconds since the epoch; None for never, as things are. `ended` is the last status of the run."""
         if self._world.desk.waiting_for(self._run):
             return 0.0
+        if ended is not None and asks_of_ended(spec, ended):
+            return 0.0 if self._asked != (spec.restart, spec.restore) else self._rested_at + REFUSED_SECONDS
         if ended is None or ended.dead_letters is None:
             return None
         queue = self._world.desk.queue_of(self._run)

@@ -1,9 +1,19 @@
-"""The desk: dead letter queues and Redrives as they were told last, and which run each of them concerns."""
+"""The desk: what objects of users say of runs other than their own.
+
+Dead letter queues and Redrives as they were told last, and jobs by their names, since others may be forked from them.
+"""
 
 from collections.abc import Callable
 from typing import Final
 
-from mapreduce_operator.api import DeadLetterQueue, DeadLetterQueueStatus, LetterCounts, Redrive, RedriveStatus
+from mapreduce_operator.api import (
+    DeadLetterQueue,
+    DeadLetterQueueStatus,
+    LetterCounts,
+    MapReduceJob,
+    Redrive,
+    RedriveStatus,
+)
 from mapreduce_operator.core.names import RunRef
 from mapreduce_operator.core.redrive_report import is_over
 
@@ -16,6 +26,7 @@ class Desk:
         self._redrives: Final[dict[str, Redrive]] = {}
         self._overwritten: Final[dict[str, None]] = {}
         """Uids of Redrives that were answered for good, and whose status may not say so."""
+        self._jobs: Final[dict[str, MapReduceJob]] = {}
         self._listeners: Final[dict[RunRef, Callable[[], None]]] = {}
 
     def subscribe(self, run: RunRef, listener: Callable[[], None]) -> None:
@@ -23,6 +34,12 @@ class Desk:
 
     def unsubscribe(self, run: RunRef) -> None:
         self._listeners.pop(run, None)
+
+    def observe_job(self, job: MapReduceJob) -> None:
+        self._jobs[job.metadata.uid] = job
+
+    def forget_job(self, uid: str) -> None:
+        self._jobs.pop(uid, None)
 
     def observe_queue(self, queue: DeadLetterQueue) -> None:
         known = self._queues.get(queue.metadata.uid)
@@ -86,6 +103,24 @@ class Desk:
             self._tell(queue)
 
     # --------------------------------------------------------------------------------------------------- what is so
+
+    def run_named(self, namespace: str, name: str) -> RunRef | None:
+        """The run of the job with that name."""
+        runs = (RunRef.of(job) for job in self._jobs.values())
+        return next((run for run in runs if (run.namespace, run.name) == (namespace, name)), None)
+
+    def forked_from(self, run: RunRef) -> set[int]:
+        """Numbers of the checkpoints of a run that other jobs are forked from, or are about to be."""
+        found = set[int]()
+        for job in self._jobs.values():
+            lineage, source = job.status.lineage if job.status else None, job.spec.fork_from
+            if lineage is not None and lineage.uid == run.uid:
+                found.add(lineage.checkpoint)
+            elif source is not None and source.checkpoint is not None:
+                named = source.job.uid is None and source.job.name == run.name
+                if job.metadata.namespace == run.namespace and (named or source.job.uid == run.uid):
+                    found.add(source.checkpoint)
+        return found
 
     def queues(self) -> list[DeadLetterQueue]:
         return list(self._queues.values())

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Final, TypeVar, assert_never
 
 from mapreduce_operator.core.batches import Batch
-from mapreduce_operator.core.checkpoint import CommitReason
+from mapreduce_operator.core.checkpoint import CommitReason, DamagedError
 from mapreduce_operator.core.effects import (
     Announce,
     Commit,
@@ -25,6 +25,7 @@ from mapreduce_operator.core.effects import (
 )
 from mapreduce_operator.core.jobs import Revision, manifest, trial
 from mapreduce_operator.core.names import RunRef, Stage, job_name
+from mapreduce_operator.core.phases import FINAL_PHASES
 from mapreduce_operator.core.plan import PlannedItem
 from mapreduce_operator.core.results import ReduceInput, ResultsTooLargeError, reduce_input
 from mapreduce_operator.core.run import RunState
@@ -77,6 +78,8 @@ class Effects:
         self._launching: Final[dict[str, asyncio.Task[None]]] = {}
         """Launches under way, by the name of the Job."""
         self._commit_task: asyncio.Task[None] | None = None
+        self.damage: str | None = None
+        """What in storage is damaged, of what was read in the midst of the run."""
         self._name: Final = f"{state.ref.namespace}/{state.ref.name}"
 
     def start(self, effect: Effect) -> None:
@@ -217,18 +220,24 @@ class Effects:
             await self._patiently("the results are not ready for reduce yet", self._write_reduce_input)
         except ResultsTooLargeError as error:
             self._state.reduce_impossible(str(error))
+        except DamagedError as error:
+            self.damage = str(error)
         else:
             self._state.reduce_prepared()
         self._wake()
 
     async def _write_reduce_input(self) -> None:
         ledger = self._state.ledgers[Stage.MAP]
-        records = await self._journal.last_records([ledger.key(position) for position in range(len(ledger))])
-        self._reduce_input = reduce_input(zip(self._ids, records, strict=True))
+        keys = [ledger.key(position) for position in range(len(ledger))]
+        records = await self._journal.last_records(frozenset(keys))
+        if missing := len(keys) - len(records):
+            raise DamagedError(f"the journal of {self._name} has no outcomes of {missing:,} items")
+        self._reduce_input = reduce_input(zip(self._ids, (records[key] for key in keys), strict=True))
         await self._world.cluster.write_config_map(self._run.namespace, self._reduce_input.config_map(self._run))
 
     def _batch(self, reason: CommitReason) -> Batch:
-        return self._state.begin_commit(reason, self._world.clock.now(), with_snapshot=self._journal.snapshot_due)
+        due = self._journal.snapshot_due and self._state.spec.checkpoint.enabled
+        return self._state.begin_commit(reason, self._world.clock.now(), with_snapshot=due)
 
     async def _commit(self, batch: Batch) -> None:
         """Makes a batch durable, however long storage takes; no outcome changes because of it."""
@@ -241,6 +250,15 @@ class Effects:
         for effect in self._state.committed(batch, now):
             self.start(effect)
         self._wake()
+        await self._prune()
+
+    async def _prune(self) -> None:
+        state, kept = self._state, self._journal.kept
+        forks = self._world.desk.forked_from(self._run)
+        try:
+            await kept.prune(state.spec.checkpoint, forks, active=state.committed_turn.phase not in FINAL_PHASES)
+        except StorageError as error:
+            log.warning("%s: checkpoints that are not needed any more stay for now: %s", self._name, error)
 
     async def _save(self, batch: Batch) -> None:
         if batch.letters:

@@ -11,7 +11,7 @@ holds a version of the head that is not there any more, so that whatever it stil
 import logging
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from itertools import accumulate
 from typing import Final
 
@@ -46,6 +46,7 @@ from mapreduce_operator.core.plan import (
 )
 from mapreduce_operator.core.snapshot import Snapshot, decode_snapshot, encode_snapshot
 from mapreduce_operator.engine.chain import segments_backwards
+from mapreduce_operator.engine.kept import Kept
 from mapreduce_operator.engine.reading import read_checked
 from mapreduce_operator.ports import Clock, DeposedError, Leadership, ObjectStore, StorageConflictError
 
@@ -68,6 +69,9 @@ class Journal:
         self._keys: Final = StorageKeys(run)
         self._etag = ""
         self._head: Checkpoint | None = None
+        self.size_problem: tuple[bool, str, str] | None = None
+        """What a condition is to say of the size of the last snapshot: status, reason, message."""
+        self.kept: Final = Kept(store, self._keys)
         self._written: tuple[Batch, Checkpoint] | None = None
         """The checkpoint that a batch makes, while the head does not say so."""
         self._plan = ""
@@ -100,6 +104,10 @@ class Journal:
             return None
         self._take(found[0], "")
         return found[0]
+
+    def look_at(self, checkpoint: Checkpoint) -> None:
+        """Reads the run as of one of its checkpoints from now on; nothing can be written."""
+        self._take(checkpoint, "")
 
     async def load(self) -> Checkpoint | None:
         """The committed point of the run, which is ours from now on, or None when it was never planned.
@@ -285,6 +293,7 @@ class Journal:
             data = pack(raw)
             snapshot = SnapshotInfo(sequence, digest(data), len(raw), journal_size)
             await self._store.put(self._keys.snapshot(sequence, snapshot.sha256), data)
+            self.kept.add_snapshot(self._keys.snapshot(sequence, snapshot.sha256))
             size += len(data)
         return msgspec.structs.replace(
             base,
@@ -318,16 +327,21 @@ class Journal:
         data = codec.encode_checkpoint(checkpoint)
         snapshot = checkpoint.snapshot.sequence if checkpoint.snapshot else 0
         reason = checkpoint.reason or CommitReason.IDLE
-        await self._store.put(self._keys.checkpoint(checkpoint.sequence, snapshot, reason, digest(data)), data)
+        key = self._keys.checkpoint(checkpoint.sequence, snapshot, reason, digest(data))
+        await self._store.put(key, data)
+        self.kept.add_checkpoint(key)
 
     # -------------------------------------------------------------------------------------------------- the plan
 
     async def ids(self) -> list[str]:
         """Ids of all items in plan order."""
-        names: list[str] = []
+        return [item.id async for item in self.items()]
+
+    async def items(self) -> AsyncIterator[PlannedItem]:
+        """All items in plan order. Raises DamagedError, StorageError."""
         for number in range(len(await self._list())):
-            names += [item.id for item in await self._shard(number)]
-        return names
+            for item in await self._shard(number):
+                yield item
 
     async def planned_item(self, position: int) -> PlannedItem:
         """One item of the plan; a few shards stay in memory."""
@@ -389,13 +403,15 @@ class Journal:
             log.warning("%s; the whole journal is read instead", error)
             return None
 
-    async def last_records(self, keys: Sequence[str]) -> list[Record]:
-        """The last committed record of each of these items, in their order."""
+    async def last_records(self, keys: Collection[str]) -> dict[str, Record]:
+        """The last committed record of each of these items that has one."""
         last: dict[str, Record] = {}
         async for segment in self._segments_backwards():
             for record in reversed(segment.records):
-                last.setdefault(record.outcome.dispatch.item_key, record)
-        return [last[key] for key in keys]
+                key = record.outcome.dispatch.item_key
+                if key in keys:
+                    last.setdefault(key, record)
+        return last
 
     def _segments_backwards(self, *, down_to: int = 0) -> AsyncIterator[Segment]:
         head = self.head

@@ -7,7 +7,14 @@ from dataclasses import dataclass, field
 from mapreduce_operator.api import ItemState, MapReduceJob, Phase
 from mapreduce_operator.core.batches import Batch
 from mapreduce_operator.core.books import Books
-from mapreduce_operator.core.checkpoint import Checkpoint, CommitReason, DamagedError, JournalError, Recovered
+from mapreduce_operator.core.checkpoint import (
+    Checkpoint,
+    CommitReason,
+    DamagedError,
+    JournalError,
+    Recovered,
+    StateLostError,
+)
 from mapreduce_operator.core.effects import Announce
 from mapreduce_operator.core.journal import Segment, Undone
 from mapreduce_operator.core.names import RunRef, Stage, StorageKeys
@@ -17,16 +24,13 @@ from mapreduce_operator.core.run import RunState
 from mapreduce_operator.core.snapshot import Snapshot
 from mapreduce_operator.core.validation import violations
 from mapreduce_operator.core.workloads import JobSeen
+from mapreduce_operator.engine.forking import fork
 from mapreduce_operator.engine.journal import Journal
 from mapreduce_operator.engine.planner import plan_input
 from mapreduce_operator.engine.recovery import Survivors, from_segments, newest_checkpoint, survivors, told_again
 from mapreduce_operator.engine.world import World
 
 log = logging.getLogger(__name__)
-
-
-class StateLostError(JournalError):
-    """The run was planned before, and its plan is gone or damaged."""
 
 
 @dataclass(slots=True)
@@ -73,6 +77,10 @@ class _Loader:
         return loaded
 
     async def _plan(self) -> Announce:
+        if (source := self.job.spec.fork_from) is not None:
+            await fork(self.world, self.job, source)
+            await self.journal.load()
+            return Announce("Normal", "Forked", self.journal.head.phase_message)
         spec, planned = (
             self.job.spec,
             await plan_input(self.world.cluster, self.run, self.job.spec.input, self.world.limits),
@@ -112,6 +120,7 @@ class _Loader:
         snapshot: Snapshot | None = None
         segments: list[Segment] = []
         try:
+            await self.journal.kept.look()
             if not thorough:
                 snapshot, segments = await self.journal.history()
         except DamagedError:

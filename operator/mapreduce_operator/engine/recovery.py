@@ -52,10 +52,17 @@ async def newest_checkpoint(store: ObjectStore, run: RunRef) -> Checkpoint | Non
         except DamagedError as error:
             log.warning("%s", error)
             continue
-        # Of two with the same number, one was written by a leader that was deposed before it could move the head.
-        if checkpoint.run_uid == run.uid and (found is None or checkpoint.epoch > found.epoch):
+        if checkpoint.run_uid == run.uid and (found is None or counts_before(checkpoint, found)):
             found = checkpoint
     return found
+
+
+def counts_before(one: Checkpoint, other: Checkpoint) -> bool:
+    """Of two checkpoints with the same number, whether the first one counts.
+
+    The other was written by somebody who was deposed, or died, before the head was moved to it.
+    """
+    return (one.epoch, one.committed_at) > (other.epoch, other.committed_at)
 
 
 async def from_segments(store: ObjectStore, run: RunRef, now: float) -> Checkpoint | None:

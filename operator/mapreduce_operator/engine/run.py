@@ -16,11 +16,13 @@ from mapreduce_operator.core.effects import Announce
 from mapreduce_operator.core.names import RunRef, Stage
 from mapreduce_operator.core.phases import FINAL_PHASES, Turn
 from mapreduce_operator.core.plan import InputError
+from mapreduce_operator.core.requests import Condition
 from mapreduce_operator.core.run import RunState
 from mapreduce_operator.core.status import Report, seen_at, status_before_loading, status_of, status_without_plan
 from mapreduce_operator.core.workloads import JobSeen, PodSeen, Workload
 from mapreduce_operator.engine.aftercare import Aftercare
 from mapreduce_operator.engine.effects import STORAGE_PAUSES, Effects, announce
+from mapreduce_operator.engine.input_watch import InputWatch
 from mapreduce_operator.engine.journal import Journal
 from mapreduce_operator.engine.letters import Letters
 from mapreduce_operator.engine.loading import Loaded, load
@@ -28,6 +30,7 @@ from mapreduce_operator.engine.pauses import pause_after
 from mapreduce_operator.engine.queue import QueueKeeper
 from mapreduce_operator.engine.redriving import Redriving
 from mapreduce_operator.engine.reporter import Reporter
+from mapreduce_operator.engine.requests import Requests, asked_token
 from mapreduce_operator.engine.teardown import letters_left, tear_down
 from mapreduce_operator.engine.troubles import Troubles
 from mapreduce_operator.engine.world import World
@@ -62,6 +65,12 @@ class Run:
         self._keeper: QueueKeeper | None = None
         self._redriving: Redriving | None = None
         self._aftercare: Final = Aftercare(world, self.ref)
+        self._requests: Final = Requests(world, self.ref, self._journal)
+        self._input_watch: InputWatch | None = None
+        self._reload = False
+        """Storage holds another state than memory, which is to be loaded."""
+        self._thorough = False
+        """Storage is known to be damaged."""
         ended = job.status is not None and job.status.completion_time is not None
         self._ended = job.status if ended else None
         started = job.status.start_time if job.status is not None else None
@@ -112,18 +121,18 @@ class Run:
         self._awake.set()
 
     async def _live(self) -> None:
-        to_do = not self._over or self._aftercare.is_due(self._ended)
+        to_do = not self._over or self._aftercare.is_due(self._job.spec, self._ended)
         while not self._deleting and not self._stopping:
             self._awake.clear()
             if to_do:
                 await self._establish()
                 if self._state is not None:
                     await self._work(self._state)
-                self._aftercare.looked()
+                self._aftercare.looked(self._job.spec)
             else:
                 self._reporter.request()
-                await self._sleep(self._aftercare.next_look(self._ended))
-            to_do = self._aftercare.is_due(self._ended)
+                await self._sleep(self._aftercare.next_look(self._job.spec, self._ended))
+            to_do = self._reload or self._aftercare.is_due(self._job.spec, self._ended)
         if self._deleting:
             letters = await letters_left(
                 self._world,
@@ -168,7 +177,8 @@ class Run:
                     self.ref,
                     self._journal,
                     job,
-                    planned_before=written is not None and written.plan is not None,
+                    planned_before=self._reload or (written is not None and written.plan is not None),
+                    thorough=self._thorough,
                 )
             except (InputError, StorageError, JournalError, ClusterError) as error:
                 pause = _REPLAN_SECONDS
@@ -189,6 +199,7 @@ class Run:
     async def _take_up(self, loaded: Loaded) -> None:
         self._state, self._ids = loaded.state, loaded.ids
         self._start_time = self._journal.head.started_at
+        self._reload = self._thorough = False
         self._troubles.clear()
         # Loading took a while: what was told meanwhile is as new as what the informer knows.
         for workload in self._world.known_workloads(self.ref.uid):
@@ -218,25 +229,52 @@ class Run:
                 tell=self._found,
             )
             helpers = [tasks.create_task(keeper.serve()), tasks.create_task(redriving.serve())]
+            source, planned = self._job.spec.input.config_map_ref, self._journal.head.plan.input_sha256
+            if source is not None and planned:
+                self._input_watch = InputWatch(self._world, self.ref, source, planned, self._reporter.request)
+                helpers.append(tasks.create_task(self._input_watch.serve()))
             self._asked()
             try:
                 await self._purge(keeper)
                 # What an earlier operator left behind is in the inbox, also where the run itself has come to its end.
                 # Jobs are deleted until they are gone, which may take as long as the API server is away.
-                while not state.finished or state.active or self._inbox or self._busy(effects):
+                while self._is_at_work(state, effects):
                     self._awake.clear()
                     if self._deleting or self._stopping:
                         await self._save(state, effects)
                         effects.abandon()
+                        return
+                    if await self._is_replaced(state, effects):
+                        effects.abandon()
+                        self._state, self._ids, self._reload = None, [], True
                         return
                     await self._step(state, effects)
                 await self._tell_the_end(keeper)
             finally:
                 for helper in helpers:
                     helper.cancel()
+                self._keeper = self._redriving = None
         # What is left to do is to be deleted, or redriven, one day; 100,000 items need not be remembered for that.
         self._ended, self._state, self._ids = self._status(), None, []
-        self._keeper = self._redriving = None
+
+    def _is_at_work(self, state: RunState, effects: Effects) -> bool:
+        if not state.finished or state.active or self._inbox or self._busy(effects):
+            return True
+        return self._requests.is_due(self._job, state, self._world.clock.now())
+
+    async def _is_replaced(self, state: RunState, effects: Effects) -> bool:
+        """Whether storage holds another state by now: as was asked for, or since something in it is damaged."""
+        if effects.damage is not None:
+            log.warning("%s: %s; all of the journal is read again", self._name, effects.damage)
+            await self._save(state, effects)
+            self._thorough = True
+            return True
+        if effects.pending or not self._requests.is_due(self._job, state, self._world.clock.now()):
+            return False
+        told = await self._requests.do(self._job, state)
+        if told is not None:
+            await announce(self._world, self.ref, told)
+        return told is not None
 
     def _busy(self, effects: Effects) -> bool:
         """Something is being done beside the loop; the run is woken when it is done."""
@@ -286,6 +324,8 @@ class Run:
         state.requeue(queue.spec if queue else None, self._world.clock.now())
         await self._absorb(state, effects)
         now = self._world.clock.now()
+        if (told := self._requests.look(self._job, state, now)) is not None:
+            effects.start(told)
         for effect in state.decide(now):
             effects.start(effect)
         for effect in (*state.launch(self._grant(state, now), now), *state.commit_if_due(now)):
@@ -310,6 +350,8 @@ class Run:
             moments.append(self._troubles.no_launch_before)
         if self._inbox:
             moments.append(now + STORAGE_PAUSES[1])
+        if (again := self._requests.next_try(self._job, state)) is not None:
+            moments.append(again)
         return min(moments, default=None)
 
     async def _absorb(self, state: RunState, effects: Effects) -> None:
@@ -358,7 +400,7 @@ class Run:
         generation = self._job.metadata.generation
         if self._state is None:
             if self._ended is not None and not self._troubles.any:
-                return seen_at(self._ended, generation)
+                return seen_at(self._ended, generation, asked_token(self._job))
             turn = Turn(Phase.PLANNING, "Planning", "the input is being planned")
             planned = self._reporter.written
             if planned is not None and planned.plan is not None:
@@ -380,6 +422,7 @@ class Run:
             start_time=self._start_time,
             before=self._reporter.conditions,
             queue=self._keeper.name if self._keeper else "",
+            kept=self._journal.kept.sequences(self._journal.head) if self._state else (),
         )
         if self._state is None:
             return status_without_plan(report, now)
@@ -398,4 +441,22 @@ class Run:
             refusal=self._troubles.refusal,
             hindrance=self._state.course.hindrance() if self._state else None,
             not_starting=self._state.not_starting(self._world.clock.now()) if self._state else None,
+            checkpoints=self._checkpoints(),
+            asked=self._requests.conditions(self._job, self._state) if self._state else {},
+            plan_current=self._input_watch.condition if self._input_watch else None,
         )
+
+    def _checkpoints(self) -> Condition:
+        """What is to be said of checkpoints while storage works."""
+        head = self._journal.head if self._state is not None else None
+        if head is not None and self._journal.size_problem is not None:
+            return self._journal.size_problem
+        if not self._job.spec.checkpoint.enabled:
+            return (
+                True,
+                "CheckpointsDisabled",
+                "spec.checkpoint.enabled is false: outcomes are durable, and there is no checkpoint to come back to",
+            )
+        if head is not None and head.recovered is not None:
+            return True, "Recovered", head.recovered.message
+        return True, "Saved", "outcomes are durable"

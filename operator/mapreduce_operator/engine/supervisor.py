@@ -12,9 +12,13 @@ from typing import Any, Final, TypeVar
 
 from pydantic import ValidationError
 
-from mapreduce_operator.api import DeadLetterQueue, MapReduceJob, Redrive
+from mapreduce_operator.api import DeadLetterQueue, MapReduceJob, Redrive, lacks_map
 from mapreduce_operator.api.model import Model
+from mapreduce_operator.core.forks import with_edits
+from mapreduce_operator.core.names import ANNOTATION_CHECKPOINT
+from mapreduce_operator.core.plan import InputError
 from mapreduce_operator.core.workloads import Workload
+from mapreduce_operator.engine.forking import fill_in
 from mapreduce_operator.engine.informer import Informer
 from mapreduce_operator.engine.leadership import deposition
 from mapreduce_operator.engine.orphans import look_after
@@ -42,8 +46,10 @@ class _Charge:
     def is_at(self, body: Mapping[str, Any]) -> bool:
         """Nothing that matters changed: our own status updates come back as events once a second."""
         known, metadata = self.job.metadata, body["metadata"]
+        annotations = metadata.get("annotations") or {}
         return (
             known.generation == metadata.get("generation")
+            and known.annotations.get(ANNOTATION_CHECKPOINT) == annotations.get(ANNOTATION_CHECKPOINT)
             and (known.deletion_timestamp is not None) == ("deletionTimestamp" in metadata)
             # Parsed once more when it is planned, to be rid of its items.
             and not (self.job.spec.input.items and _is_planned(body))
@@ -57,6 +63,10 @@ class Supervisor:
         self._world: Final = world
         self._informer: Final = informer
         self._charges: Final[dict[str, _Charge]] = {}
+        self._filling: Final[dict[str, asyncio.Task[None]]] = {}
+        """Forks whose map is being filled in; they are told anew when that is done."""
+        self._unfilled: Final[dict[str, Mapping[str, Any]]] = {}
+        """The same before the first listing."""
         self._tasks: asyncio.TaskGroup | None = None
         self._stopping: Final = asyncio.Event()
 
@@ -75,6 +85,8 @@ class Supervisor:
                 tasks.create_task(look_after(self._world, self._charges.keys()))
                 for charge in list(self._charges.values()):
                     self._care(charge, tasks)
+                for uid in list(self._unfilled):
+                    self._fill_in(self._unfilled.pop(uid))
         except ExceptionGroup as errors:
             if (deposed := deposition(errors)) is not None:
                 raise deposed from None
@@ -90,9 +102,14 @@ class Supervisor:
         charge = self._charges.get(uid)
         if charge is not None and charge.is_at(body):
             return
+        if lacks_map(body):
+            self._fill_in(body)
+            return
         job = _read(MapReduceJob, _without_items(body) if _is_planned(body) else body)
         if job is None:
             return
+        job = _as_run(job)
+        self._world.desk.observe_job(job)
         if charge is None:
             charge = self._charges[uid] = _Charge(job)
             # Before the first listing an existing Job could be taken for one that is gone.
@@ -105,9 +122,21 @@ class Supervisor:
 
     def forget(self, uid: str) -> None:
         """An object is gone, whoever removed its finalizer."""
+        self._world.desk.forget_job(uid)
+        self._unfilled.pop(uid, None)
+        if (filling := self._filling.pop(uid, None)) is not None:
+            filling.cancel()
         charge = self._charges.pop(uid, None)
         if charge is not None and charge.task is not None:
             charge.task.cancel()
+
+    def _fill_in(self, body: Mapping[str, Any]) -> None:
+        uid = body["metadata"]["uid"]
+        known = self._filling.get(uid)
+        if self._tasks is None or not self._informer.synced:
+            self._unfilled[uid] = body
+        elif (known is None or known.done()) and not self._stopping.is_set():
+            self._filling[uid] = self._tasks.create_task(fill_in(self._world, body), name=f"fill in {uid}")
 
     def observe_queue(self, body: Mapping[str, Any]) -> None:
         """A DeadLetterQueue was listed, added or changed."""
@@ -197,6 +226,14 @@ def _read(model: type[ModelT], body: Mapping[str, Any]) -> ModelT | None:
             "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()[:5]),
         )
         return None
+
+
+def _as_run(job: MapReduceJob) -> MapReduceJob:
+    """The job with the edits of a fork. Where they do not fit, it is not planned, and the conditions say why."""
+    try:
+        return job.model_copy(update={"spec": with_edits(job.spec)})
+    except InputError:
+        return job
 
 
 def _is_planned(body: Mapping[str, Any]) -> bool:

@@ -2,17 +2,34 @@
 
 from typing import Final
 
-from mapreduce_operator.core.checkpoint import JournalError, JournalTooNewError
+from mapreduce_operator.core.checkpoint import JournalError, JournalTooNewError, StateLostError
+from mapreduce_operator.core.conditions import STATE_LOST
 from mapreduce_operator.core.plan import InputError
 from mapreduce_operator.engine.dispatcher import LaunchRefused
-from mapreduce_operator.engine.loading import StateLostError
 from mapreduce_operator.engine.pauses import pause_after
-from mapreduce_operator.ports import ClusterError, StorageError
+from mapreduce_operator.ports import CheckpointNotFoundError, ClusterError, StorageError
 
 _PAUSES: Final = (1.0, 2.0, 5.0, 10.0, 30.0)
 
 LoadError = InputError | StorageError | JournalError | ClusterError
 """Why a run could not be loaded or planned."""
+
+
+AskedError = InputError | CheckpointNotFoundError | JournalError | StorageError | ClusterError
+"""Why something that was asked for could not be done."""
+
+
+def reason_of(error: AskedError) -> str:
+    """The reason of a condition that tells of it."""
+    match error:
+        case InputError() | StorageError():
+            return error.reason
+        case CheckpointNotFoundError():
+            return "CheckpointNotFound"
+        case JournalError():
+            return "CheckpointDamaged"
+        case ClusterError():
+            return "ClusterUnavailable"
 
 
 class Troubles:
@@ -39,7 +56,7 @@ class Troubles:
             case InputError():
                 self.obstacle = error.reason, str(error)
             case StateLostError():
-                self.obstacle = "StateLost", str(error)
+                self.obstacle = STATE_LOST, str(error)
             case JournalTooNewError():
                 self.obstacle = "StateTooNew", str(error)
             case JournalError():

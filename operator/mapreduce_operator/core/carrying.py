@@ -1,0 +1,181 @@
+"""What a run takes along when it begins anew: as a fork of another one, or with another plan of its own.
+
+Outcomes that stay are carried over as records, so that the new run needs nothing of the old one. All other items are
+run; none of their dispatches gets a number that the same run has used before.
+"""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final, NamedTuple
+
+import msgspec
+
+from mapreduce_operator.api import ItemEdit, ItemState, OnDuplicate, ResumePolicy
+from mapreduce_operator.core.books import Books
+from mapreduce_operator.core.checkpoint import Checkpoint
+from mapreduce_operator.core.items import Item
+from mapreduce_operator.core.journal import Claim, Record, Undone
+from mapreduce_operator.core.merge_patch import merge_patch
+from mapreduce_operator.core.names import Stage, item_key
+from mapreduce_operator.core.plan import InputError, Limits, Planned, PlannedItem, canonical, plan_items, some_of
+from mapreduce_operator.core.workloads import Dispatch
+
+_GIVEN_UP: Final = frozenset({ItemState.DEAD_LETTERED, ItemState.SKIPPED})
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """A run as of one of its checkpoints."""
+
+    checkpoint: Checkpoint
+    items: Sequence[PlannedItem]
+    books: Books
+    records: Mapping[str, Record]
+    """The last record of each item of the map that has one, by key, with its result."""
+
+
+class CarriedLetter(NamedTuple):
+    """A dead letter that stays one, and where."""
+
+    key_before: str
+    key: str
+    position: int
+
+
+@dataclass(frozen=True, slots=True)
+class Carried:
+    """What the new course of a run begins with."""
+
+    records: tuple[Record, ...]
+    claims: tuple[Claim, ...]
+    undone: tuple[Undone, ...]
+    letters: tuple[CarriedLetter, ...]
+
+
+def edited_items(
+    items: Sequence[PlannedItem], edits: Sequence[ItemEdit], id_expression: str | None, limits: Limits
+) -> tuple[Planned, frozenset[str]]:
+    """The items of a fork, and the ids of those that are run whatever they came to.
+
+    Raises InputError for edits that do not fit the items; it names all of them by their position.
+    """
+    by_id = {item.id: item for item in items}
+    changed: dict[str, PlannedItem | None] = {}
+    rerun: set[str] = set()
+    added: list[object] = []
+    problems: list[str] = []
+    for position, edit in enumerate(edits):
+        where = f"spec.forkFrom.edits.items[{position}]"
+        if edit.id is None:
+            added.append(edit.add)
+        elif edit.id not in by_id:
+            problems.append(f"{where}: the parent has no item with the id {edit.id!r}")
+        elif edit.id in changed:
+            problems.append(f"{where}: the item {edit.id!r} is edited twice")
+        else:
+            try:
+                changed[edit.id] = _edited(by_id[edit.id], edit, limits)
+            except InputError as error:
+                problems.append(f"{where}: {error}")
+            if changed.get(edit.id) != by_id[edit.id] or edit.reset:
+                rerun.add(edit.id)
+    kept = [item for one in items if (item := changed.get(one.id, one)) is not None]
+    new: list[PlannedItem] = []
+    try:
+        new = plan_items(
+            added, id_expression=id_expression, on_duplicate=OnDuplicate.FAIL, max_items=None, limits=limits
+        ).items
+    except InputError as error:
+        problems.append(f"spec.forkFrom.edits.items that are added: {error}")
+    there = {item.id for item in kept}
+    problems += [f"spec.forkFrom.edits.items adds {one.id!r}, which is there already" for one in new if one.id in there]
+    if len(kept) + len(new) > limits.items:
+        problems.append(f"there would be {len(kept) + len(new):,} items; this operator's limit is {limits.items:,}")
+    if problems:
+        raise InputError("InvalidEdits", some_of(problems))
+    return Planned([*kept, *new], duplicates=0), frozenset(rerun)
+
+
+def _edited(item: PlannedItem, edit: ItemEdit, limits: Limits) -> PlannedItem | None:
+    if edit.remove:
+        return None
+    if edit.patch is None:
+        return item
+    value = msgspec.json.decode(item.payload)
+    if not isinstance(value, dict):
+        raise InputError("InvalidEdits", f"the item {item.id!r} is no object, so that there is nothing to patch")
+    payload = canonical(merge_patch(value, edit.patch))
+    if len(payload) > limits.item_bytes:
+        raise InputError(
+            "InvalidEdits", f"the item {item.id!r} has {len(payload):,} bytes then; the limit is {limits.item_bytes:,}"
+        )
+    return replace(item, payload=payload)
+
+
+def carried(
+    saved: Saved, run_uid: str, items: Sequence[PlannedItem], policy: ResumePolicy, rerun: Collection[str] = frozenset()
+) -> Carried:
+    """What is taken along from a checkpoint to a plan of the run with that uid, which may be the same run.
+
+    An item is the same if it has the same id and payload; one in `rerun` never is.
+    """
+    same_run = run_uid == saved.checkpoint.run_uid
+    before = {item.id: (position, item) for position, item in enumerate(saved.items)}
+    ledger = saved.books.ledgers[Stage.MAP]
+    records: list[Record] = []
+    claims: list[Claim] = []
+    undone: list[Undone] = []
+    letters: list[CarriedLetter] = []
+    for now, item in enumerate(items):
+        found = before.get(item.id)
+        if found is None:
+            continue
+        position, planned = found
+        state, key = ledger[position], item_key(run_uid, Stage.MAP, item.id)
+        record = saved.records.get(ledger.key(position))
+        same = planned == item and item.id not in rerun
+        if same and record is not None and _stays(state, policy):
+            dispatch = Dispatch(key, record.outcome.dispatch.number)
+            records.append(Record(replace(record.outcome, dispatch=dispatch), replace(state, redrive=0)))
+            if state.state is ItemState.DEAD_LETTERED:
+                letters.append(CarriedLetter(ledger.key(position), key, now))
+            continue
+        dispatches = state.attempts + state.interruptions if same_run else 0
+        if dispatches:
+            undone.append(Undone(Stage.MAP, key, dispatches))
+        if state.state in _GIVEN_UP and same and policy.additional_attempts is not None:
+            claims.append(Claim(Stage.MAP, key, 0, policy.additional_attempts, dispatches, 0.0))
+    if same_run:
+        undone += _dispatches(saved.books, Stage.REDUCE)
+    return Carried(tuple(records), tuple(claims), tuple(undone), tuple(letters))
+
+
+def _stays(item: Item, policy: ResumePolicy) -> bool:
+    match item.state:
+        case ItemState.SUCCEEDED:
+            return True
+        case ItemState.DEAD_LETTERED:
+            return not policy.include_dead_letters
+        case ItemState.SKIPPED:
+            return not policy.include_failed
+        case _:
+            return False
+
+
+def undone_since(then: Books, now: Books) -> list[Undone]:
+    """What was dispatched between two points of the same run, of the items that it had at the first one."""
+    found: list[Undone] = []
+    for stage, ledger in then.ledgers.items():
+        later = now.ledgers[stage]
+        for position in range(len(ledger)):
+            item, at = ledger[position], later.position(ledger.key(position))
+            dispatches = 0 if at is None else later[at].attempts + later[at].interruptions
+            if dispatches > item.attempts + item.interruptions:
+                found.append(Undone(stage, ledger.key(position), dispatches))
+    return found
+
+
+def _dispatches(books: Books, stage: Stage) -> Iterator[Undone]:
+    ledger = books.ledgers[stage]
+    for position, item in ledger.changed():
+        yield Undone(stage, ledger.key(position), item.attempts + item.interruptions)

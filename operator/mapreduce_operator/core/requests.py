@@ -1,0 +1,56 @@
+"""What people ask of a run once: to go back to a checkpoint, or to run a phase again. Answers are part of checkpoints.
+
+A request is known by its content: the same one is answered once, however often it is seen.
+"""
+
+from mapreduce_operator.api import MapReduceJobSpec, MapReduceJobStatus, Restart, Restore
+from mapreduce_operator.core.checkpoint import Answers
+
+Condition = tuple[bool, str, str]
+"""Status, reason, message."""
+
+
+def open_restore(spec: MapReduceJobSpec, answers: Answers) -> Restore | None:
+    """The restore that was asked for and not done."""
+    asked, done = spec.restore, answers.restored
+    if asked is None or (done is not None and (done.checkpoint, done.token) == (asked.checkpoint, asked.token)):
+        return None
+    return asked
+
+
+def open_restart(spec: MapReduceJobSpec, answers: Answers) -> Restart | None:
+    """The restart that was asked for and not done."""
+    asked, done = spec.restart, answers.restarted
+    if asked is None or (done is not None and (done.phase, done.token) == (asked.phase, asked.token)):
+        return None
+    return asked
+
+
+def asks_of_ended(spec: MapReduceJobSpec, status: MapReduceJobStatus) -> bool:
+    """Whether a run that has ended, and left this status, is asked for something that can be done."""
+    restarted, restored = status.restart, status.restore
+    wants_restart = spec.restart is not None and (
+        restarted is None or (restarted.phase, restarted.token) != (spec.restart.phase, spec.restart.token)
+    )
+    wants_restore = spec.restore is not None and (
+        restored is None or (restored.checkpoint, restored.token) != (spec.restore.checkpoint, spec.restore.token)
+    )
+    return wants_restart or (wants_restore and spec.suspend)
+
+
+def restored_condition(spec: MapReduceJobSpec, answers: Answers, waits: tuple[str, str] | None) -> Condition | None:
+    """The condition Restored; None where nobody asked. `waits`: why it is not done yet, as (reason, message)."""
+    if spec.restore is None:
+        return None
+    if open_restore(spec, answers) is None:
+        return True, "Restored", f"the job went back to checkpoint {spec.restore.checkpoint}"
+    return False, *(waits or ("Waiting", f"the job is about to go back to checkpoint {spec.restore.checkpoint}"))
+
+
+def restarted_condition(spec: MapReduceJobSpec, answers: Answers, waits: tuple[str, str] | None) -> Condition | None:
+    """The condition Restarted; None where nobody asked."""
+    if spec.restart is None:
+        return None
+    if open_restart(spec, answers) is None:
+        return True, "Restarted", f"the phase {spec.restart.phase} was begun again"
+    return False, *(waits or ("Waiting", f"the phase {spec.restart.phase} is about to begin again"))

@@ -1,0 +1,170 @@
+"""The checkpoints of runs as they are kept in object storage: listed, loaded, and forked from.
+
+Nothing here changes the run that is read, or disturbs a leader that is at work on it.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import replace
+from functools import partial
+from typing import Final
+
+import msgspec
+
+from mapreduce_operator.api import ItemState, MapReduceJobSpec, Phase
+from mapreduce_operator.core.batches import Batch
+from mapreduce_operator.core.books import Books
+from mapreduce_operator.core.carrying import Carried, CarriedLetter, Saved, carried, edited_items
+from mapreduce_operator.core.checkpoint import (
+    Checkpoint,
+    CommitReason,
+    DamagedError,
+    JournalError,
+    Lineage,
+    decode_checkpoint,
+    verified,
+)
+from mapreduce_operator.core.letters import Letter, encode_letter
+from mapreduce_operator.core.names import RunRef, Stage, StorageKeys
+from mapreduce_operator.core.phases import Turn
+from mapreduce_operator.core.plan import Limits, canonical, keys_of
+from mapreduce_operator.engine.chain import sequence_of
+from mapreduce_operator.engine.journal import Journal
+from mapreduce_operator.engine.reading import read_checked, read_letters
+from mapreduce_operator.engine.recovery import counts_before
+from mapreduce_operator.ports import CheckpointNotFoundError, Clock, Leadership, ObjectStore
+
+_AT_ONCE: Final = 8
+_RECORDS: Final = 500
+"""Of one segment, as in a commit under load."""
+
+
+class StoredCheckpoints:
+    """Fulfils `Checkpointer` over any object store."""
+
+    def __init__(self, store: ObjectStore, clock: Clock, leadership: Leadership, limits: Limits) -> None:
+        self._store: Final = store
+        self._clock: Final = clock
+        self._leadership: Final = leadership
+        self._limits: Final = limits
+
+    async def list(self, run: RunRef) -> list[Checkpoint]:
+        """As in the port."""
+        latest = await self.latest(run)
+        if latest is None:
+            return []
+        keys = StorageKeys(run)
+        found: dict[int, Checkpoint] = {latest.sequence: latest}
+        listed = [key async for key in self._store.list(keys.checkpoints)]
+        # One that the head has not come to was written by somebody who could not move it any more.
+        listed = [key for key in listed if sequence_of(keys.checkpoints, key) < latest.sequence]
+        for first in range(0, len(listed), _AT_ONCE):
+            for one in await asyncio.gather(*map(self._read, listed[first : first + _AT_ONCE])):
+                before = found.get(one.sequence) if one is not None else None
+                if one is not None and (before is None or counts_before(one, before)):
+                    found[one.sequence] = one
+        return [found[sequence] for sequence in sorted(found)]
+
+    async def _read(self, key: str) -> Checkpoint | None:
+        """A checkpoint that is kept; None for one that is damaged, or has gone meanwhile."""
+        try:
+            return await read_checked(self._store, key, partial(decode_checkpoint, where=key))
+        except DamagedError:
+            return None
+
+    async def latest(self, run: RunRef) -> Checkpoint | None:
+        """As in the port."""
+        return await self._journal(run).peek()
+
+    async def find(self, run: RunRef, sequence: int | None) -> Checkpoint:
+        """The checkpoint with a number, or the newest one. Raises CheckpointNotFoundError."""
+        latest = await self.latest(run)
+        if latest is not None and sequence in {None, latest.sequence}:
+            return latest
+        keys = StorageKeys(run)
+        found: Checkpoint | None = None
+        if latest is not None and sequence is not None and sequence < latest.sequence:
+            async for key in self._store.list(f"{keys.checkpoints}{sequence:010d}-"):
+                one = await self._read(key)
+                if one is not None and (found is None or counts_before(one, found)):
+                    found = one
+        if found is None:
+            which = "no checkpoint" if sequence is None else f"no checkpoint {sequence} any more, or none yet"
+            raise CheckpointNotFoundError(
+                f"the job {run.name} has {which}. Its status.checkpoint.kept says which ones there are"
+            )
+        return found
+
+    async def load(self, run: RunRef, sequence: int | None) -> Saved:
+        """As in the port."""
+        return await self.read(run, await self.find(run, sequence))
+
+    async def read(self, run: RunRef, checkpoint: Checkpoint) -> Saved:
+        """The run as of one of its checkpoints. Raises JournalError, StorageError."""
+        journal = self._journal(run)
+        journal.look_at(checkpoint)
+        items = [item async for item in journal.items()]
+        books = Books(run, keys_of(run.uid, [item.id for item in items]))
+        snapshot, segments = await journal.history()
+        if snapshot is not None:
+            books.restore(snapshot)
+        for segment in segments:
+            books.replay(segment)
+        ledger = books.ledgers[Stage.MAP]
+        records = await journal.last_records({ledger.key(position) for position in range(len(ledger))})
+        return Saved(checkpoint, items, books, records)
+
+    async def spec(self, run: RunRef, checkpoint: Checkpoint) -> bytes:
+        """What the run ran then: map, reduce and params, as a JSON text. Raises JournalError, StorageError."""
+        if not checkpoint.spec_sha256:
+            raise JournalError(
+                f"checkpoint {checkpoint.sequence} of the job {run.name} does not say what was run: an older operator "
+                "wrote it"
+            )
+        key = StorageKeys(run).spec(checkpoint.spec_sha256)
+        return await read_checked(self._store, key, lambda data: verified(data, checkpoint.spec_sha256, key))
+
+    async def fork(self, run: RunRef, sequence: int | None, child: RunRef, spec: MapReduceJobSpec) -> Checkpoint:
+        """As in the port."""
+        saved = await self.load(run, sequence)
+        edits = spec.fork_from.edits.items if spec.fork_from is not None else ()
+        planned, rerun = edited_items(saved.items, edits, spec.input.id_expression, self._limits)
+        keys_of(child.uid, [item.id for item in planned.items])
+        taken = carried(saved, child.uid, planned.items, spec.resume_policy, rerun)
+        await self.copy_letters(run, child, taken.letters)
+        parent = saved.checkpoint
+        lineage = Lineage(run.name, run.uid, parent.sequence, 1 + (parent.lineage.depth if parent.lineage else 0))
+        text, now = canonical(spec.work_as_written()), self._clock.now()
+        message = (
+            f"forked from checkpoint {parent.sequence} of {run.name}: {len(taken.records):,} outcomes carried over"
+        )
+        standing = Batch(
+            CommitReason.FORK, now, Turn(Phase.MAP, "Forked", message), None, None, opened_at=now, spec=text
+        )
+        journal, batches = self._journal(child), batches_of(taken, standing, len(planned.items))
+        return await journal.create(planned, text, batches, lineage=lineage, kept=spec.checkpoint.enabled)
+
+    async def copy_letters(self, run: RunRef, child: RunRef, letters: Iterable[CarriedLetter]) -> None:
+        """Gives the child bodies of its own of the dead letters that it begins with. Raises StorageError."""
+        theirs, new = StorageKeys(child), {one.key_before: one for one in letters}
+        async for key, letter in read_letters(self._store, StorageKeys(run), new):
+            one = new[key]
+            if isinstance(letter, Letter):
+                body = encode_letter(msgspec.structs.replace(letter, key=one.key, position=one.position))
+                await self._store.put(theirs.letter(one.key), body)
+
+    def _journal(self, run: RunRef) -> Journal:
+        return Journal(self._store, run, self._clock, self._leadership)
+
+
+def batches_of(taken: Carried, standing: Batch, items: int) -> list[Batch]:
+    """Batches with which a run begins, the last of which says where it stands."""
+    some = range(0, max(1, len(taken.records)), _RECORDS)
+    batches = [replace(standing, records=taken.records[first : first + _RECORDS]) for first in some]
+    counts = Counter(record.item.state for record in taken.records)
+    counts[ItemState.PENDING] = items - counts.total()
+    first, last = replace(batches[0], undone=taken.undone, claims=taken.claims), replace(batches[-1], counts=counts)
+    if len(batches) == 1:
+        return [replace(first, counts=counts)]
+    return [first, *batches[1:-1], last]

@@ -1,0 +1,202 @@
+"""Answers what people ask of a run once: a checkpoint now, a restart, a restore.
+
+A restart of map or reduce changes the state in memory, as a Redrive does. A restore and a new plan put another state in
+its place: they are written while the run stands still, and the run is loaded anew.
+"""
+
+import logging
+from typing import Final
+
+import msgspec
+
+from mapreduce_operator.api import MapReduceJob, Phase, Restart, RestartPhase, Restore
+from mapreduce_operator.core.batches import Batch, Uncommitted
+from mapreduce_operator.core.breaker import Breaker
+from mapreduce_operator.core.carrying import carried, undone_since
+from mapreduce_operator.core.checkpoint import Checkpoint, CommitReason, JournalError, Restarted, Restored
+from mapreduce_operator.core.effects import Announce
+from mapreduce_operator.core.names import ANNOTATION_CHECKPOINT, RunRef, Stage
+from mapreduce_operator.core.phases import FINAL_PHASES, RESTARTED, Turn
+from mapreduce_operator.core.plan import InputError
+from mapreduce_operator.core.requests import (
+    Condition,
+    open_restart,
+    open_restore,
+    restarted_condition,
+    restored_condition,
+)
+from mapreduce_operator.core.run import RunState
+from mapreduce_operator.engine.checkpointer import StoredCheckpoints, batches_of
+from mapreduce_operator.engine.journal import Journal
+from mapreduce_operator.engine.planner import plan_input
+from mapreduce_operator.engine.troubles import reason_of
+from mapreduce_operator.engine.world import World
+from mapreduce_operator.ports import CheckpointNotFoundError, ClusterError, StorageError
+
+log = logging.getLogger(__name__)
+
+TOKEN_CHARACTERS: Final = 63
+AGAIN_SECONDS: Final = 30.0
+"""After a request could not be done, for a reason that may pass."""
+
+
+def asked_token(job: MapReduceJob) -> str:
+    """What the annotation says that asks for a checkpoint, as far as the status holds it; "" where there is none."""
+    return job.metadata.annotations.get(ANNOTATION_CHECKPOINT, "")[:TOKEN_CHARACTERS]
+
+
+class Requests:
+    """Of one run."""
+
+    def __init__(self, world: World, run: RunRef, journal: Journal) -> None:
+        self._world: Final = world
+        self._run: Final = run
+        self._journal: Final = journal
+        self._problem: tuple[Restore | Restart, str, str] | None = None
+        """Why the last one could not be done."""
+        self._again_at = 0.0
+
+    # ----------------------------------------------------------------------------------------- in memory
+
+    def look(self, job: MapReduceJob, state: RunState, now: float) -> Announce | None:
+        """Does what can be done with the state as it is; returns what is to be told of it."""
+        token = asked_token(job)
+        if token and token != state.answers.checkpoint:
+            state.ask_checkpoint(token, now)
+            if not job.spec.checkpoint.enabled:
+                return Announce(
+                    "Warning",
+                    "CheckpointsDisabled",
+                    "a checkpoint was asked for, and spec.checkpoint.enabled is false: outcomes are saved, and "
+                    "there is nothing to come back to",
+                )
+        restart = open_restart(job.spec, state.answers)
+        if restart is not None and restart.phase is not RestartPhase.PLAN and state.course.redrive_waits() is None:
+            state.restart(restart, job.spec.resume_policy, now)
+        return None
+
+    # ------------------------------------------------------------------------------------- beside the state
+
+    def is_due(self, job: MapReduceJob, state: RunState, now: float) -> bool:
+        """Something is asked for that another state has to answer, and the run stands still for it."""
+        asked = self._asked(job, state)
+        waits = asked is None or self._waits(job, state, asked) is not None
+        return not waits and (now >= self._again_at or self._problem is None or self._problem[0] != asked)
+
+    def next_try(self, job: MapReduceJob, state: RunState) -> float | None:
+        """When a request that could not be done is tried again, in seconds since the epoch."""
+        return self._again_at if self._problem is not None and self._asked(job, state) == self._problem[0] else None
+
+    async def do(self, job: MapReduceJob, state: RunState) -> Announce | None:
+        """Puts another state in the place of this one, in storage: then the run is to be loaded anew.
+
+        None where that could not be done; the conditions say why.
+        """
+        asked = self._asked(job, state)
+        if asked is None:
+            return None
+        try:
+            told = await (
+                self._restore(state, asked) if isinstance(asked, Restore) else self._plan_anew(job, state, asked)
+            )
+        except (InputError, CheckpointNotFoundError, JournalError, StorageError, ClusterError) as error:
+            log.warning("%s/%s: %s", self._run.namespace, self._run.name, error)
+            self._problem = asked, reason_of(error), str(error)
+            self._again_at = self._world.clock.now() + AGAIN_SECONDS
+            return None
+        self._problem = None
+        return told
+
+    def _asked(self, job: MapReduceJob, state: RunState) -> Restore | Restart | None:
+        restart = open_restart(job.spec, state.answers)
+        return open_restore(job.spec, state.answers) or (
+            restart if restart is not None and restart.phase is RestartPhase.PLAN else None
+        )
+
+    def _waits(self, job: MapReduceJob, state: RunState, asked: Restore | Restart) -> tuple[str, str] | None:
+        """Why the run does not stand still for a request, as (reason, message)."""
+        ended = state.phase in FINAL_PHASES
+        if not job.spec.suspend and not (ended and isinstance(asked, Restart)):
+            return "NotSuspended", "the job must be suspended for this: set spec.suspend to true"
+        if state.active or state.unsaved or state.commit_in_flight or not state.course.settled:
+            return "AgentsRunning", f"{state.active:,} agents still run, or their outcomes are being saved"
+        return None
+
+    async def _restore(self, state: RunState, asked: Restore) -> Announce:
+        world, head, now = self._world, self._journal.head, self._world.clock.now()
+        checkpoints = StoredCheckpoints(world.store, world.clock, world.leadership, world.limits)
+        saved = await checkpoints.load(self._run, asked.checkpoint)
+        then, undone = saved.checkpoint, undone_since(saved.books, state.books)
+        for one in undone:
+            saved.books.undo(one)
+        restored = Restored(asked.checkpoint, asked.token, now, head.sequence + 1)
+        batch = Batch(
+            CommitReason.RESTORE,
+            now,
+            Turn(then.phase, then.phase_reason, then.phase_message),
+            then.breaker,
+            saved.books.snapshot(Uncommitted(), now),
+            undone=tuple(undone),
+            counts=saved.books.ledgers[Stage.MAP].durable_counts,
+            answers=msgspec.structs.replace(state.answers, restored=restored),
+            opened_at=now,
+            spec=state.spec_text,
+            kept=state.spec.checkpoint.enabled,
+        )
+        base = msgspec.structs.replace(then, lineage=head.lineage, recovered=head.recovered)
+        await self._journal.branch(base, [batch])
+        message = f"went back from checkpoint {head.sequence} to {then.sequence}, and goes on from {restored.sequence}"
+        return Announce("Normal", "Restored", message)
+
+    async def _plan_anew(self, job: MapReduceJob, state: RunState, asked: Restart) -> Announce:
+        world, head, now = self._world, self._journal.head, self._world.clock.now()
+        planned = await plan_input(world.cluster, self._run, job.spec.input, world.limits)
+        checkpoints = StoredCheckpoints(world.store, world.clock, world.leadership, world.limits)
+        saved = await checkpoints.read(self._run, head)
+        taken = carried(saved, self._run.uid, planned.items, job.spec.resume_policy)
+        message = (
+            f"planned anew: {len(planned.items):,} items, of which {len(taken.records):,} have their outcomes already"
+        )
+        standing = Batch(
+            CommitReason.RESTART,
+            now,
+            Turn(Phase.MAP, RESTARTED, message),
+            None if state.guard.breaker == Breaker() else state.guard.breaker,
+            None,
+            answers=msgspec.structs.replace(state.answers, restarted=Restarted(asked.phase, asked.token, now)),
+            opened_at=now,
+            spec=state.spec_text,
+            kept=state.spec.checkpoint.enabled,
+        )
+        await checkpoints.copy_letters(self._run, self._run, taken.letters)
+        base: Checkpoint = msgspec.structs.replace(
+            head,
+            plan=await self._journal.write_plan(planned),
+            phase=Phase.PLANNING,
+            sequence=0,
+            tail_sha256="",
+            snapshot=None,
+        )
+        await self._journal.branch(base, batches_of(taken, standing, len(planned.items)))
+        return Announce("Normal", "Planned", message)
+
+    # ------------------------------------------------------------------------------------------ what is said
+
+    def conditions(self, job: MapReduceJob, state: RunState) -> dict[str, Condition]:
+        """Restored and Restarted, as far as somebody asked for them."""
+        found: dict[str, Condition] = {}
+        restore, restart = open_restore(job.spec, state.answers), open_restart(job.spec, state.answers)
+        if (restored := restored_condition(job.spec, state.answers, self._why(job, state, restore))) is not None:
+            found["Restored"] = restored
+        if (restarted := restarted_condition(job.spec, state.answers, self._why(job, state, restart))) is not None:
+            found["Restarted"] = restarted
+        return found
+
+    def _why(self, job: MapReduceJob, state: RunState, asked: Restore | Restart | None) -> tuple[str, str] | None:
+        if asked is None:
+            return None
+        if isinstance(asked, Restart) and asked.phase is not RestartPhase.PLAN:
+            return state.course.redrive_waits()
+        if (waits := self._waits(job, state, asked)) is not None:
+            return waits
+        return self._problem[1:] if self._problem is not None and self._problem[0] == asked else None
