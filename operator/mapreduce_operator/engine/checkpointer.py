@@ -90,9 +90,10 @@ class StoredCheckpoints:
                 if one is not None and (found is None or counts_before(one, found)):
                     found = one
         if found is None:
-            which = "no checkpoint" if sequence is None else f"no checkpoint {sequence} any more, or none yet"
+            if latest is None:
+                raise CheckpointNotFoundError(f"the job {run.name} has no checkpoint yet")
             raise CheckpointNotFoundError(
-                f"the job {run.name} has {which}. Its status.checkpoint.kept says which ones there are"
+                f"the job {run.name} keeps no checkpoint {sequence}; its status.checkpoint.kept says which ones it keeps"
             )
         return found
 

@@ -44,7 +44,9 @@ from mapreduce_operator.core.plan import (
     encode_shard_list,
     encode_shards,
 )
+from mapreduce_operator.core.sizes import LIMIT_BYTES, WARN_BYTES, contributors
 from mapreduce_operator.core.snapshot import Snapshot, decode_snapshot, encode_snapshot
+from mapreduce_operator.core.validation import snapshot_violations
 from mapreduce_operator.engine.chain import segments_backwards
 from mapreduce_operator.engine.kept import Kept
 from mapreduce_operator.engine.reading import read_checked
@@ -69,8 +71,8 @@ class Journal:
         self._keys: Final = StorageKeys(run)
         self._etag = ""
         self._head: Checkpoint | None = None
-        self.size_problem: tuple[bool, str, str] | None = None
-        """What a condition is to say of the size of the last snapshot: status, reason, message."""
+        self.snapshot_problem: tuple[bool, str, str] | None = None
+        """What a condition is to say of the last snapshot: status, reason, message."""
         self.kept: Final = Kept(store, self._keys)
         self._written: tuple[Batch, Checkpoint] | None = None
         """The checkpoint that a batch makes, while the head does not say so."""
@@ -288,12 +290,12 @@ class Journal:
             size += len(data)
         journal_size = base.journal_size + size
         snapshot = base.snapshot
-        if last.snapshot is not None:
-            raw = encode_snapshot(last.snapshot)
+        if last.snapshot is not None and (raw := self._encoded(last)) is not None:
             data = pack(raw)
             snapshot = SnapshotInfo(sequence, digest(data), len(raw), journal_size)
-            await self._store.put(self._keys.snapshot(sequence, snapshot.sha256), data)
-            self.kept.add_snapshot(self._keys.snapshot(sequence, snapshot.sha256))
+            key = self._keys.snapshot(sequence, snapshot.sha256)
+            await self._store.put(key, data)
+            self.kept.add_snapshot(key)
             size += len(data)
         return msgspec.structs.replace(
             base,
@@ -316,6 +318,25 @@ class Journal:
             spec_sha256=await self._write_spec(base.spec_sha256, last.spec),
             answers=last.answers,
         )
+
+    def _encoded(self, batch: Batch) -> bytes | None:
+        """The snapshot as a JSON text; None for one that must not be written. Nothing is lost by that: segments are."""
+        snapshot = batch.snapshot
+        if snapshot is None:
+            return None
+        if wrong := snapshot_violations(snapshot, sum(batch.counts.values()), batch.turn.phase, batch.counts):
+            message = f"the snapshot contradicts itself and is not written; please report it: {'; '.join(wrong)}"
+            self.snapshot_problem = False, "SnapshotInvalid", message
+            return None
+        raw = encode_snapshot(snapshot)
+        self.snapshot_problem = None
+        if len(raw) > WARN_BYTES:
+            parts = ", ".join(f"{name} {size:,} bytes" for name, size in contributors(snapshot))
+            too_large = len(raw) > LIMIT_BYTES
+            what = "is too large and not written: a restart reads the whole journal" if too_large else "is large"
+            message = f"the snapshot of {len(raw):,} bytes {what}; limit {LIMIT_BYTES:,}; the largest parts: {parts}"
+            self.snapshot_problem = not too_large, "CheckpointTooLarge" if too_large else "CheckpointLarge", message
+        return raw if len(raw) <= LIMIT_BYTES else None
 
     async def _write_spec(self, before: str, spec: bytes) -> str:
         sha256 = digest(spec)

@@ -133,7 +133,7 @@ class _Loader:
         _tell(state.books, snapshot, segments)
         if damage:
             return await self._recover(state, ids, left, damage)
-        if wrong := violations(state.books, head.phase, {}):
+        if wrong := violations(state.books, head.phase, head.counts):
             raise JournalError(
                 f"checkpoint {head.sequence} of {StorageKeys(self.run).prefix} contradicts itself: {'; '.join(wrong)}"
             )

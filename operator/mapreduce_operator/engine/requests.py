@@ -70,14 +70,24 @@ class Requests:
                     "a checkpoint was asked for, and spec.checkpoint.enabled is false: outcomes are saved, and "
                     "there is nothing to come back to",
                 )
-        restart = open_restart(job.spec, state.answers)
-        if restart is not None and restart.phase is not RestartPhase.PLAN and state.course.redrive_waits() is None:
+        if (restart := self._restartable(job, state)) is not None:
             state.restart(restart, job.spec.resume_policy, now)
         return None
+
+    def _restartable(self, job: MapReduceJob, state: RunState) -> Restart | None:
+        """The restart of map or reduce that was asked for and can be done now."""
+        restart = open_restart(job.spec, state.answers)
+        if restart is None or restart.phase is RestartPhase.PLAN or state.course.redrive_waits() is not None:
+            return None
+        return restart
 
     # ------------------------------------------------------------------------------------- beside the state
 
     def is_due(self, job: MapReduceJob, state: RunState, now: float) -> bool:
+        """Something is asked for that can be done now, be it of a run that has ended."""
+        return self._restartable(job, state) is not None or self.is_replacing(job, state, now)
+
+    def is_replacing(self, job: MapReduceJob, state: RunState, now: float) -> bool:
         """Something is asked for that another state has to answer, and the run stands still for it."""
         asked = self._asked(job, state)
         waits = asked is None or self._waits(job, state, asked) is not None

@@ -269,7 +269,7 @@ class Run:
             await self._save(state, effects)
             self._thorough = True
             return True
-        if effects.pending or not self._requests.is_due(self._job, state, self._world.clock.now()):
+        if effects.pending or not self._requests.is_replacing(self._job, state, self._world.clock.now()):
             return False
         told = await self._requests.do(self._job, state)
         if told is not None:
@@ -449,8 +449,8 @@ class Run:
     def _checkpoints(self) -> Condition:
         """What is to be said of checkpoints while storage works."""
         head = self._journal.head if self._state is not None else None
-        if head is not None and self._journal.size_problem is not None:
-            return self._journal.size_problem
+        if head is not None and self._journal.snapshot_problem is not None:
+            return self._journal.snapshot_problem
         if not self._job.spec.checkpoint.enabled:
             return (
                 True,
