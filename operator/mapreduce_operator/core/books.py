@@ -1,6 +1,6 @@
 """The books of a run: what the journal tells of it. They are kept while it runs, written down, and read back."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Final
 
@@ -100,6 +100,13 @@ class Books:
         )
 
     # ------------------------------------------------------------------------------------------------- read back
+
+    def read_back(self, snapshot: Snapshot | None, segments: Iterable[Segment]) -> None:
+        """Brings a run back from what was committed: a snapshot, if there is one, and the segments after it."""
+        if snapshot is not None:
+            self.restore(snapshot)
+        for segment in segments:
+            self.replay(segment)
 
     def restore(self, snapshot: Snapshot) -> None:
         """Brings a run back as of a snapshot, before the segments that came after it are replayed."""

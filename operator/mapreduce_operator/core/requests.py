@@ -4,10 +4,24 @@ A request is known by its content: the same one is answered once, however often 
 """
 
 from mapreduce_operator.api import MapReduceJobSpec, MapReduceJobStatus, Restart, Restore
-from mapreduce_operator.core.checkpoint import Answers
+from mapreduce_operator.core.checkpoint import Answers, Restarted, Restored
 
 Condition = tuple[bool, str, str]
 """Status, reason, message."""
+
+
+def answers_in(status: MapReduceJobStatus | None) -> Answers:
+    """What a status says that was answered, where nothing else does."""
+    if status is None:
+        return Answers()
+    restore, restart = status.restore, status.restart
+    return Answers(
+        checkpoint=status.checkpoint.token if status.checkpoint else "",
+        restored=Restored(restore.checkpoint, restore.token, restore.time.timestamp(), restore.sequence)
+        if restore
+        else None,
+        restarted=Restarted(restart.phase, restart.token, restart.time.timestamp()) if restart else None,
+    )
 
 
 def open_restore(spec: MapReduceJobSpec, answers: Answers) -> Restore | None:

@@ -354,7 +354,8 @@ class RunState:
 
     def _ask(self, reason: CommitReason, now: float) -> None:
         self.unsaved.begin(now)
-        self.unsaved.asked = reason
+        if self.unsaved.asked is not CommitReason.RESTART:
+            self.unsaved.asked = reason
 
     def requeue(self, policy: DeadLetterPolicy | None, now: float) -> None:
         """The DeadLetterQueue changed, or there is none."""
@@ -493,7 +494,8 @@ class RunState:
         if self.commit_in_flight:
             return []
         if not self.course.settled:
-            return [Commit(CommitReason.PHASE_CHANGE)]
+            restarts = self.unsaved.asked is CommitReason.RESTART
+            return [Commit(CommitReason.RESTART if restarts else CommitReason.PHASE_CHANGE)]
         if not self.unsaved:
             return []
         if self.unsaved.urgent:

@@ -216,11 +216,13 @@ def _lineage(lineage: Lineage | None) -> LineageStatus | None:
 
 
 def _not_durable_without_outcome(run: RunState) -> Iterator[tuple[int, ItemState]]:
-    """Positions and durable states of what a Redrive has taken, or given back, without that being durable yet."""
+    """Positions and durable states of what was taken to be run again, or given back, without that being durable yet."""
     ledger = run.ledgers[Stage.MAP]
     for claim in run.unsaved.claims:
         if claim.stage is Stage.MAP:
-            yield ledger.position(claim.key) or 0, ItemState.DEAD_LETTERED
+            position = ledger.position(claim.key) or 0
+            left_out = run.dead_letters.get(position) is None
+            yield position, ItemState.SKIPPED if left_out else ItemState.DEAD_LETTERED
     for key in run.unsaved.given_back:
         yield ledger.position(key) or 0, ItemState.PENDING
 

@@ -5,7 +5,7 @@ Nothing here changes the run that is read, or disturbs a leader that is at work 
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Final
@@ -93,7 +93,7 @@ class StoredCheckpoints:
             if latest is None:
                 raise CheckpointNotFoundError(f"the job {run.name} has no checkpoint yet")
             raise CheckpointNotFoundError(
-                f"the job {run.name} keeps no checkpoint {sequence}; its status.checkpoint.kept says which ones it keeps"
+                f"the job {run.name} keeps no checkpoint {sequence}; status.checkpoint.kept says which ones it keeps"
             )
         return found
 
@@ -106,15 +106,21 @@ class StoredCheckpoints:
         journal = self._journal(run)
         journal.look_at(checkpoint)
         items = [item async for item in journal.items()]
-        books = Books(run, keys_of(run.uid, [item.id for item in items]))
-        snapshot, segments = await journal.history()
-        if snapshot is not None:
-            books.restore(snapshot)
-        for segment in segments:
-            books.replay(segment)
+        books = await self._books(run, journal, [item.id for item in items])
         ledger = books.ledgers[Stage.MAP]
         records = await journal.last_records({ledger.key(position) for position in range(len(ledger))})
         return Saved(checkpoint, items, books, records)
+
+    async def books(self, run: RunRef, checkpoint: Checkpoint) -> Books:
+        """The same without payloads and results."""
+        journal = self._journal(run)
+        journal.look_at(checkpoint)
+        return await self._books(run, journal, await journal.ids())
+
+    async def _books(self, run: RunRef, journal: Journal, ids: Sequence[str]) -> Books:
+        books = Books(run, keys_of(run.uid, ids))
+        books.read_back(*await journal.history())
+        return books
 
     async def spec(self, run: RunRef, checkpoint: Checkpoint) -> bytes:
         """What the run ran then: map, reduce and params, as a JSON text. Raises JournalError, StorageError."""

@@ -4,6 +4,8 @@ import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+import msgspec
+
 from mapreduce_operator.api import ItemState, MapReduceJob, Phase
 from mapreduce_operator.core.batches import Batch
 from mapreduce_operator.core.books import Books
@@ -20,8 +22,8 @@ from mapreduce_operator.core.journal import Segment, Undone
 from mapreduce_operator.core.names import RunRef, Stage, StorageKeys
 from mapreduce_operator.core.phases import RECOVERED, Turn
 from mapreduce_operator.core.plan import canonical, keys_of
+from mapreduce_operator.core.requests import answers_in
 from mapreduce_operator.core.run import RunState
-from mapreduce_operator.core.snapshot import Snapshot
 from mapreduce_operator.core.validation import violations
 from mapreduce_operator.core.workloads import JobSeen
 from mapreduce_operator.engine.forking import fork
@@ -100,9 +102,12 @@ class _Loader:
         except DamagedError as error:
             damage.append(str(error))
         found = await newest_checkpoint(store, self.run)
-        found = found or await from_segments(store, self.run, self.world.clock.now())
         if found is None:
-            raise StateLostError(self._lost(damage[0]))
+            found = await from_segments(store, self.run, self.world.clock.now())
+            if found is None:
+                raise StateLostError(self._lost(damage[0]))
+            # What was done once is not done again for that.
+            found = msgspec.structs.replace(found, answers=answers_in(self.job.status))
         if not await self.journal.replace(found):
             raise JournalError(f"{keys.head} moved while it was being replaced: {damage[0]}")
         return self.journal.head
@@ -117,8 +122,7 @@ class _Loader:
     async def _read_back(self, ids: list[str], damage: list[str], *, thorough: bool) -> Loaded:
         """What was committed, told to a new state; with what is damaged done without, and the rest told again."""
         head, left = self.journal.head, None
-        snapshot: Snapshot | None = None
-        segments: list[Segment] = []
+        snapshot, segments = None, list[Segment]()
         try:
             await self.journal.kept.look()
             if not thorough:
@@ -130,7 +134,7 @@ class _Loader:
             segments, damage = [*left.before, *left.after], damage + left.damaged
         turn = Turn(head.phase, head.phase_reason, head.phase_message)
         state = RunState(self.run, self.job.spec, keys_of(self.run.uid, ids), turn)
-        _tell(state.books, snapshot, segments)
+        state.books.read_back(snapshot, segments)
         if damage:
             return await self._recover(state, ids, left, damage)
         if wrong := violations(state.books, head.phase, head.counts):
@@ -214,13 +218,5 @@ async def read_books(journal: Journal, run: RunRef) -> Books | None:
     if await journal.peek() is None:
         return None
     books = Books(run, keys_of(run.uid, await journal.ids()))
-    _tell(books, *await journal.history())
+    books.read_back(*await journal.history())
     return books
-
-
-def _tell(books: Books, snapshot: Snapshot | None, segments: list[Segment]) -> None:
-    """Tells what was committed, in its order."""
-    if snapshot is not None:
-        books.restore(snapshot)
-    for segment in segments:
-        books.replay(segment)

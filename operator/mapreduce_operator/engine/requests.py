@@ -135,19 +135,20 @@ class Requests:
     async def _restore(self, state: RunState, asked: Restore) -> Announce:
         world, head, now = self._world, self._journal.head, self._world.clock.now()
         checkpoints = StoredCheckpoints(world.store, world.clock, world.leadership, world.limits)
-        saved = await checkpoints.load(self._run, asked.checkpoint)
-        then, undone = saved.checkpoint, undone_since(saved.books, state.books)
+        then = await checkpoints.find(self._run, asked.checkpoint)
+        books = await checkpoints.books(self._run, then)
+        undone = undone_since(books, state.books)
         for one in undone:
-            saved.books.undo(one)
+            books.undo(one)
         restored = Restored(asked.checkpoint, asked.token, now, head.sequence + 1)
         batch = Batch(
             CommitReason.RESTORE,
             now,
             Turn(then.phase, then.phase_reason, then.phase_message),
             then.breaker,
-            saved.books.snapshot(Uncommitted(), now),
+            books.snapshot(Uncommitted(), now),
             undone=tuple(undone),
-            counts=saved.books.ledgers[Stage.MAP].durable_counts,
+            counts=books.ledgers[Stage.MAP].durable_counts,
             answers=msgspec.structs.replace(state.answers, restored=restored),
             opened_at=now,
             spec=state.spec_text,

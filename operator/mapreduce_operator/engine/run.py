@@ -247,15 +247,16 @@ class Run:
                     if await self._is_replaced(state, effects):
                         effects.abandon()
                         self._state, self._ids, self._reload = None, [], True
+                        self._keeper = self._redriving = self._input_watch = None
                         return
                     await self._step(state, effects)
                 await self._tell_the_end(keeper)
             finally:
                 for helper in helpers:
                     helper.cancel()
-                self._keeper = self._redriving = None
         # What is left to do is to be deleted, or redriven, one day; 100,000 items need not be remembered for that.
         self._ended, self._state, self._ids = self._status(), None, []
+        self._keeper = self._redriving = self._input_watch = None
 
     def _is_at_work(self, state: RunState, effects: Effects) -> bool:
         if not state.finished or state.active or self._inbox or self._busy(effects):
