@@ -146,13 +146,6 @@ def _examine_phase(findings: _Findings, mapped: list[Item], phase: Phase) -> Non
         findings.say(f"the phase is {phase}, and the items are {_told(states)}")
 
 
-def _folded(counts: Mapping[ItemState, int]) -> Counter[ItemState]:
-    """The same, with items that wait for a retry among the pending ones: that becomes so by time alone."""
-    folded = Counter(counts)
-    folded[ItemState.PENDING] += folded.pop(ItemState.RETRY_WAIT, 0)
-    return +folded
-
-
 def _by_position(findings: _Findings, snapshot: Snapshot, items: int) -> list[Item]:
     mapped = [_NEW] * items
     for position, item in snapshot.items.get(Stage.MAP, []):

@@ -262,6 +262,11 @@ class TestCounts:
         assert snapshot_violations(SOUND, ITEMS, Phase.MAP, wrong) == [sentence]
         assert violations(books_of(SOUND), Phase.MAP, wrong) == [sentence]
 
+    def test_a_wait_that_was_over_may_be_read_back_as_one_that_is_not(self) -> None:
+        over = COUNTS | {ItemState.PENDING: 4, ItemState.RETRY_WAIT: 0}
+
+        assert violations(books_of(SOUND), Phase.MAP, over) == []
+
     def test_a_state_that_is_left_out_counts_0(self) -> None:
         assert snapshot_violations(OVER, ITEMS, counts={ItemState.SUCCEEDED: ITEMS}) == []
 
