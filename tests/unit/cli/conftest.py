@@ -65,7 +65,8 @@ class Operator:
         clock, leader = HandClock(), Leader(epoch=7)
         self.journal = Journal(self.store, RUN, clock, leader)
         await self.journal.create(
-            Planned([PlannedItem(one, canonical({"name": one, "size": len(one)})) for one in self.ids], duplicates=0)
+            Planned([PlannedItem(one, canonical({"name": one, "size": len(one)})) for one in self.ids], duplicates=0),
+            b"{}",
         )
         self.state = RunState(RUN, spec({"retry": {"maxAttempts": 1}}), keys_of(RUN.uid, self.ids), PLANNED)
         take_templates(self.state)

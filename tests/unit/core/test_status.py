@@ -255,11 +255,21 @@ def test_a_planned_job_that_cannot_be_loaded_yet_keeps_its_status_and_says_what_
 def test_a_status_that_still_holds_answers_to_a_later_version_of_the_object() -> None:
     written = status(run_with(Item()))
 
-    later = seen_at(written, 9)
+    later = seen_at(written, 9, "")
 
     assert later.observed_generation == 9
     assert {one.observed_generation for one in later.conditions} == {9}
-    assert seen_at(later, 4) == written
+    assert seen_at(later, 4, "") == written
+
+
+def test_of_a_run_that_has_ended_the_last_checkpoint_is_the_one_that_is_asked_for() -> None:
+    written = status(run_with(Item()))
+    assert written.checkpoint is not None
+
+    answered = seen_at(written, 4, "now")
+
+    assert answered.checkpoint == written.checkpoint.model_copy(update={"token": "now"})
+    assert seen_at(answered, 4, "") == answered
 
 
 # -------------------------------------------------------------------------------------------------- what is not durable

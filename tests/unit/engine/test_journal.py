@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import replace
 from typing import Final
@@ -12,8 +13,14 @@ import pytest
 from mapreduce_operator.adapters.storage.memory import MemoryStore
 from mapreduce_operator.api import ItemState, Phase, Reason
 from mapreduce_operator.core.batches import Batch
+from mapreduce_operator.core.checkpoint import (
+    SCHEMA_VERSION,
+    CommitReason,
+    JournalError,
+    decode_checkpoint,
+    encode_checkpoint,
+)
 from mapreduce_operator.core.items import Item
-from mapreduce_operator.core.checkpoint import CommitReason, JournalError, encode_checkpoint
 from mapreduce_operator.core.journal import Record, Segment, Start
 from mapreduce_operator.core.names import RunRef, Stage, StorageKeys
 from mapreduce_operator.core.outcomes import Outcome, Verdict
@@ -31,6 +38,7 @@ from tests.unit.engine.parts import NOW, HandClock, Leader, LossyStore
 RUN: Final = RunRef("default", "demo", "run-1")
 KEYS: Final = StorageKeys(RUN)
 PLANNED: Final = Planned([PlannedItem("a", b'{"n":1}'), PlannedItem("b", b'{"n":2}')], duplicates=0)
+SPEC: Final = b'{"map":{}}'
 MAPPING: Final = Turn(Phase.MAP, "Planned", "2 items are planned")
 
 
@@ -40,7 +48,7 @@ def journal(store: ObjectStore, leader: Leader | None = None) -> Journal:
 
 async def planned(store: ObjectStore, leader: Leader | None = None) -> Journal:
     made = journal(store, leader)
-    await made.create(PLANNED)
+    await made.create(PLANNED, SPEC)
     return made
 
 
@@ -52,7 +60,8 @@ def failed(key: str, attempt: int, message: str = "boom") -> Record:
 
 
 def batch(*records: Record, starts: Iterable[Start] = (), snapshot: Snapshot | None = None) -> Batch:
-    return Batch(CommitReason.ITEMS, NOW, MAPPING, None, snapshot, tuple(starts), records)
+    counts = Counter(item.state for _, item in snapshot.items[Stage.MAP]) if snapshot else {}
+    return Batch(CommitReason.ITEMS, NOW, MAPPING, None, snapshot, tuple(starts), records, counts=counts, spec=SPEC)
 
 
 def snapshot_of(*items: Item) -> Snapshot:
@@ -116,6 +125,7 @@ async def test_the_head_is_written_last() -> None:
     assert [key.removeprefix(KEYS.prefix).partition("-")[0] for key in store.puts] == [
         "journal/segment",
         "journal/snapshot",
+        "checkpoints/0000000001",
         "head.json",
     ]
 
@@ -134,34 +144,35 @@ async def test_history_leaves_results_out_and_the_last_records_have_them() -> No
     await reader.load()
 
     assert all(record.outcome.result is None for record in records_of((await reader.history())[1]))
-    assert await reader.last_records(["a", "b"]) == [done, failed("b", 1)], "whatever a snapshot covers"
+    last = await reader.last_records({"a", "b", "c"})
+    assert last == {"a": done, "b": failed("b", 1)}, "whatever a snapshot covers"
 
 
 # ------------------------------------------------------------------------------------------------------ lost answers
 
 
 @pytest.mark.parametrize("performs", [True, False], ids=["answer", "request"])
-@pytest.mark.parametrize("lost", [1, 2])
+@pytest.mark.parametrize("lost", [1, 2, 3, 4, 5])
 async def test_a_plan_whose_writing_failed_is_loaded_or_made_again(lost: int, performs: bool) -> None:
     store = LossyStore()
     writer = journal(store)
     store.lose, store.performs = lost, performs
     with pytest.raises(StorageError):
-        await writer.create(PLANNED)
+        await writer.create(PLANNED, SPEC)
 
     head = await writer.load()
 
-    if lost == 2 and performs:
+    if lost == 5 and performs:
         assert head is not None
     else:
         assert head is None
-        head = await writer.create(PLANNED)
+        head = await writer.create(PLANNED, SPEC)
     assert await writer.ids() == ["a", "b"]
     assert (await writer.append(batch(failed("a", 1)))).sequence == 1
 
 
 @pytest.mark.parametrize("performs", [True, False], ids=["answer", "request"])
-@pytest.mark.parametrize("lost", [1, 2, 3])
+@pytest.mark.parametrize("lost", [1, 2, 3, 4])
 async def test_a_batch_is_given_again_until_it_is_durable_and_counts_once(lost: int, performs: bool) -> None:
     store = LossyStore()
     writer = await planned(store)
@@ -178,8 +189,9 @@ async def test_a_batch_is_given_again_until_it_is_durable_and_counts_once(lost: 
     assert encode_checkpoint(head) == (await stored_head(store)).data
     reader = journal(store)
     await reader.load()
-    assert len(await reader.last_records(["a", "b"])) == 2
+    assert len(await reader.last_records({"a", "b"})) == 2
     assert len([key for key in store.objects if "segment" in key]) == 2, "the same bytes under the same key"
+    assert len([key for key in store.objects if KEYS.checkpoints in key]) == 3, "the first is that of the plan"
     await writer.append(batch(failed("a", 2)))
 
 
@@ -212,7 +224,7 @@ async def test_a_head_that_cannot_be_read_is_no_answer_to_a_lost_swap() -> None:
     store = GoesAway()
     writer = await planned(store)
     again = batch(failed("a", 1))
-    store.lose = 2
+    store.lose = 3
     with pytest.raises(StorageError, match="answer"):
         await writer.append(again)
     store.away = True
@@ -228,7 +240,7 @@ async def test_a_commit_that_was_cut_off_leaves_the_head_on_the_last_whole_state
     writer = await planned(store)
     await writer.append(batch(failed("a", 1)))
     before = await stored_head(store)
-    store.lose, store.performs = 2, False
+    store.lose, store.performs = 3, False
     with pytest.raises(StorageError):
         await writer.append(batch(failed("b", 1)))
 
@@ -302,15 +314,15 @@ async def test_a_former_leader_that_tries_again_stays_deposed() -> None:
 async def test_of_two_plans_the_first_counts_and_the_later_leader_goes_on_with_it() -> None:
     store = MemoryStore()
     other = replace(PLANNED, items=[PlannedItem("c", b"3")])
-    first = await journal(store, Leader(1)).create(other)
+    first = await journal(store, Leader(1)).create(other, SPEC)
 
-    later = await journal(store, Leader(2)).create(PLANNED)
+    later = await journal(store, Leader(2)).create(PLANNED, SPEC)
 
     assert (later.plan, later.epoch) == (first.plan, 2)
     former = Leader(1)
     former.held = False
     with pytest.raises(DeposedError):
-        await journal(store, former).create(PLANNED)
+        await journal(store, former).create(PLANNED, SPEC)
 
 
 async def test_of_two_that_claim_at_the_same_time_the_later_leader_can_write_and_the_other_cannot() -> None:
@@ -382,8 +394,8 @@ async def test_a_head_of_a_greater_epoch_is_surpassed_by_who_leads() -> None:
 async def test_a_head_of_another_run_is_refused() -> None:
     store = MemoryStore()
     await planned(store)
-    head = msgspec.json.decode(store.objects[KEYS.head]) | {"runUid": "run-2"}
-    store.objects[KEYS.head] = msgspec.json.encode(head)
+    head = decode_checkpoint(store.objects[KEYS.head], KEYS.head)
+    store.objects[KEYS.head] = encode_checkpoint(msgspec.structs.replace(head, run_uid="run-2"))
 
     with pytest.raises(JournalError, match="belongs to the run run-2, not to run-1"):
         await journal(store).load()
@@ -392,7 +404,7 @@ async def test_a_head_of_another_run_is_refused() -> None:
 async def test_a_head_of_a_newer_operator_is_not_claimed() -> None:
     store = MemoryStore()
     await planned(store)
-    newer = msgspec.json.encode(msgspec.json.decode(store.objects[KEYS.head]) | {"schemaVersion": 2})
+    newer = msgspec.json.encode({"schemaVersion": SCHEMA_VERSION + 1, "allElse": "is different"})
     store.objects[KEYS.head] = newer
 
     with pytest.raises(JournalError, match="run the newer operator again"):
@@ -519,7 +531,7 @@ async def test_no_snapshot_is_due_before_there_is_much_to_read() -> None:
 
 async def test_after_a_snapshot_the_next_is_due_when_as_much_was_written_as_it_took() -> None:
     writer = await planned(MemoryStore())
-    large = snapshot_of(*(Item(attempts=1, job_uid="x" * 36) for _ in range(8000)))
+    large = snapshot_of(*(Item(ItemState.RUNNING, attempts=1, job_uid="x" * 36) for _ in range(8000)))
     await writer.append(batch(failed("a", 1), snapshot=large))
     taken = writer.head.snapshot
     assert taken is not None
@@ -537,7 +549,7 @@ async def test_all_snapshots_of_5_000_items_together_take_no_more_than_the_segme
     store = LossyStore()
     writer = journal(store)
     ids = [f"item-{number}" for number in range(5000)]
-    await writer.create(Planned([PlannedItem(name, b"{}") for name in ids], duplicates=0))
+    await writer.create(Planned([PlannedItem(name, b"{}") for name in ids], duplicates=0), SPEC)
     run = RunState(RUN, spec({"maxParallel": 100}), keys_of(RUN.uid, ids), MAPPING)
     take_templates(run)
 
@@ -563,9 +575,9 @@ async def test_all_snapshots_of_5_000_items_together_take_no_more_than_the_segme
     assert snapshot is not None
     assert len(records_of(segments)) < 5000
     again = RunState(RUN, spec(), keys_of(RUN.uid, ids), MAPPING)
-    again.restore(snapshot)
+    again.books.restore(snapshot)
     for segment in segments:
-        again.replay(segment)
+        again.books.replay(segment)
     assert again.tally == run.tally
     assert list(again.ledgers[Stage.MAP].changed()) == list(run.ledgers[Stage.MAP].changed())
 

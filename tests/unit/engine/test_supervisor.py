@@ -144,9 +144,9 @@ async def test_a_planned_object_that_cannot_be_read_is_left_alone(
     operator: Operator, caplog: pytest.LogCaptureFixture
 ) -> None:
     seen = planned(body())
-    seen["spec"] = {"map": seen["spec"]["map"]}
+    seen["spec"] = {"input": seen["spec"]["input"], "map": {"maxParallel": 2}}
     operator.supervisor.observe(seen)
-    assert "spec.input" in caplog.text
+    assert "spec.map.template" in caplog.text
     assert operator.supervisor._charges == {}
 
 
