@@ -527,7 +527,9 @@ class RunState:
 
     def _settle(self, outcome: Outcome, now: float, *, still_to_go: frozenset[str]) -> list[Effect]:
         if outcome.verdict is Verdict.INTERRUPTED and self._sightings.is_interrupting(outcome.job_uid):
-            outcome = replace(outcome, reason=Reason.SUSPENDED, message=MEANINGS[Reason.SUSPENDED].hint)
+            overdue = self.course.stop() if self.course.overdue else None
+            message = overdue[1] if overdue else MEANINGS[Reason.SUSPENDED].hint
+            outcome = replace(outcome, reason=Reason.SUSPENDED, message=message)
         else:
             outcome = self.books.startup.explained(outcome)
         ledger, retry = self.ledgers[outcome.stage], self._retry(outcome.stage)
