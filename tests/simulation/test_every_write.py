@@ -28,7 +28,7 @@ ITEMS: Final = 100
 RUN: Final = RunRef("default", "demo", "run-1")
 PADDING: Final = "x" * 3000
 """With it, the journal gets a snapshot."""
-PARTS: Final = 4
+PARTS: Final = 6
 """The points at which the operator dies are shared out among so many tests."""
 
 
@@ -107,7 +107,7 @@ def job() -> dict[str, Any]:
     body = map_reduce_job(
         [{"n": n} for n in range(ITEMS)],
         map_={"maxParallel": 20, "retry": {"maxAttempts": 2, "backoff": {"initialSeconds": 1, "jitter": 0}}},
-        checkpoint={"everyItems": 10, "everySeconds": 2},
+        checkpoint={"everyItems": 5, "everySeconds": 2, "keep": 2},
         reduce=reduce_work(runWhen="Always"),
     )
     body["spec"]["input"]["idExpression"] = "string(item.n)"
@@ -233,15 +233,16 @@ def test_the_run_is_worth_dying_in() -> None:
     assert came.status["attempts"] == {"total": 118, "interruptions": 10, "retries": 18}
     assert came.status["phase"] == "PartiallySucceeded"
     assert came.runs["reduce"] == len(came.reduced) == 2
-    for kind in ("plan/", "journal/segment-", "journal/snapshot-", "dead-letters/", "head.json"):
+    for kind in ("plan/", "specs/", "journal/segment-", "journal/snapshot-", "dead-letters/", "checkpoints/"):
         assert sum(kind in key for key in written) >= 2, "once written, once deleted"
+    _, pruned = (at for at, key in enumerate(written) if "checkpoints/0000000001-" in key)
+    assert sum("head.json" in key for key in written[pruned:]) > 2, "pruned while the run goes on"
 
 
 @pytest.mark.parametrize("part", range(PARTS))
-@pytest.mark.parametrize("pause", [0.3, 60.0], ids=["agents-run", "agents-have-ended"])
-@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize(("after", "pause"), [(False, 0.3), (True, 60.0)], ids=["before", "after"])
 def test_killed_at_any_write(after: bool, pause: float, part: int) -> None:
-    """Nobody looks for a moment, or until all agents that ran have ended."""
+    """The next one leads at once, while agents run, or when all of them have ended long ago."""
     expected, (written,) = undisturbed().came, undisturbed().written
     for write in range(1 + part, len(written) + 1, PARTS):
         one = play(Death(write, after), pause=pause)
