@@ -11,10 +11,9 @@ from mapreduce_operator.api import BreakerState, MapReduceJobStatus, Redrive
 from mapreduce_operator.core import run as core_run
 from mapreduce_operator.core.batches import Batch
 from mapreduce_operator.core.books import Books
-from mapreduce_operator.core.breaker import Breaker
+from mapreduce_operator.core.checkpoint import Checkpoint, CommitReason
 from mapreduce_operator.core.effects import DeleteJob, Effect
 from mapreduce_operator.core.guard import Guard
-from mapreduce_operator.core.checkpoint import Checkpoint, CommitReason
 from mapreduce_operator.core.journal import Accepted, Segment
 from mapreduce_operator.core.names import Stage
 from mapreduce_operator.core.outcomes import Outcome
@@ -112,8 +111,8 @@ class ForgetsItsBreaker(RunState):
 class ForgetsItsRetries(RunState):
     """Each operator has a budget of its own."""
 
-    def resume(self, now: float, breaker: Breaker | None = None) -> None:
-        super().resume(now, breaker)
+    def resume(self, now: float, checkpoint: Checkpoint) -> None:
+        super().resume(now, checkpoint)
         self._retries = 0
 
 
