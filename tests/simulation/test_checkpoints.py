@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from itertools import pairwise
+from random import Random
 from typing import Any, Final
 
 import msgspec
@@ -14,9 +15,14 @@ import pytest
 from mapreduce_operator.adapters.storage.memory import MemoryStore
 from tests.simulation.agents import Ends, Seen, steady
 from tests.simulation.jobs import map_reduce_job, redrive, reduce_work
-from tests.simulation.operator_in_memory import operating
+from tests.simulation.letters import letters
+from tests.simulation.operator_in_memory import OperatorInMemory, operating
+from tests.simulation.process import Process
 from tests.simulation.simulated_cluster import SimulatedCluster
+from tests.simulation.storage import RemoteStore
 from tests.simulation.timeline import EPOCH
+from tests.simulation.weather import Climate, StorageWeather
+from tests.unit.core.golden import expected, stored
 
 pytestmark = pytest.mark.asyncio
 
@@ -266,7 +272,7 @@ async def test_items_go_on_in_the_order_of_the_plan() -> None:
 
 
 @asynccontextmanager
-async def both(cluster: SimulatedCluster, store: MemoryStore) -> AsyncIterator[Any]:
+async def both(cluster: SimulatedCluster, store: MemoryStore) -> AsyncIterator[OperatorInMemory]:
     """An operator at work on two jobs that differ in nothing but their names."""
     first, second = (twin(number) for number in (1, 2))
     async with operating(cluster, first, store, graceful=False) as operator:
@@ -313,3 +319,80 @@ async def test_two_jobs_at_once_do_not_mix_over_a_restart() -> None:
         assert reduced[f"twin-{number}"] == [(f"twin-{number}", item) for item in range(12)]
     runs = [(job.seen.owner_uid, job.context["itemId"]) for job in cluster.history]
     assert len(runs) == len(set(runs)) == 2 * 13
+
+
+# ---------------------------------------------------------------------------------------------------- earlier versions
+
+
+@asynccontextmanager
+async def taken_over(cluster: SimulatedCluster, store: MemoryStore, ids: list[str]) -> AsyncIterator[OperatorInMemory]:
+    """An operator of today at work on a run that an earlier version left. No audit: what it would count was before."""
+    body = map_reduce_job(
+        [{"id": name} for name in ids],
+        map_={"maxParallel": 4, "retry": {"maxAttempts": 2, "backoff": {"initialSeconds": 1, "jitter": 0}}},
+        reduce=reduce_work(runWhen="Always"),
+    )
+    body["spec"]["input"]["idExpression"] = "item.id"
+    remote = RemoteStore(store, Process(), StorageWeather(Climate(), Random(0)))
+    async with operating(cluster, body, remote) as operator:
+        yield operator
+
+
+def results(cluster: SimulatedCluster) -> dict[str, Any]:
+    """What the reduce got, by item id, in its order."""
+    (files,) = cluster.config_maps.values()
+    return {line["id"]: line["result"] for line in map(json.loads, files["data"]["results.jsonl"].splitlines())}
+
+
+async def test_a_run_that_version_1_left_in_the_middle_of_its_map_goes_on() -> None:
+    reduced: list[dict[str, Any]] = []
+
+    def agent(seen: Seen) -> Ends:
+        if seen.context["itemId"] == "reduce":
+            reduced.append(results(cluster))
+        return Ends(2.0, message=json.dumps({"dispatch": seen.dispatch}))
+
+    cluster, store, before = SimulatedCluster(agent), stored("running"), expected("running")
+    cluster.redrives.create(redrive("under-way"))
+    items = before["items"]
+    async with taken_over(cluster, store, list(items)) as operator:
+        status = await operator.until_finished()
+        await operator.until_redriven("under-way")
+    given_up = {"never-1", "patched-1"}
+    left = items.keys() - before["results"].keys() - given_up
+    assert left == {"dead-1", "dead-2", "long-1", "long-2", "plain-5", "retried-2"}
+    assert cluster.runs_of == dict.fromkeys([*left, "reduce"], 1)
+    # Those that ran have no Jobs any more: they were interrupted, and their numbers do not come again.
+    dispatches = {name: items[name]["attempts"] + items[name]["interruptions"] + 1 for name in left}
+    ran = {"long-1", "long-2", "retried-2"}
+    now = {name: {"dispatch": number + (name in ran)} for name, number in dispatches.items()}
+    assert reduced == [{name: (before["results"] | now)[name] for name in items if name not in given_up}]
+    assert status["items"] | {"succeeded": 12, "deadLettered": 2} == status["items"]
+
+
+async def test_a_run_that_version_1_brought_to_its_end_is_not_run_again_but_its_letters_can_be() -> None:
+    reduced: list[dict[str, Any]] = []
+
+    def agent(seen: Seen) -> Ends:
+        if seen.context["itemId"] == "reduce":
+            reduced.append(results(cluster))
+        return Ends(2.0, message='"today"')
+
+    cluster, store, before = SimulatedCluster(agent), stored("ended"), expected("ended")
+    for one in before["redrives"]:
+        cluster.redrives.create(redrive(one["accepted"]["name"]))
+    async with taken_over(cluster, store, list(before["items"])) as operator:
+        status = await operator.until_finished()
+        await asyncio.sleep(30)
+        assert cluster.history == []
+        assert status["result"] == before["tally"]["reduceResult"]
+        assert letters(cluster) == {"total": 7, "open": 4, "resolved": 2, "archived": 1}
+        for one in before["redrives"]:
+            told = await operator.until_redriven(one["accepted"]["name"])
+            assert (told["succeeded"], told["failed"]) == (one["succeeded"], one["failed"])
+        redriven = await operator.redrive("again", selection={"ids": ["back-1"]}, rerunReduce=True)
+        await operator.until_finished()
+    assert redriven["succeeded"] == 1
+    assert cluster.runs_of == {"back-1": 1, "reduce": 1}
+    assert reduced == [{name: (before["results"] | {"back-1": "today"})[name] for name in reduced[0]}]
+    assert reduced[0].keys() == before["results"].keys() | {"back-1"}

@@ -1,7 +1,6 @@
 """What version 1 has written is read as version 1 read it; see golden/README.md."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
 import msgspec
@@ -19,28 +18,13 @@ from mapreduce_operator.core.checkpoint import (
     digest,
 )
 from mapreduce_operator.core.items import Item
-from mapreduce_operator.core.names import RunRef, Stage, StorageKeys
+from mapreduce_operator.core.names import Stage, StorageKeys
 from mapreduce_operator.engine.journal import Journal
 from mapreduce_operator.engine.loading import read_books
+from tests.unit.core.golden import RUN, VARIANTS, expected, stored
 from tests.unit.engine.parts import HandClock, Leader
 
-GOLDEN: Final = Path(__file__).parent / "golden" / "v1"
-RUN: Final = RunRef("default", "demo", "run-1")
 KEYS: Final = StorageKeys(RUN)
-VARIANTS: Final = ("planned", "running", "stopped", "ended")
-
-
-def stored(variant: str) -> MemoryStore:
-    """Storage as version 1 left it."""
-    store, root = MemoryStore(), GOLDEN / variant / "storage"
-    for path in root.rglob("*.json*"):
-        store.objects[path.relative_to(root).as_posix()] = path.read_bytes()
-    return store
-
-
-def expected(variant: str) -> dict[str, Any]:
-    found: dict[str, Any] = msgspec.json.decode((GOLDEN / variant / "expected.json").read_bytes())
-    return found
 
 
 @dataclass(frozen=True)
