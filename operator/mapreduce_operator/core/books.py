@@ -126,9 +126,8 @@ class Books:
             self.undo(undone)
         for start in header.starts:
             ledger, position = self.ledgers[start.stage], self.position(start.stage, start.key)
-            # Where the outcome of the dispatch before was lost to damage, the number still goes on.
-            item = continued(ledger[position], start.dispatch - 1)
-            ledger.restore(position, replace(item, state=ItemState.RUNNING, job_uid=start.job_uid, not_before=0.0))
+            runs = replace(ledger[position], state=ItemState.RUNNING, job_uid=start.job_uid, not_before=0.0)
+            ledger.restore(position, runs)
         for accepted in header.redrives:
             self.account.redrives.accept(accepted, durable=True)
             self.reduce_again |= accepted.rerun_reduce

@@ -24,12 +24,20 @@ from mapreduce_operator.core.phases import RECOVERED, Turn
 from mapreduce_operator.core.plan import canonical, keys_of
 from mapreduce_operator.core.requests import answers_in
 from mapreduce_operator.core.run import RunState
+from mapreduce_operator.core.survival import fitted
 from mapreduce_operator.core.validation import violations
 from mapreduce_operator.core.workloads import JobSeen
 from mapreduce_operator.engine.forking import fork
 from mapreduce_operator.engine.journal import Journal
 from mapreduce_operator.engine.planner import plan_input
-from mapreduce_operator.engine.recovery import Survivors, from_segments, newest_checkpoint, survivors, told_again
+from mapreduce_operator.engine.recovery import (
+    Survivors,
+    extended,
+    from_segments,
+    newest_checkpoint,
+    survivors,
+    told_again,
+)
 from mapreduce_operator.engine.world import World
 
 log = logging.getLogger(__name__)
@@ -101,11 +109,15 @@ class _Loader:
             damage.append(f"{keys.head} is missing")
         except DamagedError as error:
             damage.append(str(error))
-        found = await newest_checkpoint(store, self.run)
+        known = await newest_checkpoint(store, self.run)
+        found = await (
+            extended(store, self.run, known)
+            if known is not None
+            else from_segments(store, self.run, self.world.clock.now())
+        )
         if found is None:
-            found = await from_segments(store, self.run, self.world.clock.now())
-            if found is None:
-                raise StateLostError(self._lost(damage[0]))
+            raise StateLostError(self._lost(damage[0]))
+        if found is not known:
             # What was done once is not done again for that.
             found = msgspec.structs.replace(found, answers=answers_in(self.job.status))
         if not await self.journal.replace(found):
@@ -131,7 +143,10 @@ class _Loader:
             snapshot, thorough = await self.journal.snapshot(), True
         if thorough:
             left = await survivors(self.world.store, self.run, head, snapshot)
-            segments, damage = [*left.before, *left.after], damage + left.damaged
+            segments, damage = left.before, damage + left.damaged
+        elif head.snapshot is not None and snapshot is None:
+            left = Survivors(msgspec.structs.replace(head, snapshot=None), None, segments, [])
+            damage = [*damage, f"snapshot {head.snapshot.sequence} is damaged or missing"]
         turn = Turn(head.phase, head.phase_reason, head.phase_message)
         state = RunState(self.run, self.job.spec, keys_of(self.run.uid, ids), turn)
         state.books.read_back(snapshot, segments)
@@ -155,11 +170,14 @@ class _Loader:
     async def _recover(self, state: RunState, ids: list[str], left: Survivors | None, damage: list[str]) -> Loaded:
         """Makes durable what is left, so that whoever comes next finds it whole."""
         now, head = self.world.clock.now(), self.journal.head
+        base, lost, again = (left.base, left.lost, left.after) if left is not None else (head, 0, [])
+        for number, segment in enumerate(again):
+            again[number] = fitted(segment, state.books)
+            state.books.replay(again[number])
         undone = list(self._unknown_dispatches(state))
         for one in undone:
             state.books.undo(one)
         turn = _turn_of(state, head)
-        base, after, lost = (left.base, left.after, left.lost) if left is not None else (head, [], 0)
         outcomes = f"; {lost:,} outcomes are lost, and their items are run again" if lost else ""
         message = f"went on from checkpoint {base.sequence}, since {'; '.join(damage)}{outcomes}"
         last = Batch(
@@ -176,12 +194,12 @@ class _Loader:
             spec=state.spec_text,
             kept=state.spec.checkpoint.enabled,
         )
-        again = told_again(after, turn, last.kept)
-        head = await self.journal.branch(base, [*again, last], recovered=Recovered(now, message))
-        state.course.turn = state.course.committed = turn
         state.books.reduce_again |= last.reduce_again
-        if wrong := violations(state.books, head.phase, {}):
+        if wrong := violations(state.books, turn.phase, {}):
             raise JournalError(f"what is left of {StorageKeys(self.run).prefix} contradicts itself: {'; '.join(wrong)}")
+        batches = [*told_again(again, turn, last.kept), last]
+        head = await self.journal.branch(base, batches, recovered=Recovered(now, message))
+        state.course.turn = state.course.committed = turn
         state.resume(now, head)
         return Loaded(state, ids, [Announce("Warning", "CheckpointFallback", message)])
 

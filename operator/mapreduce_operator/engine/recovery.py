@@ -6,9 +6,8 @@ checksum of its own. So only items whose outcomes are lost run again. Nothing is
 """
 
 import logging
-from collections import defaultdict
-from collections.abc import Collection, Iterable
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from functools import partial
 
 import msgspec
@@ -24,7 +23,7 @@ from mapreduce_operator.core.checkpoint import (
     decode_checkpoint,
     digest,
 )
-from mapreduce_operator.core.journal import Record, Segment, SegmentHeader, decode_segment, salvage
+from mapreduce_operator.core.journal import Segment, SegmentHeader, decode_segment, salvage
 from mapreduce_operator.core.names import RunRef, StorageKeys
 from mapreduce_operator.core.phases import RECOVERED, Turn
 from mapreduce_operator.core.plan import decode_shard_list
@@ -86,19 +85,31 @@ async def from_segments(store: ObjectStore, run: RunRef, now: float) -> Checkpoi
         turned_at=now,
         committed_at=now,
     )
-    listed = await list_segments(store, keys)
-    sequence, sha256, segment = await _newest_segment(store, listed, max(listed, default=0))
-    if segment is None:
-        return found
+    newest = await _newest_segment(store, keys, 0)
+    return found if newest is None else _at(found, *newest)
+
+
+async def extended(store: ObjectStore, run: RunRef, found: Checkpoint) -> Checkpoint:
+    """The checkpoint, or a later one made of segments that follow it, where no object tells of that any more."""
+    newest = await _newest_segment(store, StorageKeys(run), found.sequence)
+    return found if newest is None else _at(found, *newest)
+
+
+def _at(checkpoint: Checkpoint, sha256: str, segment: Segment) -> Checkpoint:
+    """The checkpoint that was made with a segment, as far as that tells; all else is that of an earlier one."""
     header = segment.header
+    same = header.phase is checkpoint.phase
     return msgspec.structs.replace(
-        found,
+        checkpoint,
         phase=header.phase,
-        sequence=sequence,
+        phase_reason=checkpoint.phase_reason if same else RECOVERED,
+        phase_message=checkpoint.phase_message if same else "the phase is known by the journal alone",
+        sequence=header.sequence,
         tail_sha256=sha256,
-        epoch=header.epoch,
+        epoch=max(header.epoch, checkpoint.epoch),
         committed_at=header.at,
         reason=header.reason,
+        counts={},
     )
 
 
@@ -110,21 +121,23 @@ async def _plan(store: ObjectStore, key: str) -> PlanInfo | None:
     return PlanInfo(sum(shard.items for shard in shards), 0, digest(stored.data))
 
 
-async def _newest_segment(
-    store: ObjectStore, listed: defaultdict[int, list[str]], newest: int
-) -> tuple[int, str, Segment | None]:
-    """Number, hash and content of the newest segment that is whole, from a number downwards, by the hash in its key."""
-    for sequence in sorted((number for number in listed if number <= newest), reverse=True):
-        found: list[tuple[int, str, Segment]] = []
-        for key in listed[sequence]:
-            stored = await read(store, key)
-            if stored is None or digest(stored.data)[:16] not in key:
-                continue
-            sha256 = digest(stored.data)
-            found.append((sequence, sha256, decode_segment(stored.data, sha256, key)))
+async def _newest_segment(store: ObjectStore, keys: StorageKeys, above: int) -> tuple[str, Segment] | None:
+    """Hash and content of the newest segment that is whole, of those with a greater number than `above`."""
+    listed = await list_segments(store, keys)
+    for sequence in sorted((number for number in listed if number > above), reverse=True):
+        found = [one for key in listed[sequence] if (one := await _whole(store, key)) is not None]
         if found:
-            return max(found, key=lambda one: one[2].header.epoch)
-    return 0, "", None
+            return max(found, key=lambda one: one[1].header.epoch)
+    return None
+
+
+async def _whole(store: ObjectStore, key: str) -> tuple[str, Segment] | None:
+    """Hash and content of a segment, by the part of its hash that stands in its key; None for one that is damaged."""
+    stored = await read(store, key)
+    if stored is None or digest(stored.data)[:16] not in key:
+        return None
+    sha256 = digest(stored.data)
+    return sha256, decode_segment(stored.data, sha256, key)
 
 
 # ------------------------------------------------------------------------------------------------------- the segments
@@ -151,81 +164,59 @@ async def survivors(store: ObjectStore, run: RunRef, head: Checkpoint, snapshot:
     """Reads the journal down to the snapshot, whatever is damaged. Raises StorageError, JournalError."""
     keys = StorageKeys(run)
     covered = head.snapshot.sequence if head.snapshot is not None and snapshot is not None else 0
-    listed = await list_segments(store, keys)
+    left = Survivors(head, snapshot, [], [])
     chain: list[Segment] = []
     whole = 0
     """How many of the chain's end are whole."""
-    base = head.sequence, head.tail_sha256
-    left = Survivors(head, snapshot, [], [])
-    sequence, sha256 = base
+    base, sequence = (head.sequence, head.tail_sha256), head.sequence
+    key = keys.segment(sequence, head.tail_sha256)
     while sequence > covered:
-        key = keys.segment(sequence, sha256)
         try:
-            segment = await read_checked(store, key, partial(decode_segment, expected_sha256=sha256, where=key))
+            segment, lost = await read_checked(store, key, partial(_checked, key=key)), 0
             whole += 1
         except DamagedError as error:
             log.warning("%s", error)
             left.damaged.append(key)
-            segment, lost = await _what_is_left(store, key, sequence, head, listed)
-            left.lost += lost
+            segment, lost = await _what_is_left(store, keys, key, sequence, head)
             whole, base = 0, (segment.header.before, segment.header.previous_sha256)
+        left.lost += lost
         chain.append(segment)
-        sequence, sha256 = segment.header.before, segment.header.previous_sha256
+        sequence = segment.header.before
+        key = keys.segment(sequence, segment.header.previous_sha256)
     chain.reverse()
     left.before, left.after = chain[:whole], chain[whole:]
     if left.damaged:
-        _forget_unknown_redrives(left)
-        left.base = msgspec.structs.replace(
-            head,
-            sequence=base[0],
-            tail_sha256=base[1],
-            snapshot=head.snapshot if snapshot is not None else None,
-        )
-    else:
-        left.before, left.after = chain, []
+        kept = head.snapshot if snapshot is not None else None
+        left.base = msgspec.structs.replace(head, sequence=base[0], tail_sha256=base[1], snapshot=kept)
     return left
 
 
+def _checked(data: bytes, key: str) -> Segment:
+    if digest(data)[:16] not in key:
+        raise DamagedError(f"{key} is damaged: its SHA-256 is not the one that it was written with")
+    return decode_segment(data, digest(data), key)
+
+
 async def _what_is_left(
-    store: ObjectStore, key: str, sequence: int, head: Checkpoint, listed: defaultdict[int, list[str]]
+    store: ObjectStore, keys: StorageKeys, key: str, sequence: int, head: Checkpoint
 ) -> tuple[Segment, int]:
     """A damaged segment without what is lost of it, and how many outcomes that is at least."""
     stored = await read(store, key)
     header, records = salvage(stored.data) if stored is not None else (None, [])
-    if header is not None:
-        return Segment(msgspec.structs.replace(header, sequence=sequence), records), header.count - len(records)
-    before, sha256, _ = await _newest_segment(store, listed, sequence - 1)
+    if header is not None and header.sequence == sequence:
+        return Segment(header, records), header.count - len(records)
+    listed = await list_segments(store, keys)
+    before = max((number for number in listed if number < sequence), default=0)
+    found = [one for other in listed[before] if (one := await _whole(store, other)) is not None]
+    if found:
+        sha256, _ = max(found, key=lambda one: one[1].header.epoch)
+    else:
+        # Damaged as well: what stands in its key is enough to find it, and to see that.
+        sha256 = listed[before][0].rpartition("-")[2].removesuffix(".jsonl") if before else ""
     header = SegmentHeader(
         sequence, sha256, head.phase, head.committed_at, CommitReason.RECOVERY, previous=before, count=len(records)
     )
     return Segment(header, records), 1
-
-
-def _forget_unknown_redrives(left: Survivors) -> None:
-    """With the header of a segment, Redrives and what they took may be lost; their items are then as any other."""
-    known = {accepted.number for accepted, *_ in left.snapshot.redrives} if left.snapshot else set()
-    known.update(accepted.number for one in (*left.before, *left.after) for accepted in one.header.redrives)
-    left.after = [_without_unknown(segment, known) for segment in left.after]
-
-
-def _without_unknown(segment: Segment, known: Collection[int]) -> Segment:
-    header = segment.header
-    numbers = {record.item.redrive for record in segment.records} | {claim.redrive for claim in header.claims}
-    if numbers <= {0, *known}:
-        return segment
-    return Segment(
-        msgspec.structs.replace(
-            header,
-            claims=tuple(claim for claim in header.claims if claim.redrive in {0, *known}),
-            called_off=tuple(one for one in header.called_off if one.number in known),
-            given_back=(),
-        ),
-        [_as_any_other(record) if record.item.redrive not in {0, *known} else record for record in segment.records],
-    )
-
-
-def _as_any_other(record: Record) -> Record:
-    return Record(record.outcome, replace(record.item, redrive=0))
 
 
 def told_again(segments: Iterable[Segment], turn: Turn, kept: bool) -> list[Batch]:
