@@ -1,98 +1,18 @@
-"""When checkpoints are made, what is in them, and what an operator that comes next makes of the last one."""
+"""When checkpoints are made, what the status tells of them, and which are kept."""
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from itertools import pairwise
-from random import Random
-from typing import Any, Final
 
-import msgspec
 import pytest
 
-from mapreduce_operator.adapters.storage.memory import MemoryStore
 from tests.simulation.agents import Ends, Seen, steady
-from tests.simulation.jobs import map_reduce_job, redrive, reduce_work
-from tests.simulation.letters import letters
+from tests.simulation.jobs import redrive, reduce_work
 from tests.simulation.operator_in_memory import OperatorInMemory, operating
-from tests.simulation.process import Process
+from tests.simulation.saves import NotedStore, ended, job
 from tests.simulation.simulated_cluster import SimulatedCluster
-from tests.simulation.storage import RemoteStore
-from tests.simulation.timeline import EPOCH
-from tests.simulation.weather import Climate, StorageWeather
-from tests.unit.core.golden import expected, stored
 
 pytestmark = pytest.mark.asyncio
-
-NEVER: Final = 3600
-"""everySeconds of a job whose checkpoints nobody is to make by the clock: the longest that there is."""
-
-
-@dataclass(frozen=True)
-class Save:
-    """One checkpoint that counts."""
-
-    sequence: int
-    reason: str
-    at: float
-    """Seconds since the start of the simulation."""
-    outcomes: int
-    """That it made durable."""
-
-
-class NotedStore(MemoryStore):
-    """Notes the checkpoints of a run. Writes take a while, if the test says so."""
-
-    def __init__(self, seconds: float = 0.0) -> None:
-        super().__init__()
-        self._seconds: Final = seconds
-        self._outcomes = 0
-        self.saves: Final[list[Save]] = []
-        self.in_flight = 0
-        self.most_in_flight = 0
-
-    async def put(self, key: str, data: bytes, *, if_absent: bool = False, if_match: str | None = None) -> str:
-        segment, head = "/segment-" in key, key.endswith("/head.json")
-        self.in_flight += segment
-        self.most_in_flight = max(self.most_in_flight, self.in_flight)
-        await asyncio.sleep(self._seconds)
-        etag = await super().put(key, data, if_absent=if_absent, if_match=if_match)
-        if segment:
-            self._outcomes = data.count(b"\n") - 1
-        if head:
-            self._note(msgspec.json.decode(data.splitlines()[0]))
-        return etag
-
-    def _note(self, head: dict[str, Any]) -> None:
-        sequence = head.get("sequence", 0)
-        if sequence > (self.saves[-1].sequence if self.saves else 0):
-            self.in_flight -= 1
-            self.saves.append(Save(sequence, head["reason"], head["committedAt"] - EPOCH, self._outcomes))
-
-    def of(self, reason: str) -> list[Save]:
-        return [save for save in self.saves if save.reason == reason]
-
-
-def job(items: list[Any], *, every_items: int = 1000, every_seconds: int = NEVER, **more: Any) -> dict[str, Any]:
-    """A job whose items run one after another, unless it says otherwise."""
-    body = map_reduce_job(
-        items,
-        map_={"maxParallel": 1, "retry": {"maxAttempts": 1}} | more.pop("map_", {}),
-        checkpoint={"everyItems": every_items, "everySeconds": every_seconds},
-        **more,
-    )
-    body["spec"]["input"]["idExpression"] = "string(item)"
-    return body
-
-
-def ended(cluster: SimulatedCluster, number: int) -> bool:
-    """So many agents have ended, as far as their kubelets told."""
-    return sum(job.shown is not None for job in cluster.history) >= number
-
-
-# ------------------------------------------------------------------------------------------------------------ triggers
 
 
 async def test_five_items_make_a_checkpoint_on_the_fifth() -> None:
@@ -167,232 +87,83 @@ async def test_fifty_agents_that_end_during_one_save_are_all_in_the_next_one() -
     assert store.most_in_flight == 1
 
 
-# -------------------------------------------------------------------------------------------------------------- resume
+def annotate(operator: OperatorInMemory, token: str) -> None:
+    """A person asks for a checkpoint now."""
+    operator.body["metadata"]["annotations"] = {"mapreduce.dev/checkpoint": token}
+    operator.observe()
 
 
-async def test_two_of_five_are_done_when_the_operator_dies() -> None:
+async def test_a_person_gets_a_checkpoint_at_once_and_an_answer_once_for_each_token() -> None:
     cluster, store = SimulatedCluster(steady(10.0)), NotedStore()
-    body = job([1, 2, 3, 4, 5], every_items=1)
-    async with operating(cluster, body, store, graceful=False) as operator:
-        await operator.until(lambda: cluster.status.get("items", {}).get("succeeded") == 2)
-        last = store.saves[-1].sequence
+    body = job(list(range(20)), every_items=5)
+
+    async def answered(operator: OperatorInMemory, token: str) -> None:
+        asked = asyncio.get_running_loop().time()
+        annotate(operator, token)
+        await operator.until(lambda: cluster.status["checkpoint"].get("token") == token, 3)
+        assert store.saves[-1].reason == "Manual"
+        assert store.saves[-1].at - asked < 1
+
     async with operating(cluster, body, store) as operator:
-        await operator.until(lambda: cluster.status["checkpoint"]["sequence"] > last)
-        assert cluster.status["items"]["succeeded"] >= 2
-        status = await operator.until_finished()
-    assert status["items"]["succeeded"] == 5
-    assert status["attempts"] == {"total": 5, "interruptions": 0, "retries": 0}
-    assert cluster.runs_of == dict.fromkeys("12345", 1)
-
-
-async def test_ten_are_done_five_failed_and_fifteen_pending_so_twenty_are_left_to_run() -> None:
-    broken = {0, 3, 6, 9, 12}
-    cluster = SimulatedCluster(lambda seen: Ends(2.0, exit_code=int(seen.item in broken and seen.attempt == 1)))
-    store = MemoryStore()
-    retry = {"maxAttempts": 2, "backoff": {"initialSeconds": 60, "maxSeconds": 60, "jitter": 0}}
-    body = job(list(range(30)), every_items=1, map_={"maxParallel": 15, "retry": retry})
-    async with operating(cluster, body, store, graceful=False) as operator:
-        await operator.until(lambda: len(cluster.history) == 15)
-        operator.edit(lambda spec: spec.update(suspend=True))
-        await operator.until(lambda: cluster.status.get("items", {}).get("retryWait") == 5)
-        left = {"total": 30, "pending": 15, "retryWait": 5, "succeeded": 10}
-        await operator.until(lambda: {state: n for state, n in cluster.status["items"].items() if n} == left, 10)
-    before = dict(cluster.runs_of)
+        await operator.until(lambda: ended(cluster, 2))
+        await asyncio.sleep(1)
+        await answered(operator, "first")
+        # Also where nothing has happened since.
+        await answered(operator, "second")
+        await operator.until(lambda: ended(cluster, 4))
     async with operating(cluster, body, store) as operator:
-        operator.edit(lambda spec: spec.update(suspend=False))
-        status = await operator.until_finished()
-    assert {int(name) for name, runs in cluster.runs_of.items() if runs > before.get(name, 0)} == {
-        *broken,
-        *range(15, 30),
-    }
-    assert len(cluster.history) == 15 + 20
-    assert status["items"]["succeeded"] == 30
-    assert status["attempts"] == {"total": 35, "interruptions": 0, "retries": 5}
+        # An operator that is started anew sees the same annotation.
+        await operator.until_finished()
+    made = [(save.reason, save.outcomes) for save in store.saves]
+    assert made == [
+        ("Manual", 2),
+        ("Manual", 0),
+        ("Shutdown", 2),
+        *[("Items", 5)] * 3,
+        ("PhaseChange", 1),
+    ]
 
 
-async def test_each_item_runs_once_over_many_resumes_in_a_row() -> None:
-    cluster, store = SimulatedCluster(steady(3.0)), NotedStore()
+async def test_without_checkpoints_outcomes_are_durable_and_a_run_goes_on_all_the_same() -> None:
+    cluster, store = SimulatedCluster(lambda _: Ends(3.0, message=json.dumps("x" * 20_000))), NotedStore()
     body = job(list(range(20)), every_items=2, map_={"maxParallel": 3})
-    lives = 0
-    while "completionTime" not in cluster.status:
-        async with operating(cluster, body, store, graceful=False) as operator:
-            goal = len(store.saves) + 1
-            await operator.until(
-                lambda goal=goal: len(store.saves) >= goal or "completionTime" in cluster.status  # type: ignore[misc]
-            )
-        lives += 1
-    assert lives > 5
-    assert cluster.runs_of == {str(number): 1 for number in range(20)}
-    assert cluster.status["items"]["succeeded"] == 20
-    assert sum(save.outcomes for save in store.saves) == 20
-
-
-async def test_what_was_in_progress_is_adopted_harvested_or_interrupted_and_no_attempt_is_charged() -> None:
-    seconds = {"adopted": 100.0, "harvested": 10.0, "interrupted": 100.0}
-    cluster, store = (
-        SimulatedCluster(lambda seen: Ends(seconds[seen.item], message=json.dumps(seen.item))),
-        NotedStore(),
-    )
-    body = job(list(seconds), every_seconds=1, map_={"maxParallel": 3})
+    body["spec"]["checkpoint"]["enabled"] = False
     async with operating(cluster, body, store, graceful=False) as operator:
-        await operator.until(lambda: len(cluster.runs_of) == 3)
-        await asyncio.sleep(3)
-    await asyncio.sleep(20)
-    jobs = {job.context["itemId"]: job for job in cluster.jobs.values()}
-    assert jobs["harvested"].seen.complete
-    cluster.delete_job_by_hand(jobs["interrupted"])
-    await asyncio.sleep(5)
+        await operator.until(lambda: cluster.status.get("items", {}).get("succeeded", 0) >= 10)
+        healthy = operator.condition("CheckpointHealthy")
+        assert (healthy["status"], healthy["reason"]) == ("True", "CheckpointsDisabled")
     async with operating(cluster, body, store) as operator:
         status = await operator.until_finished()
-    assert status["items"]["succeeded"] == 3
-    # One attempt is allowed: an interruption that counted as one would have made a dead letter.
-    assert status["attempts"] == {"total": 3, "interruptions": 1, "retries": 0}
-    assert cluster.runs_of == {"adopted": 1, "harvested": 1, "interrupted": 2}
+        await asyncio.sleep(5)
+    assert cluster.runs_of == {str(number): 1 for number in range(20)}
+    assert status["checkpoint"].get("kept", "") == ""
+    folders = {key.removeprefix("default/demo/run-1/").partition("-")[0] for key in store.objects}
+    assert folders == {"head.json", "journal/segment", "plan/plan", "plan/shard", "specs/spec"}
 
 
-async def test_items_go_on_in_the_order_of_the_plan() -> None:
-    reduced: list[str] = []
-
-    def agent(seen: Seen) -> Ends:
-        if seen.context["itemId"] == "reduce":
-            (files,) = cluster.config_maps.values()
-            reduced.append(files["data"]["results.jsonl"])
-        return Ends(5.0, message=json.dumps(seen.context["itemId"]))
-
-    cluster, store = SimulatedCluster(agent), MemoryStore()
-    ids = [f"item-{number * 7 % 20}" for number in range(20)]
-    body = job(ids, every_items=1, reduce=reduce_work())
-    for goal in (4, 11):
-        async with operating(cluster, body, store, graceful=False) as operator:
-            await operator.until(lambda goal=goal: ended(cluster, goal))  # type: ignore[misc]
+async def test_the_status_tells_what_the_last_checkpoint_cost_and_which_are_kept() -> None:
+    cluster, store = SimulatedCluster(steady(5.0)), NotedStore(seconds=0.25)
+    body = job(list(range(40)), every_items=1, reduce=reduce_work())
+    body["spec"]["checkpoint"] |= {"keep": 3, "pinned": [7, 9]}
     async with operating(cluster, body, store) as operator:
+        await operator.until(lambda: cluster.status.get("items", {}).get("succeeded") == 20)
+        told = cluster.status["checkpoint"]
+        assert told["reason"] == "Items"
+        assert told["durationSeconds"] >= 0.25
+        (written,) = (data for key, data in store.objects.items() if f"segment-{told['sequence']:010d}" in key)
+        assert told["bytes"] == len(written)
         await operator.until_finished()
-    assert list(cluster.runs_of) == [*ids, "reduce"]
-    assert reduced == ["".join(json.dumps({"id": name, "result": name}, separators=(",", ":")) + "\n" for name in ids)]
+        await asyncio.sleep(5)
+    told = cluster.status["checkpoint"]
+    segments = [data for key, data in store.objects.items() if "/segment-" in key]
+    assert told["storedBytes"] == sum(map(len, segments))
+    last, reduced = store.saves[-1].sequence, store.of("PhaseChange")[0].sequence
+    kept = sorted({0, 7, 9, reduced, last - 2, last - 1, last})
+    assert numbers(told["kept"]) == kept
+    assert sorted(int(key.split("/checkpoints/")[1][:10]) for key in store.objects if "/checkpoints/" in key) == kept
 
 
-@asynccontextmanager
-async def both(cluster: SimulatedCluster, store: MemoryStore) -> AsyncIterator[OperatorInMemory]:
-    """An operator at work on two jobs that differ in nothing but their names."""
-    first, second = (twin(number) for number in (1, 2))
-    async with operating(cluster, first, store, graceful=False) as operator:
-        operator.supervisor.observe(second)
-        yield operator
-
-
-def twin(number: int) -> dict[str, Any]:
-    body = map_reduce_job(
-        list(range(12)),
-        uid=f"run-{number}",
-        map_={"maxParallel": 2},
-        checkpoint={"everyItems": 2, "everySeconds": 1},
-        reduce=reduce_work(),
-    )
-    body["metadata"]["name"] = f"twin-{number}"
-    return body
-
-
-async def test_two_jobs_at_once_do_not_mix_over_a_restart() -> None:
-    reduced: dict[str, list[tuple[str, int]]] = {}
-
-    def agent(seen: Seen) -> Ends:
-        name = seen.context["job"]
-        if seen.context["itemId"] == "reduce":
-            (files,) = (
-                files for files in cluster.config_maps.values() if files["metadata"]["name"].startswith(f"{name}-")
-            )
-            reduced[name] = [tuple(json.loads(line)["result"]) for line in files["data"]["results.jsonl"].splitlines()]
-        return Ends(3.0, message=json.dumps([name, seen.item]))
-
-    cluster, store = SimulatedCluster(agent), MemoryStore()
-
-    def done(uid: str) -> int:
-        items: dict[str, int] = cluster.status_of.get(uid, {}).get("items", {})
-        return items.get("succeeded", 0)
-
-    async with both(cluster, store) as operator:
-        await operator.until(lambda: done("run-1") >= 4 and done("run-2") >= 4)
-    async with both(cluster, store) as operator:
-        await operator.until(lambda: all("completionTime" in status for status in cluster.status_of.values()))
-    for number in (1, 2):
-        assert done(f"run-{number}") == 12
-        assert reduced[f"twin-{number}"] == [(f"twin-{number}", item) for item in range(12)]
-    runs = [(job.seen.owner_uid, job.context["itemId"]) for job in cluster.history]
-    assert len(runs) == len(set(runs)) == 2 * 13
-
-
-# ---------------------------------------------------------------------------------------------------- earlier versions
-
-
-@asynccontextmanager
-async def taken_over(cluster: SimulatedCluster, store: MemoryStore, ids: list[str]) -> AsyncIterator[OperatorInMemory]:
-    """An operator of today at work on a run that an earlier version left. No audit: what it would count was before."""
-    body = map_reduce_job(
-        [{"id": name} for name in ids],
-        map_={"maxParallel": 4, "retry": {"maxAttempts": 2, "backoff": {"initialSeconds": 1, "jitter": 0}}},
-        reduce=reduce_work(runWhen="Always"),
-    )
-    body["spec"]["input"]["idExpression"] = "item.id"
-    remote = RemoteStore(store, Process(), StorageWeather(Climate(), Random(0)))
-    async with operating(cluster, body, remote) as operator:
-        yield operator
-
-
-def results(cluster: SimulatedCluster) -> dict[str, Any]:
-    """What the reduce got, by item id, in its order."""
-    (files,) = cluster.config_maps.values()
-    return {line["id"]: line["result"] for line in map(json.loads, files["data"]["results.jsonl"].splitlines())}
-
-
-async def test_a_run_that_version_1_left_in_the_middle_of_its_map_goes_on() -> None:
-    reduced: list[dict[str, Any]] = []
-
-    def agent(seen: Seen) -> Ends:
-        if seen.context["itemId"] == "reduce":
-            reduced.append(results(cluster))
-        return Ends(2.0, message=json.dumps({"dispatch": seen.dispatch}))
-
-    cluster, store, before = SimulatedCluster(agent), stored("running"), expected("running")
-    cluster.redrives.create(redrive("under-way"))
-    items = before["items"]
-    async with taken_over(cluster, store, list(items)) as operator:
-        status = await operator.until_finished()
-        await operator.until_redriven("under-way")
-    given_up = {"never-1", "patched-1"}
-    left = items.keys() - before["results"].keys() - given_up
-    assert left == {"dead-1", "dead-2", "long-1", "long-2", "plain-5", "retried-2"}
-    assert cluster.runs_of == dict.fromkeys([*left, "reduce"], 1)
-    # Those that ran have no Jobs any more: they were interrupted, and their numbers do not come again.
-    dispatches = {name: items[name]["attempts"] + items[name]["interruptions"] + 1 for name in left}
-    ran = {"long-1", "long-2", "retried-2"}
-    now = {name: {"dispatch": number + (name in ran)} for name, number in dispatches.items()}
-    assert reduced == [{name: (before["results"] | now)[name] for name in items if name not in given_up}]
-    assert status["items"] | {"succeeded": 12, "deadLettered": 2} == status["items"]
-
-
-async def test_a_run_that_version_1_brought_to_its_end_is_not_run_again_but_its_letters_can_be() -> None:
-    reduced: list[dict[str, Any]] = []
-
-    def agent(seen: Seen) -> Ends:
-        if seen.context["itemId"] == "reduce":
-            reduced.append(results(cluster))
-        return Ends(2.0, message='"today"')
-
-    cluster, store, before = SimulatedCluster(agent), stored("ended"), expected("ended")
-    for one in before["redrives"]:
-        cluster.redrives.create(redrive(one["accepted"]["name"]))
-    async with taken_over(cluster, store, list(before["items"])) as operator:
-        status = await operator.until_finished()
-        await asyncio.sleep(30)
-        assert cluster.history == []
-        assert status["result"] == before["tally"]["reduceResult"]
-        assert letters(cluster) == {"total": 7, "open": 4, "resolved": 2, "archived": 1}
-        for one in before["redrives"]:
-            told = await operator.until_redriven(one["accepted"]["name"])
-            assert (told["succeeded"], told["failed"]) == (one["succeeded"], one["failed"])
-        redriven = await operator.redrive("again", selection={"ids": ["back-1"]}, rerunReduce=True)
-        await operator.until_finished()
-    assert redriven["succeeded"] == 1
-    assert cluster.runs_of == {"back-1": 1, "reduce": 1}
-    assert reduced == [{name: (before["results"] | {"back-1": "today"})[name] for name in reduced[0]}]
-    assert reduced[0].keys() == before["results"].keys() | {"back-1"}
+def numbers(intervals: str) -> list[int]:
+    """What "1,40,62-71" stands for."""
+    spans = [[int(end) for end in span.split("-")] for span in intervals.split(",")]
+    return [number for span in spans for number in range(span[0], span[-1] + 1)]
