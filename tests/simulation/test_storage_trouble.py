@@ -204,6 +204,26 @@ async def test_a_run_that_finds_storage_away_is_loaded_when_it_is_back() -> None
     assert set(scene.cluster.runs_of.values()) == {1}
 
 
+async def test_agents_whose_items_cannot_be_read_are_judged_when_they_can() -> None:
+    trouble, items = Trouble(StorageErrorReason.UNAVAILABLE, frozenset({"get"})), 1_040
+    map_ = {"maxParallel": 40, "result": {"rule": "item.n >= 0"}}
+    scene = Scene(steady(5.0), trouble, map_reduce_job([{"n": n} for n in range(items)], map_=map_))
+    async with operating(scene.cluster, scene.body, scene.store) as operator:
+        await operator.until(lambda: len(scene.cluster.names_used) == items)
+    # What the next operator has read is in memory, but for the shard of those that run.
+    async with operating(scene.cluster, scene.body, scene.store) as operator:
+        await asyncio.sleep(1.0)
+        trouble.lasts = True
+        await operator.until(lambda: operator.condition("CheckpointHealthy")["reason"] == trouble.reason, 100.0)
+        await asyncio.sleep(OUTAGE_SECONDS)
+        assert scene.ended == 1_000
+        assert trouble.failed.total() <= 700, "one reading at a time, of five tries, with a pause"
+        trouble.lasts = False
+        status = await operator.until_finished()
+    assert status["attempts"] == {"total": items, "interruptions": 0, "retries": 0}
+    assert scene.changes_of_health == [("True", "Saved"), ("False", trouble.reason), ("True", "Saved")]
+
+
 # -------------------------------------------------------------------------------------------- what arrives is damaged
 
 
