@@ -38,8 +38,9 @@ class Account:
             self.dead_letters.turn(position, LetterState.CLAIMED)
 
     def give_back(self, position: int, redrive: int, at: float) -> None:
-        """The item of a Redrive that was called off is a dead letter again."""
-        self.dead_letters.turn(position, LetterState.OPEN)
+        """The item of a Redrive that was called off is what it was before."""
+        if self.dead_letters.get(position) is not None:
+            self.dead_letters.turn(position, LetterState.OPEN)
         self.redrives.count(redrive, False, at)
 
     def mark(self, position: int, kind: MarkKind) -> None:

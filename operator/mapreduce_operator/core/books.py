@@ -4,10 +4,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Final
 
-from mapreduce_operator.api import ItemState, Phase, Reason
+from mapreduce_operator.api import Cause, ItemState, Phase, Reason
 from mapreduce_operator.core.account import Account
 from mapreduce_operator.core.batches import Batch, Uncommitted
-from mapreduce_operator.core.items import Item, continued
+from mapreduce_operator.core.dead_letters import Entry
+from mapreduce_operator.core.items import GivenBack, Item, continued
 from mapreduce_operator.core.journal import Claim, Record, Segment, Undone
 from mapreduce_operator.core.ledger import Ledger
 from mapreduce_operator.core.letters import Attempt
@@ -164,9 +165,9 @@ class Books:
 
     def _give_back(self, key: str) -> None:
         ledger, position = self.ledgers[Stage.MAP], self.position(Stage.MAP, key)
-        entry = self.account.dead_letters.get(position)
-        cause = entry.cause if entry is not None else None
-        ledger.restore(position, replace(ledger[position], state=ItemState.DEAD_LETTERED, not_before=0.0, cause=cause))
+        back = given_back(self.account.dead_letters.get(position))
+        state = ItemState.SKIPPED if back.left_out else ItemState.DEAD_LETTERED
+        ledger.restore(position, replace(ledger[position], state=state, not_before=0.0, cause=back.cause))
         self.account.redrives.settle(ledger[position].redrive)
         self.take_history(position)
 
@@ -188,6 +189,13 @@ class Books:
                 latest = now + (max(longest[stage], MAX_REDRIVE_SECONDS) if item.redrive else longest[stage])
                 if item.not_before > latest:
                     ledger.restore(position, replace(item, not_before=latest))
+
+
+def given_back(entry: Entry | None) -> GivenBack:
+    """What an item is again when its Redrive is called off: a dead letter, or left out where there was no letter."""
+    if entry is None:
+        return GivenBack(Cause.ATTEMPTS_EXHAUSTED, left_out=True)
+    return GivenBack(entry.cause)
 
 
 def _read_back(segment: Segment) -> Uncommitted:

@@ -4,8 +4,9 @@ Outcomes that stay are carried over as records, so that the new run needs nothin
 run; none of their dispatches gets a number that the same run has used before.
 """
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Final, NamedTuple
 
 import msgspec
@@ -20,6 +21,10 @@ from mapreduce_operator.core.names import Stage, item_key
 from mapreduce_operator.core.plan import InputError, Limits, Planned, PlannedItem, canonical, plan_items, some_of
 from mapreduce_operator.core.workloads import Dispatch
 
+DispatchedKey = tuple[Stage, str]
+"""Stage and key of an item."""
+
+_NEW: Final = Item()
 _GIVEN_UP: Final = frozenset({ItemState.DEAD_LETTERED, ItemState.SKIPPED})
 
 
@@ -113,13 +118,19 @@ def _edited(item: PlannedItem, edit: ItemEdit, limits: Limits) -> PlannedItem | 
 
 
 def carried(
-    saved: Saved, run_uid: str, items: Sequence[PlannedItem], policy: ResumePolicy, rerun: Collection[str] = frozenset()
+    saved: Saved,
+    run_uid: str,
+    items: Sequence[PlannedItem],
+    policy: ResumePolicy,
+    *,
+    rerun: Collection[str] = frozenset(),
+    dispatched: Mapping[DispatchedKey, int] = MappingProxyType({}),
 ) -> Carried:
     """What is taken along from a checkpoint to a plan of the run with that uid, which may be the same run.
 
-    An item is the same if it has the same id and payload; one in `rerun` never is.
+    An item is the same if it has the same id and payload; one in `rerun` never is. `dispatched` says how many
+    dispatches items of that run have had, also some that no checkpoint tells of.
     """
-    same_run = run_uid == saved.checkpoint.run_uid
     before = {item.id: (position, item) for position, item in enumerate(saved.items)}
     ledger = saved.books.ledgers[Stage.MAP]
     records: list[Record] = []
@@ -127,26 +138,23 @@ def carried(
     undone: list[Undone] = []
     letters: list[CarriedLetter] = []
     for now, item in enumerate(items):
-        found = before.get(item.id)
-        if found is None:
-            continue
-        position, planned = found
-        state, key = ledger[position], item_key(run_uid, Stage.MAP, item.id)
-        record = saved.records.get(ledger.key(position))
+        key = item_key(run_uid, Stage.MAP, item.id)
+        dispatches = dispatched.get((Stage.MAP, key), 0)
+        position, planned = before.get(item.id, (None, None))
+        state = _NEW if position is None else ledger[position]
+        record = None if position is None else saved.records.get(ledger.key(position))
         same = planned == item and item.id not in rerun
-        if same and record is not None and _stays(state, policy):
+        if same and record is not None and position is not None and _stays(state, policy):
             dispatch = Dispatch(key, record.outcome.dispatch.number)
             records.append(Record(replace(record.outcome, dispatch=dispatch), replace(state, redrive=0)))
             if state.state is ItemState.DEAD_LETTERED:
                 letters.append(CarriedLetter(ledger.key(position), key, now))
             continue
-        dispatches = state.attempts + state.interruptions if same_run else 0
         if dispatches:
             undone.append(Undone(Stage.MAP, key, dispatches))
         if state.state in _GIVEN_UP and same and policy.additional_attempts is not None:
             claims.append(Claim(Stage.MAP, key, 0, policy.additional_attempts, dispatches, 0.0))
-    if same_run:
-        undone += _dispatches(saved.books, Stage.REDUCE)
+    undone += (Undone(stage, key, number) for (stage, key), number in dispatched.items() if stage is Stage.REDUCE)
     return Carried(tuple(records), tuple(claims), tuple(undone), tuple(letters))
 
 
@@ -162,20 +170,13 @@ def _stays(item: Item, policy: ResumePolicy) -> bool:
             return False
 
 
-def undone_since(then: Books, now: Books) -> list[Undone]:
-    """What was dispatched between two points of the same run, of the items that it had at the first one."""
+def undone_since(then: Books, dispatched: Mapping[DispatchedKey, int]) -> list[Undone]:
+    """What was dispatched after a point of a run, of the items that it had then."""
     found: list[Undone] = []
     for stage, ledger in then.ledgers.items():
-        later = now.ledgers[stage]
         for position in range(len(ledger)):
-            item, at = ledger[position], later.position(ledger.key(position))
-            dispatches = 0 if at is None else later[at].attempts + later[at].interruptions
+            item, key = ledger[position], ledger.key(position)
+            dispatches = dispatched.get((stage, key), 0)
             if dispatches > item.attempts + item.interruptions:
-                found.append(Undone(stage, ledger.key(position), dispatches))
+                found.append(Undone(stage, key, dispatches))
     return found
-
-
-def _dispatches(books: Books, stage: Stage) -> Iterator[Undone]:
-    ledger = books.ledgers[stage]
-    for position, item in ledger.changed():
-        yield Undone(stage, ledger.key(position), item.attempts + item.interruptions)

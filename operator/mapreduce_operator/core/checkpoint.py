@@ -192,18 +192,23 @@ def encode_checkpoint(checkpoint: Checkpoint) -> bytes:
 
 
 def decode_checkpoint(data: bytes, where: str) -> Checkpoint:
-    """Raises DamagedError for one that is damaged, JournalTooNewError for one that is too new."""
+    """Raises DamagedError for one that is damaged, JournalTooNewError for one that is too new.
+
+    That the second line is the hash of the first holds for all versions but the first, which has none: so that damage
+    to the version itself is found.
+    """
     line, _, sha256 = data.partition(b"\n")
     try:
+        if sha256 and sha256 != digest(line).encode() + b"\n":
+            raise DamagedError(f"{where} is damaged: its content does not have the SHA-256 in its second line")
         version = _version(line)
+        if version > 1 and not sha256:
+            raise DamagedError(f"{where} is damaged: its second line is missing")
         if version > SCHEMA_VERSION:
             raise JournalTooNewError(
                 f"{where} has schema version {version}, this operator knows {SCHEMA_VERSION}: "
                 "run the newer operator again"
             )
-        # Version 1 has no second line.
-        if version > 1 and sha256 != digest(line).encode() + b"\n":
-            raise DamagedError(f"{where} is damaged: its content does not have the SHA-256 in its second line")
         return _decoder.decode(line if version == SCHEMA_VERSION else to_present_version(line, version))
     except (msgspec.DecodeError, ValueError) as error:
         raise DamagedError(f"{where} is damaged: {error}") from error

@@ -7,7 +7,7 @@
                        -> RetryWait -> Pending        one by a template that cannot start
     DeadLettered -> Pending | RetryWait               a Redrive takes it
     DeadLettered | Skipped -> Pending                 the map is restarted
-    Pending | RetryWait -> DeadLettered               the Redrive is called off
+    Pending | RetryWait -> DeadLettered | Skipped     the Redrive is called off
     Succeeded | DeadLettered -> Pending               the reduce is run again
 
 Attempts and interruptions live on the item and never go down; together they number its dispatches. `transition` is
@@ -112,9 +112,11 @@ class Redriven:
 
 @dataclass(frozen=True, slots=True)
 class GivenBack:
-    """The Redrive of an item that waits was called off; it is a dead letter for the same cause as before."""
+    """The Redrive of an item that waits was called off: it is what it was before."""
 
     cause: Cause
+    left_out: bool = False
+    """It was no dead letter, and a restart took it."""
 
 
 ItemEvent = Dispatched | Started | Refused | Released | Ended | Redriven | GivenBack
@@ -149,8 +151,9 @@ def transition(item: Item, event: ItemEvent, retry: Retry, now: float) -> Item |
                 allowed=item.attempts + attempts,
                 redrive=redrive,
             )
-        case GivenBack(cause) if item.redrive and item.state in {ItemState.PENDING, ItemState.RETRY_WAIT}:
-            return replace(item, state=ItemState.DEAD_LETTERED, not_before=0.0, cause=cause)
+        case GivenBack(cause, left_out) if item.redrive and item.state in {ItemState.PENDING, ItemState.RETRY_WAIT}:
+            state = ItemState.SKIPPED if left_out else ItemState.DEAD_LETTERED
+            return replace(item, state=state, not_before=0.0, cause=cause)
         case _:
             return None
 

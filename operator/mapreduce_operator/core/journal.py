@@ -58,6 +58,8 @@ class Accepted(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     payload_patch: msgspec.Raw = NO_RESULT
     template_patch: msgspec.Raw = NO_RESULT
     rerun_reduce: bool = False
+    restart: bool = False
+    """It is no Redrive but a restart of the map, of which there is no object."""
     skipped: int = 0
     """Letters that were asked for and not taken."""
     skipped_letters: tuple[tuple[str, str], ...] = ()

@@ -5,9 +5,9 @@ from typing import Final
 
 from mapreduce_operator.api import DeadLetterPolicy, ItemState, LetterState, ResumePolicy, Retry
 from mapreduce_operator.core.batches import GivenUp, Uncommitted
-from mapreduce_operator.core.books import Books
+from mapreduce_operator.core.books import Books, given_back
 from mapreduce_operator.core.guard import Guard
-from mapreduce_operator.core.items import GivenBack, Redriven
+from mapreduce_operator.core.items import Redriven
 from mapreduce_operator.core.journal import Accepted, CalledOff, Claim, Mark, MarkKind
 from mapreduce_operator.core.names import Stage
 
@@ -59,7 +59,9 @@ class Letterbox:
         if policy.include_failed:
             positions += (one for one in self._ledger.in_state(ItemState.SKIPPED) if self._ledger.is_settled(one))
         number, name = len(self._redrives) + 1, f"restart-{token}"
-        accepted = Accepted(number, f"{name}-{number}", name, now, selected=len(positions), rerun_reduce=True)
+        accepted = Accepted(
+            number, f"{name}-{number}", name, now, selected=len(positions), rerun_reduce=True, restart=True
+        )
         self.take(accepted, policy.additional_attempts or retry.max_attempts, dict.fromkeys(positions, 0.0), retry, now)
         return len(positions)
 
@@ -84,13 +86,15 @@ class Letterbox:
 
     def _give_back(self, position: int, now: float) -> None:
         entry, key = self._letters.get(position), self._ledger.key(position)
-        item = None if entry is None else self._ledger.apply(position, GivenBack(entry.cause), Retry(), now)
+        item = self._ledger.apply(position, given_back(entry), Retry(), now)
         if item is None:
-            raise ValueError(f"item {position} was taken from no letter")
+            raise ValueError(f"item {position} was not taken, or is at its end")
         self._unsaved.begin(now)
         self._unsaved.given_back.append(key)
         self._redrives.settle(item.redrive)
-        if history := self._books.take_history(position):
+        if entry is None:
+            self._books.take_history(position)
+        elif history := self._books.take_history(position):
             self._unsaved.letters.append(GivenUp(position, item, history[-1].as_outcome(key), history))
 
     def set_aside(self, now: float) -> None:

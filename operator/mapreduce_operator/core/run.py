@@ -213,7 +213,7 @@ class RunState:
             moments.append(due)
         if self.guard.breaker.state is BreakerState.OPEN:
             moments.append(self.guard.breaker.open_until)
-        if (deadline := self.course.deadline) is not None:
+        if (deadline := self.course.deadline) is not None and not self.course.overdue:
             moments.append(deadline)
         if self.unsaved and not self.commit_in_flight:
             moments.append(self.unsaved.since + self._spec.checkpoint.every_seconds)
@@ -504,7 +504,8 @@ class RunState:
             return [Commit(CommitReason.ITEMS)]
         if now >= self.unsaved.since + self._spec.checkpoint.every_seconds:
             return [Commit(CommitReason.TIME)]
-        return [Commit(CommitReason.IDLE)] if self.active == 0 or self._spec.suspend else []
+        idle = self.active == 0 or self._spec.suspend or self.course.overdue
+        return [Commit(CommitReason.IDLE)] if idle else []
 
     def _may_dispatch(self) -> bool:
         if self._spec.suspend or self.course.overdue or not self.course.settled or self.phase in FINAL_PHASES:

@@ -112,6 +112,6 @@ class _Fitting:
 
     def _is_given_back(self, key: str, numbers: set[int]) -> bool:
         item, position = self._item(Stage.MAP, key), self._books.ledgers[Stage.MAP].position(key)
-        if item is None or position is None or self._letters.get(position) is None:
+        if item is None or position is None:
             return False
         return item.redrive in numbers and item.state in _WAITING

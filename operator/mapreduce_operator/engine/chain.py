@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Sequence
 from typing import Final
 
-from mapreduce_operator.core.checkpoint import DamagedError, JournalError
+from mapreduce_operator.core.checkpoint import DamagedError, JournalError, digest
 from mapreduce_operator.core.journal import Segment, decode_segment
 from mapreduce_operator.core.names import StorageKeys
 from mapreduce_operator.engine.reading import read, read_checked
@@ -46,6 +46,15 @@ async def list_segments(store: ObjectStore, keys: StorageKeys) -> defaultdict[in
     async for key in store.list(keys.segments):
         found[sequence_of(keys.segments, key)].append(key)
     return found
+
+
+async def all_segments(store: ObjectStore, keys: StorageKeys) -> AsyncIterator[Segment]:
+    """All segments that are whole, by number, whether they count or not; what is damaged is left out."""
+    listed = [key for _, some in sorted((await list_segments(store, keys)).items()) for key in some]
+    for first in range(0, len(listed), _AHEAD):
+        for key, data in (await _read_ahead(store, listed[first : first + _AHEAD])).items():
+            if digest(data)[:16] in key:
+                yield decode_segment(data, digest(data), key)
 
 
 def sequence_of(prefix: str, key: str) -> int:

@@ -15,7 +15,7 @@ import msgspec
 from mapreduce_operator.api import ItemState, MapReduceJobSpec, Phase
 from mapreduce_operator.core.batches import Batch
 from mapreduce_operator.core.books import Books
-from mapreduce_operator.core.carrying import Carried, CarriedLetter, Saved, carried, edited_items
+from mapreduce_operator.core.carrying import Carried, CarriedLetter, DispatchedKey, Saved, carried, edited_items
 from mapreduce_operator.core.checkpoint import (
     Checkpoint,
     CommitReason,
@@ -29,7 +29,7 @@ from mapreduce_operator.core.letters import Letter, encode_letter
 from mapreduce_operator.core.names import RunRef, Stage, StorageKeys
 from mapreduce_operator.core.phases import Turn
 from mapreduce_operator.core.plan import Limits, canonical, keys_of
-from mapreduce_operator.engine.chain import sequence_of
+from mapreduce_operator.engine.chain import all_segments, sequence_of
 from mapreduce_operator.engine.journal import Journal
 from mapreduce_operator.engine.reading import read_checked, read_letters
 from mapreduce_operator.engine.recovery import counts_before
@@ -122,6 +122,23 @@ class StoredCheckpoints:
         books.read_back(*await journal.history())
         return books
 
+    async def dispatched(self, run: RunRef) -> dict[DispatchedKey, int]:
+        """How many dispatches each item of a run has had, by all segments, whether they count or not.
+
+        Raises JournalError, StorageError.
+        """
+        keys = StorageKeys(run)
+        found: dict[DispatchedKey, int] = {}
+        async for segment in all_segments(self._store, keys):
+            told = [(one.stage, one.key, one.dispatch) for one in segment.header.starts]
+            told += [(one.stage, one.key, one.dispatches) for one in segment.header.undone]
+            for record in segment.records:
+                dispatch = record.outcome.dispatch
+                told.append((record.outcome.stage, dispatch.item_key, dispatch.number))
+            for stage, key, number in told:
+                found[stage, key] = max(number, found.get((stage, key), 0))
+        return found
+
     async def spec(self, run: RunRef, checkpoint: Checkpoint) -> bytes:
         """What the run ran then: map, reduce and params, as a JSON text. Raises JournalError, StorageError."""
         if not checkpoint.spec_sha256:
@@ -138,7 +155,7 @@ class StoredCheckpoints:
         edits = spec.fork_from.edits.items if spec.fork_from is not None else ()
         planned, rerun = edited_items(saved.items, edits, spec.input.id_expression, self._limits)
         keys_of(child.uid, [item.id for item in planned.items])
-        taken = carried(saved, child.uid, planned.items, spec.resume_policy, rerun)
+        taken = carried(saved, child.uid, planned.items, spec.resume_policy, rerun=rerun)
         await self.copy_letters(run, child, taken.letters)
         parent = saved.checkpoint
         lineage = Lineage(run.name, run.uid, parent.sequence, 1 + (parent.lineage.depth if parent.lineage else 0))

@@ -88,6 +88,11 @@ class Journal:
         return self._head
 
     @property
+    def is_uncertain(self) -> bool:
+        """Whether a head was written is not known: its answer was lost, and nobody has asked again."""
+        return self._written is not None
+
+    @property
     def snapshot_due(self) -> bool:
         """So much was written since the last snapshot that another one costs no more than that."""
         last = self.head.snapshot
@@ -176,7 +181,7 @@ class Journal:
             raise DeposedError(f"{self._keys.head} was moved by another operator: {error}") from error
 
     def _take(self, head: Checkpoint, etag: str) -> None:
-        self._head, self._etag = head, etag
+        self._head, self._etag, self._written = head, etag, None
 
     # --------------------------------------------------------------------------------------------------- writing
 
@@ -257,7 +262,6 @@ class Journal:
         if batches[-1].kept:
             await self._write_checkpoint(head)
         self._take(head, await self._swap(head))
-        self._written = None
         return head
 
     async def _write(self, base: Checkpoint, batches: Sequence[Batch], *, first: int) -> Checkpoint:

@@ -12,7 +12,9 @@ from mapreduce_operator.ports import Cluster
 async def plan_input(cluster: Cluster, run: RunRef, source: Input, limits: Limits) -> Planned:
     """The plan of the input as it is now; raises InputError, or ClusterError when it cannot be read."""
     if source.config_map_ref is None:
-        values, input_sha256 = list(source.items or ()), ""
+        if source.items is None:
+            raise InputError("InputMalformed", "spec.input has neither items nor configMapRef. Give one of them")
+        values, input_sha256 = list(source.items), ""
     else:
         text = await read_text(cluster, run, source.config_map_ref)
         where = f"key {source.config_map_ref.key!r} of the ConfigMap {source.config_map_ref.name!r}"

@@ -115,9 +115,9 @@ class Redriving:
         """Whoever deletes a Redrive does not want it any more."""
         now = self._world.clock.now()
         for number in list(self._state.redrives.running()):
-            progress = self._state.redrives[number]
+            accepted = self._state.redrives[number].accepted
             # Shortly after a start those that there are may not have been told.
-            if now >= self._settled_at and not self._world.desk.knows(progress.accepted.uid):
+            if now >= self._settled_at and not accepted.restart and not self._world.desk.knows(accepted.uid):
                 self._state.letterbox.call_off(number, "Deleted", "the Redrive was deleted", now)
 
     async def _answer(self, redrive: Redrive) -> None:

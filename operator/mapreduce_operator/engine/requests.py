@@ -17,7 +17,7 @@ from mapreduce_operator.core.checkpoint import Checkpoint, CommitReason, Journal
 from mapreduce_operator.core.effects import Announce
 from mapreduce_operator.core.names import ANNOTATION_CHECKPOINT, RunRef, Stage
 from mapreduce_operator.core.phases import FINAL_PHASES, RESTARTED, Turn
-from mapreduce_operator.core.plan import InputError
+from mapreduce_operator.core.plan import InputError, Planned
 from mapreduce_operator.core.requests import (
     Condition,
     open_restart,
@@ -137,7 +137,7 @@ class Requests:
         checkpoints = StoredCheckpoints(world.store, world.clock, world.leadership, world.limits)
         then = await checkpoints.find(self._run, asked.checkpoint)
         books = await checkpoints.books(self._run, then)
-        undone = undone_since(books, state.books)
+        undone = undone_since(books, await checkpoints.dispatched(self._run))
         for one in undone:
             books.undo(one)
         restored = Restored(asked.checkpoint, asked.token, now, head.sequence + 1)
@@ -161,10 +161,15 @@ class Requests:
 
     async def _plan_anew(self, job: MapReduceJob, state: RunState, asked: Restart) -> Announce:
         world, head, now = self._world, self._journal.head, self._world.clock.now()
-        planned = await plan_input(world.cluster, self._run, job.spec.input, world.limits)
         checkpoints = StoredCheckpoints(world.store, world.clock, world.leadership, world.limits)
         saved = await checkpoints.read(self._run, head)
-        taken = carried(saved, self._run.uid, planned.items, job.spec.resume_policy)
+        if job.spec.input.config_map_ref is None:
+            # An input in the spec, or that of a fork, is what it was: nobody can change it.
+            planned = Planned(list(saved.items), head.plan.duplicates)
+        else:
+            planned = await plan_input(world.cluster, self._run, job.spec.input, world.limits)
+        dispatched = await checkpoints.dispatched(self._run)
+        taken = carried(saved, self._run.uid, planned.items, job.spec.resume_policy, dispatched=dispatched)
         message = (
             f"planned anew: {len(planned.items):,} items, of which {len(taken.records):,} have their outcomes already"
         )

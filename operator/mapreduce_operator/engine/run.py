@@ -275,7 +275,8 @@ class Run:
         told = await self._requests.do(self._job, state)
         if told is not None:
             await announce(self._world, self.ref, told)
-        return told is not None
+        # Where it is not known whether it was written, storage tells.
+        return told is not None or self._journal.is_uncertain
 
     def _busy(self, effects: Effects) -> bool:
         """Something is being done beside the loop; the run is woken when it is done."""
@@ -452,12 +453,12 @@ class Run:
         head = self._journal.head if self._state is not None else None
         if head is not None and self._journal.snapshot_problem is not None:
             return self._journal.snapshot_problem
+        if head is not None and head.recovered is not None:
+            return True, "Recovered", head.recovered.message
         if not self._job.spec.checkpoint.enabled:
             return (
                 True,
                 "CheckpointsDisabled",
                 "spec.checkpoint.enabled is false: outcomes are durable, and there is no checkpoint to come back to",
             )
-        if head is not None and head.recovered is not None:
-            return True, "Recovered", head.recovered.message
         return True, "Saved", "outcomes are durable"
