@@ -82,7 +82,7 @@ class ForkFrom(Model):
 
     Items that had succeeded there are carried over with their results, unless they are edited; all others are run, and
     resumePolicy says what becomes of those that had been given up. The parent may go on, change or be deleted
-    meanwhile. What is left out of map, reduce and params is filled in from the checkpoint.
+    meanwhile. Without a map, that of the checkpoint is filled in, and reduce and params unless they are given.
     """
 
     job: ForkParent
