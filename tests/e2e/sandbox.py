@@ -1,6 +1,7 @@
 """A namespace of a test on the real cluster, and what a user does in it."""
 
 import json
+import re
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -202,6 +203,20 @@ class Sandbox:
             lambda pods: len(pods) == number and all(pod.status.phase == "Running" for pod in pods), job=job
         )
 
+    def until_at_work(self, job: str, *items: str) -> list[Any]:
+        """Waits until the items of these ids are the only ones of a job whose agents run; returns their pods."""
+
+        def at_work(pods: list[Any]) -> dict[str, Any]:
+            alive = [pod for pod in pods if pod.status.phase not in {"Succeeded", "Failed"}]
+            return {pod.metadata.annotations["mapreduce.dev/item-id"]: pod for pod in alive}
+
+        def are_these(pods: list[Any]) -> bool:
+            found = at_work(pods)
+            return found.keys() == set(items) and all(pod.status.phase == "Running" for pod in found.values())
+
+        found = at_work(self.until_pods(are_these, job=job))
+        return [found[item] for item in items]
+
     def open_gates(self, pods: list[Any]) -> None:
         """Lets gated agents go on."""
         for pod in pods:
@@ -210,6 +225,17 @@ class Sandbox:
     def jobs(self) -> list[Any]:
         jobs: list[Any] = self._batch.list_namespaced_job(self.namespace).items
         return jobs
+
+    def pods_started(self, job: str) -> list[str]:
+        """Names of all pods that the Jobs of a MapReduceJob ever had: Events speak of them when they are gone."""
+        found = self._core.list_namespaced_event(
+            self.namespace, field_selector="reason=SuccessfulCreate,involvedObject.kind=Job"
+        ).items
+        return [
+            (event.message or "").removeprefix("Created pod: ")
+            for event in found
+            if re.fullmatch(rf"{job}-[a-z2-7]+-d[0-9]+", event.involved_object.name or "")
+        ]
 
     def until_no_job(self, seconds: int = 30) -> None:
         """Waits until no Job is left: the status of a run may say that it ended while its last Jobs are deleted."""
