@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from mapreduce_operator.core.merge_patch import merge_patch
 from mapreduce_operator.core.names import ANNOTATION_CONTEXT, RunRef
 from mapreduce_operator.core.workloads import Carried, Dispatch, JobSeen, PodSeen, Workload
 from mapreduce_operator.ports import Change, ClusterError, ClusterErrorReason, JobCreated, Listing, WorkloadKind
@@ -104,8 +105,12 @@ class ApiServer:
         """Called when an operator deletes a Job, before it is gone."""
         self.on_status: list[Callable[[str, dict[str, Any], int], None]] = []
         """Called with the uid of the object, its new status and the process that wrote it."""
-        self.on_edit: list[Callable[[dict[str, Any]], None]] = []
-        """Called with the spec that a user changed."""
+        self.mapreducejobs: dict[str, dict[str, Any]] = {}
+        """MapReduceJobs without their status, by uid."""
+        self.on_edit: list[Callable[[str, dict[str, Any]], None]] = []
+        """Called with a uid and the spec that somebody changed."""
+        self.on_fill_in: list[Callable[[str], None]] = []
+        """Called with the uid of an object whose spec an operator filled in."""
         self.trace: Callable[[str], None] | None = None
         self._version = 0
         self._log: dict[WorkloadKind, list[Change]] = {"jobs": [], "pods": []}
@@ -257,6 +262,28 @@ class ApiServer:
         self._check_presence(run)
         status = self.status_of.get(run.uid)
         return None if status is None else status.get("leaderEpoch", 0)
+
+    def edited(self, uid: str) -> None:
+        """The spec of a MapReduceJob was changed in place."""
+        body = self.mapreducejobs[uid]
+        body["metadata"]["generation"] += 1
+        for hook in self.on_edit:
+            hook(uid, body["spec"])
+
+    def fill_in_spec(self, run: RunRef, spec: Mapping[str, Any]) -> None:
+        """A merge patch, of which a uid that is not that of the object makes a conflict."""
+        self._check_presence(run)
+        body = next((one for one in self.mapreducejobs.values() if one["metadata"]["name"] == run.name), None)
+        if body is None:
+            raise ClusterError(ClusterErrorReason.NOT_FOUND, f"mapreducejobs {run.name!r} not found")
+        if body["metadata"]["uid"] != run.uid:
+            raise ClusterError(ClusterErrorReason.CONFLICT, f"the uid in the precondition is {run.uid}")
+        patched = merge_patch(body["spec"], msgspec.json.decode(msgspec.json.encode(spec)))
+        if patched != body["spec"]:
+            body["spec"].update(patched)
+            self.edited(run.uid)
+        for hook in list(self.on_fill_in):
+            hook(run.uid)
 
     def add_finalizer(self, run: RunRef) -> None:
         self._check_presence(run)

@@ -13,6 +13,7 @@ from mapreduce_operator.adapters.storage.memory import MemoryStore
 from mapreduce_operator.core.names import RunRef
 from mapreduce_operator.core.workloads import Dispatch
 from tests.simulation.api_server import Job
+from tests.simulation.audit_history import HistoryAudit
 from tests.simulation.audit_letters import LettersAudit
 from tests.simulation.audit_limits import LimitsAudit
 from tests.simulation.connection import LONGEST_TRIP_SECONDS
@@ -28,6 +29,7 @@ _STOPPED: Final = {
     "FailureThresholdExceeded",
     "DeadLetterQueueFull",
     "NotAllItemsRun",
+    "DeadlineExceeded",
 }
 """Reasons for which a job ends before all of its items have run."""
 
@@ -56,15 +58,17 @@ class Audit:
         """
         self._cluster: Final = cluster
         self._run: Final = run
-        self._max_parallel: Final = [(0.0, int(spec["map"].get("maxParallel", 10)))]
+        self._max_parallel: Final = [(0.0, max_parallel(spec))]
         self._suspended: Final = [(0.0, bool(spec.get("suspend", False)))]
         self._interrupts: Final = [(0.0, interrupts(spec))]
+        self._checkpoints: Final[list[tuple[float, dict[str, Any]]]] = [(0.0, spec.get("checkpoint", {}))]
         self.durable: Final = Durable(store.objects, run, self._wrong)
         # Looked at with each write: later, what was written in the wrong order is all there.
         vars(store)["objects"] = self.durable.objects
         self.durable.on_check.append(self._check_outcome)
+        self._history: Final = HistoryAudit(cluster, self.durable, run, self._checkpoints, self._wrong)
         self._letters: Final = LettersAudit(cluster, self.durable, run, self._wrong, leads)
-        items = len(spec["input"].get("items", ()))
+        items = len(spec.get("input", {}).get("items", ()))
         self._limits: Final = LimitsAudit(self.durable, cluster.clock, spec, items, self._wrong, skewed=skewed)
         self._reported: Final[dict[int, int]] = {}
         """Last checkpoint that each process spoke of. A new one may start from a status that is not the last."""
@@ -80,12 +84,15 @@ class Audit:
         cluster.on_status.append(self._on_status)
         cluster.on_edit.append(self._on_edit)
 
-    def _on_edit(self, spec: dict[str, Any]) -> None:
-        """The user changed the spec."""
+    def _on_edit(self, uid: str, spec: dict[str, Any]) -> None:
+        """The user changed a spec."""
+        if uid != self._run.uid:
+            return
         now = self._cluster.clock.now()
-        self._max_parallel.append((now, int(spec["map"].get("maxParallel", 10))))
+        self._max_parallel.append((now, max_parallel(spec)))
         self._suspended.append((now, bool(spec.get("suspend", False))))
         self._interrupts.append((now, interrupts(spec)))
+        self._checkpoints.append((now, spec.get("checkpoint", {})))
 
     # ------------------------------------------------------------------------------------------- what is durable
 
@@ -227,12 +234,8 @@ class Audit:
         if "completionTime" not in status:
             self._wrong(f"the run did not end: {status.get('phase')}, {status.get('progress')}")
             return
-        mapped = {
-            line["key"]: self.durable.settled.get(line["key"])
-            for line in self.durable.outcomes.values()
-            if line["stage"] == "map"
-        }
-        lost = items - sum(state is not None for state in mapped.values())
+        counts = self.durable.counts[self.durable.sequence]
+        lost = items - counts.succeeded - counts.dead_lettered - counts.skipped
         if lost and not (status["phase"] == "Failed" and status["reason"] in _STOPPED):
             self._wrong(f"{lost} items have no final outcome")
         if status["checkpoint"]["sequence"] != self.durable.sequence:
@@ -252,6 +255,10 @@ class Audit:
         self._letters.close()
         if self._run.uid not in self._cluster.finalizers:
             self._wrong("the finalizer is gone")
+
+    async def check_kept(self) -> None:
+        """Whatever the status says can be come back to can be loaded."""
+        await self._history.check_kept()
 
     def check_left_over(self) -> None:
         """The object was deleted: only letters that nobody has resolved are left in storage, with a queue."""
@@ -279,6 +286,11 @@ def verdicts(job: Job) -> tuple[str, ...]:
 def written(job: Job) -> Any:
     """The result that the agent wrote."""
     return msgspec.json.decode(job.shown.message) if job.shown is not None and job.shown.message else None
+
+
+def max_parallel(spec: dict[str, Any]) -> int:
+    """Of a fork that is not filled in yet, none runs."""
+    return int(spec["map"].get("maxParallel", 10)) if "map" in spec else 0
 
 
 def interrupts(spec: dict[str, Any]) -> bool:

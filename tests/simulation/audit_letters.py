@@ -32,6 +32,11 @@ class LettersAudit:
     def _mine(self, queue: Body) -> bool:
         return bool(queue["spec"]["jobRef"]["uid"] == self._run.uid)
 
+    def _is_asked(self, redrive: Body) -> bool:
+        """The Redrive is of letters of this run, as far as there is a queue that says so."""
+        queue = self._cluster.queues.by_name.get(redrive["spec"]["queue"])
+        return self._mine(queue) if queue is not None else redrive["metadata"]["uid"] in self._durable.redrives
+
     def _on_queue_status(self, queue: Body, status: dict[str, Any], process: int) -> None:
         del process
         if not self._mine(queue) or self._run.uid in self._cluster.deleted:
@@ -51,7 +56,7 @@ class LettersAudit:
         self._durable.refresh()
         told, accepted = {"status": status}, self._durable.redrives.get(uid)
         failed, complete = (condition_of(told, kind) for kind in ("Failed", "Complete"))
-        if not self._leads(process):
+        if not self._leads(process) or not self._is_asked(redrive):
             # What a former leader writes late, the present one sets right.
             return
         if is_over(redrive) and not is_over(told):
@@ -132,6 +137,8 @@ class LettersAudit:
 
     def _check_redrive(self, redrive: Body) -> None:
         name, status = redrive["metadata"]["name"], redrive.get("status", {})
+        if not self._is_asked(redrive):
+            return
         there = redrive["spec"]["queue"] in self._cluster.queues.by_name
         if not is_over(redrive):
             if there:

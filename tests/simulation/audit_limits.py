@@ -56,7 +56,8 @@ class LimitsAudit:
         told = self._durable.head.get("breaker") or {}
         state, failures = told.get("state", "Closed"), told.get("failures", 0)
         passed, self._at = header["at"] - self._at, header["at"]
-        if self._state == "Closed" and header["sequence"] == self._durable.sequence:
+        goes_on = "previous" not in header and header["reason"] not in {"Fork", "Recovery"}
+        if self._state == "Closed" and header["sequence"] == self._durable.sequence and goes_on:
             expected, since = "Closed", self._failures
             for line in lines:
                 if line["stage"] == "map" and line["verdict"] != "Interrupted" and expected == "Closed":

@@ -308,9 +308,7 @@ class ChaosRun:
             spec["suspend"] = edit.suspend
         if edit.image is not None:
             spec["map"]["template"]["spec"]["containers"][0]["image"] = edit.image
-        self._body["metadata"]["generation"] += 1
-        for hook in self.cluster.on_edit:
-            hook(spec)
+        self.cluster.edited(self._run.uid)
         for operator in self._operators:
             if not operator.process.dead:
                 self._at(self._chance.random(), operator.observe)

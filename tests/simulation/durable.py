@@ -3,7 +3,7 @@
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -16,15 +16,23 @@ Line = dict[str, Any]
 
 
 class WatchedObjects(dict[str, bytes]):
-    """The objects in storage, with somebody who is told of each write at once."""
+    """The objects in storage, with some who are told at once of each write, and of each end before it comes."""
 
-    def __init__(self, objects: Mapping[str, bytes], tell: Callable[[str], None]) -> None:
+    def __init__(self, objects: Mapping[str, bytes]) -> None:
         super().__init__(objects)
-        self._tell: Final = tell
+        self.on_write: Final[list[Callable[[str], None]]] = []
+        self.on_delete: Final[list[Callable[[str], None]]] = []
 
     def __setitem__(self, key: str, data: bytes) -> None:
         super().__setitem__(key, data)
-        self._tell(key)
+        for hook in self.on_write:
+            hook(key)
+
+    def pop(self, key: str, default: Any = None) -> Any:
+        if key in self:
+            for hook in self.on_delete:
+                hook(key)
+        return super().pop(key, default)
 
 
 class LetterStates(NamedTuple):
@@ -52,6 +60,26 @@ class Counts:
     letters: LetterStates = _NO_LETTERS
 
 
+@dataclass(frozen=True, slots=True)
+class _Segment:
+    number: int
+    sha256: str
+    header: dict[str, Any]
+    lines: list[Line]
+
+    @property
+    def before(self) -> int:
+        """Number of the one before; 0 for none."""
+        number: int = self.header.get("previous", self.number - 1)
+        return number
+
+    @property
+    def carries(self) -> bool:
+        """What it tells was so before, in the parent of a fork or by the plan before."""
+        reason = self.header["reason"]
+        return bool(reason == "Fork" or (reason == "Restart" and self.header.get("previous") == 0))
+
+
 @dataclass(slots=True)
 class Accepted:
     """A Redrive that has taken letters."""
@@ -67,14 +95,19 @@ class Accepted:
 
 
 class Durable:
-    """Follows the head of one run; `wrong` is told what cannot be."""
+    """Follows the head of one run; `wrong` is told what cannot be.
+
+    The segments that count are a path in a tree: a run that was restored goes on from an earlier one, and one that was
+    planned anew from none at all. What is told here is so on the present path, but for dispatches: what ran, ran.
+    """
 
     def __init__(self, objects: Mapping[str, bytes], run: RunRef, wrong: Callable[[str], None]) -> None:
-        self.objects: Final = WatchedObjects(objects, self._tell)
-        self._keys: Final = StorageKeys(run)
+        self.objects: Final = objects if isinstance(objects, WatchedObjects) else WatchedObjects(objects)
+        self.objects.on_write.append(self._tell)
+        self.keys: Final = StorageKeys(run)
         self._wrong: Final = wrong
         self.outcomes: Final[dict[Dispatch, Line]] = {}
-        """The line of each dispatch that ended."""
+        """The line of each dispatch that ended, also of those that were undone since."""
         self.starts: Final[dict[Dispatch, str]] = {}
         """Uid of the Job of each dispatch whose start is durable."""
         self.settled: Final[dict[str, str]] = {}
@@ -90,55 +123,113 @@ class Durable:
         self.head: dict[str, Any] = {}
         self.sequence, self.epoch = 0, 0
         self.on_check: Final[list[Callable[[Dispatch, Line], None]]] = []
-        """Called with each outcome before it is taken in."""
+        """Called with each outcome before it is taken in, unless the run had it before."""
         self.on_commit: Final[list[Callable[[dict[str, Any], list[Line]], None]]] = []
         """Called with header and lines of each segment that counts from now on, when they are taken in."""
-        self._tail = ""
+        self.on_head: Final[list[Callable[[bytes], None]]] = []
+        """Called with each head that makes another checkpoint the newest, before anything of it is taken in."""
+        self._segments: Final[dict[int, _Segment]] = {}
+        """All that ever counted, by number."""
+        self._tail = 0
+        """Number of the last one that counts."""
         self._data = b""
+        self._spent: Final[dict[str, tuple[int, int]]] = {}
+        """Attempts and interruptions of each item of the map, by key."""
+        self._last: Final[dict[str, int]] = {}
+        """The last dispatch of each item that ever ended, by key."""
         self._map_keys: Final[set[str]] = set()
         self._numbers: Final[dict[int, Accepted]] = {}
         self._purged: Final[set[str]] = set()
+        self._inherited: Final[dict[str, dict[int, tuple[str, str]]]] = {}
+        """What letters told of their items when these were carried over."""
 
     def _tell(self, key: str) -> None:
         """An object was written."""
-        if key == self._keys.head:
+        if key == self.keys.head:
             self.refresh()
 
     def refresh(self) -> None:
         """Takes in what was committed since the last time."""
-        data = self.objects.get(self._keys.head, b"")
+        data = self.objects.get(self.keys.head, b"")
         if data is self._data or not data:
             return
         self._data = data
-        head = self.head = msgspec.json.decode(data.partition(b"\n")[0])
-        sequence, tail, epoch = head.get("sequence", 0), head.get("tailSha256", ""), head.get("epoch", 0)
+        sequence = self._take_head(data)
+        chain = self._chain(sequence, self.head.get("tailSha256", ""))
+        if chain is None:
+            return
+        before = chain[0].before if chain else sequence
+        if before != self._tail:
+            self._go_back_to(before, chain[0] if chain else None)
+        self.sequence = self._tail = sequence
+        for segment in chain:
+            self._segments[segment.number] = segment
+            self._take(segment)
+            for commit in self.on_commit:
+                commit(segment.header, segment.lines)
+
+    def _take_head(self, data: bytes) -> int:
+        """Returns the number of its checkpoint."""
+        line, _, sha256 = data.partition(b"\n")
+        if sha256.strip().decode() != hashlib.sha256(line).hexdigest():
+            self._wrong("the second line of the head is not the hash of the first one")
+        head = msgspec.json.decode(line)
+        sequence: int = head.get("sequence", 0)
+        epoch = head.get("epoch", 0)
         if epoch < self.epoch:
             self._wrong(f"the head went back from epoch {self.epoch} to {epoch}")
-        chain = []
+        if sequence < self.sequence:
+            self._wrong(f"the head went back from checkpoint {self.sequence} to {sequence}")
+        if sequence > self.sequence or not self.head:
+            for hook in self.on_head:
+                hook(data)
+        self.head, self.epoch = head, epoch
+        return sequence
+
+    def _chain(self, sequence: int, tail: str) -> "list[_Segment] | None":
+        """The segments that count and were not known, in their order; None where they cannot be followed."""
+        chain: list[_Segment] = []
         number, sha256 = sequence, tail
-        while number > self.sequence:
-            segment = self.objects.get(self._keys.segment(number, sha256))
-            if segment is None:
+        while number:
+            if number in self._segments:
+                if self._segments[number].sha256 != sha256:
+                    self._wrong(f"segment {number} was committed and does not count any more: history was rewritten")
+                break
+            data = self.objects.get(self.keys.segment(number, sha256))
+            if data is None:
                 self._wrong(f"the head counts segment {number}, which is not there")
-                return
-            if hashlib.sha256(segment).hexdigest() != sha256:
+                return None
+            if hashlib.sha256(data).hexdigest() != sha256:
                 self._wrong(f"segment {number} is not what the head says")
-            header, *lines = [msgspec.json.decode(line[9:]) for line in segment.splitlines()]
-            chain.append((number, header, lines))
-            number, sha256 = number - 1, header["previousSha256"]
-        if (number, sha256) != (self.sequence, self._tail):
-            self._wrong(f"segment {self.sequence} was committed and does not count any more: history was rewritten")
-        self.sequence, self._tail, self.epoch = sequence, tail, epoch
-        for number, header, lines in reversed(chain):
-            self._take(number, header, lines)
-            for hook in self.on_commit:
-                hook(header, lines)
+            header, *lines = [msgspec.json.decode(line[9:]) for line in data.splitlines()]
+            if header["sequence"] != number or number <= self.sequence:
+                self._wrong(f"the head counts segment {number} beside {self.sequence}, and it says {header}")
+            chain.append(_Segment(number, sha256, header, lines))
+            number, sha256 = chain[-1].before, header["previousSha256"]
+        return chain[::-1]
+
+    def _go_back_to(self, number: int, following: "_Segment | None") -> None:
+        """The run goes on from another segment than the last one: all is as it was then."""
+        reason = following.header["reason"] if following is not None else "nothing"
+        if reason not in {"Restore", "Recovery", *(["Restart", "Fork"] if number == 0 else [])}:
+            self._wrong(f"the run goes on from segment {number} instead of {self._tail}, by {reason}")
+        for known in (self.settled, self.letters, self.redrives, self.claims, self._spent, self._numbers):
+            known.clear()
+        for keys in (self._map_keys, self._purged):
+            keys.clear()
+        path: list[_Segment] = []
+        while number:
+            path.append(self._segments[number])
+            number = path[-1].before
+        for segment in reversed(path):
+            self._take(segment, again=True)
 
     # ------------------------------------------------------------------------------------------------ one segment
 
-    def _take(self, number: int, header: dict[str, Any], lines: list[Line]) -> None:
-        for _, key, dispatch, job_uid in header.get("starts", ()):
-            self.starts.setdefault(Dispatch(key, dispatch), job_uid)
+    def _take(self, segment: _Segment, *, again: bool = False) -> None:
+        """`again`: what it tells was taken in before."""
+        header = segment.header
+        self._go_on_with(header, again=again)
         for accepted in header.get("redrives", ()):
             self._accept(accepted)
         # A letter that was set aside can be claimed in the same commit, and never the other way round.
@@ -150,22 +241,42 @@ class Durable:
             known = self.redrives[accepted["uid"]]
             if known.taken != known.selected:
                 self._wrong(f"the Redrive {known.name} says it took {known.selected} letters, and took {known.taken}")
-        counts = self.counts.get(number - 1, Counts())
-        for line in lines:
-            counts = self._outcome(counts, line)
+        retries = self.counts[segment.before].retries
+        for line in segment.lines:
+            if not again:
+                self._check_line(line, segment)
+            retries += self._outcome(line, carried=segment.carries)
         for redrive, *_ in header.get("calledOff", ()):
             self._numbers[redrive].called_off = True
         for key in header.get("givenBack", ()):
             self._give_back(key)
         states = Counter(state for key, state in self.settled.items() if key in self._map_keys)
         letters = Counter(self.letters.values())
-        self.counts[number] = replace(
-            counts,
+        self.counts[segment.number] = Counts(
             succeeded=states["Succeeded"],
             dead_lettered=states["DeadLettered"],
             skipped=states["Skipped"],
+            attempts=sum(attempts for attempts, _ in self._spent.values()),
+            interruptions=sum(interruptions for _, interruptions in self._spent.values()),
+            retries=retries,
             letters=LetterStates(*(letters[state] for state in ("Open", "Claimed", "Resolved", "Archived"))),
         )
+
+    def _go_on_with(self, header: dict[str, Any], *, again: bool) -> None:
+        """What was undone, and what runs."""
+        for stage, key, dispatches in header.get("undone", ()):
+            if not again and header["reason"] != "Recovery" and dispatches != self._last.get(key, 0):
+                self._wrong(f"{key} goes on after dispatch {dispatches}; the last one was {self._last.get(key, 0)}")
+            self._go_on(stage, key, dispatches)
+        for stage, key, dispatch, job_uid in header.get("starts", ()):
+            self.starts.setdefault(Dispatch(key, dispatch), job_uid)
+            self._go_on(stage, key, dispatch - 1)
+
+    def _go_on(self, stage: str, key: str, dispatches: int) -> None:
+        """So many dispatches of an item are over; those of which nothing else is known count as interruptions."""
+        attempts, interruptions = self._spent.get(key, (0, 0))
+        if stage == "map" and attempts + interruptions < dispatches:
+            self._spent[key] = attempts, dispatches - attempts
 
     def _accept(self, accepted: dict[str, Any]) -> None:
         name, number = accepted["name"], accepted["number"]
@@ -192,33 +303,62 @@ class Durable:
             if state not in {"Succeeded", "DeadLettered"}:
                 self._wrong(f"the reduce runs again, and is {state}")
             return
-        if state != "DeadLettered" or self.letters.get(key) not in {"Open", "Archived"}:
-            self._wrong(f"{key} is claimed; its item is {state} and its letter {self.letters.get(key)}")
-        self.letters[key] = "Claimed"
+        if redrive == 0:
+            # Only how many attempts it has: where a run begins, nothing is taken from anybody.
+            if state != "not at its end":
+                self._wrong(f"{key} is granted attempts, and is {state}")
+            return
+        letter = self.letters.get(key)
+        if (state, letter) != ("Skipped", None) and (state != "DeadLettered" or letter not in {"Open", "Archived"}):
+            self._wrong(f"{key} is claimed; its item is {state} and its letter {letter}")
+        if letter is not None:
+            self.letters[key] = "Claimed"
         known = self.claims[key] = self._numbers[redrive]
         known.taken += 1
 
     def _give_back(self, key: str) -> None:
-        known, state = self.claims.get(key), self.settled.get(key)
-        if known is None or not known.called_off or state is not None or self.letters.get(key) != "Claimed":
-            self._wrong(f"{key} is given back; its item is {state}, its letter {self.letters.get(key)}, of {known}")
+        known, state, letter = self.claims.get(key), self.settled.get(key), self.letters.get(key)
+        if known is None or not known.called_off or state is not None or letter not in {"Claimed", None}:
+            self._wrong(f"{key} is given back; its item is {state}, its letter {letter}, of {known}")
             return
-        self.settled[key], self.letters[key] = "DeadLettered", "Open"
+        self.settled[key] = "Skipped" if letter is None else "DeadLettered"
+        if letter is not None:
+            self.letters[key] = "Open"
         known.failed += 1
 
-    def _outcome(self, counts: Counts, line: Line) -> Counts:
+    def _check_line(self, line: Line, segment: _Segment) -> None:
+        """Before a line is taken in for the first time."""
         dispatch = Dispatch(line["key"], line["dispatch"])
-        for hook in self.on_check:
-            hook(dispatch, line)
+        known = self.outcomes.get(dispatch)
+        if segment.carries:
+            return
+        if segment.header["reason"] != "Recovery" or known is None:
+            for hook in self.on_check:
+                hook(dispatch, line)
+        elif known | {"redrive": 0} != line | {"redrive": 0}:
+            self._wrong(f"{dispatch.item_key}-d{dispatch.number} is told anew as {line}; it was {known}")
+        attempts, interruptions = self._spent.get(dispatch.item_key, (0, 0))
+        interrupted = line["verdict"] == "Interrupted"
+        spent = attempts + (not interrupted), interruptions + interrupted
+        told = line["attempts"], line.get("interruptions", 0)
+        if line["stage"] == "map" and spent != told:
+            self._wrong(f"{dispatch.item_key} is said to have had {told} attempts and interruptions, and had {spent}")
+
+    def _outcome(self, line: Line, *, carried: bool) -> bool:
+        """Whether the job spends a retry on it."""
+        dispatch = Dispatch(line["key"], line["dispatch"])
+        key, state, known = dispatch.item_key, line["state"], dispatch in self.outcomes
         self.outcomes.setdefault(dispatch, line)
-        key, state = dispatch.item_key, line["state"]
+        self._last[key] = max(dispatch.number, self._last.get(key, 0))
         if state in FINAL:
             self.settled[key] = state
         if line["stage"] == "reduce":
-            return counts
+            return False
         self._map_keys.add(key)
+        self._spent[key] = line["attempts"], line.get("interruptions", 0)
         if state == "DeadLettered":
-            self._check_body(key, line)
+            if carried or not known:
+                self._check_body(key, line, carried=carried)
             self.letters[key] = "Open"
         elif state in FINAL and key in self.letters:
             self.letters[key] = "Resolved"
@@ -228,34 +368,43 @@ class Durable:
         if redrive is not None and state in FINAL:
             redrive.succeeded += state == "Succeeded"
             redrive.failed += state != "Succeeded"
-        interrupted = line["verdict"] == "Interrupted"
-        return replace(
-            counts,
-            attempts=counts.attempts + (not interrupted),
-            interruptions=counts.interruptions + interrupted,
-            retries=counts.retries + (line["verdict"] == "Failed" and state == "RetryWait" and redrive is None),
-        )
+        return line["verdict"] == "Failed" and state == "RetryWait" and redrive is None
+
+    def last_lines(self, sequence: int) -> dict[str, Line]:
+        """The last line of each item of the map, by key, on the path to a checkpoint."""
+        found: dict[str, Line] = {}
+        while sequence:
+            segment = self._segments[sequence]
+            for line in reversed(segment.lines):
+                if line["stage"] == "map":
+                    found.setdefault(line["key"], line)
+            sequence = segment.before
+        return found
 
     def letter(self, key: str) -> str:
         """Where the letter of an item lies."""
-        return self._keys.letter(key)
+        return self.keys.letter(key)
 
     def left(self) -> Iterator[str]:
         """Keys of all objects of the run."""
-        return (key for key in self.objects if key.startswith(self._keys.prefix))
+        return (key for key in self.objects if key.startswith(self.keys.prefix))
 
-    def _check_body(self, key: str, line: Line) -> None:
+    def _check_body(self, key: str, line: Line, *, carried: bool) -> None:
         """The letter is there before its item is marked, and tells of every dispatch as it is recorded."""
-        data = self.objects.get(self._keys.letter(key))
+        data = self.objects.get(self.keys.letter(key))
         if data is None:
             self._wrong(f"{key} is a dead letter, and its body is not in storage")
             return
         told = {one["dispatch"]: (one["verdict"], one["job"]) for one in msgspec.json.decode(data)["history"]}
-        happened = {
+        if carried:
+            # What happened before this run is known from nothing else.
+            self._inherited[key] = told
+        happened = self._inherited.get(key, {}) | {
             number: (self.outcomes[Dispatch(key, number)]["verdict"], self.outcomes[Dispatch(key, number)]["job"])
             for number in range(1, line["dispatch"] + 1)
             if Dispatch(key, number) in self.outcomes
         }
-        # Of what was before a purge nobody knows any more.
-        if told != happened and not (key in self._purged and told.items() <= happened.items()):
+        # Of what was before a purge nobody knows any more, nor of what led to a letter that is not on this path.
+        incomplete = key in self._purged or line["attempts"] < len(happened)
+        if told != happened and not (incomplete and told.items() <= happened.items()):
             self._wrong(f"the letter of {key} tells of {told}; what happened is {happened}")

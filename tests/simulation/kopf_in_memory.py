@@ -22,13 +22,24 @@ class KopfInMemory:
     """
 
     def __init__(
-        self, cluster: SimulatedCluster, supervisor: Supervisor, process: Process, chance: Random | None
+        self,
+        cluster: SimulatedCluster,
+        supervisor: Supervisor,
+        process: Process,
+        chance: Random | None,
+        observe: Callable[[str], None],
     ) -> None:
+        """`observe` tells of a MapReduceJob by its uid."""
         self._process: Final = process
         self._chance: Final = chance
         self._cancel: Final[list[Callable[[], None]]] = []
         self._subscribe(cluster.on_gone, supervisor.forget)
         loop = asyncio.get_running_loop()
+
+        def tell(uid: str) -> None:
+            loop.call_later(2.0 * self._draw() if chance is not None else 0.0, observe, uid)
+
+        self._subscribe(cluster.on_fill_in, tell)
         self._tasks: Final = [
             loop.create_task(self._watch(cluster.queues, supervisor.observe_queue, supervisor.forget_queue)),
             loop.create_task(self._watch(cluster.redrives, supervisor.observe_redrive, supervisor.forget_redrive)),

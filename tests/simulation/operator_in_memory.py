@@ -91,27 +91,52 @@ class OperatorInMemory:
         )
         self.supervisor: Final = Supervisor(world, informer)
         self.engine: Final = asyncio.create_task(self.supervisor.serve())
-        self._kopf: Final = KopfInMemory(cluster, self.supervisor, self.process, kopf)
+        self._kopf: Final = KopfInMemory(cluster, self.supervisor, self.process, kopf, self._tell)
+        cluster.mapreducejobs[self.uid] = body
+        for uid in cluster.mapreducejobs:
+            self._tell(uid)
+
+    @property
+    def uid(self) -> str:
+        uid: str = self.body["metadata"]["uid"]
+        return uid
+
+    def observe(self, uid: str = "") -> None:
+        """The operator is told of an object as it is now: of the one that it began with, or of another one."""
+        self._tell(uid or self.uid)
+
+    def _tell(self, uid: str) -> None:
+        if self.process.dead or uid not in self.cluster.mapreducejobs:
+            return
+        status = self.cluster.status_of.get(uid)
+        self.supervisor.observe(copy.deepcopy(self.cluster.mapreducejobs[uid]) | ({"status": status} if status else {}))
+
+    def apply(self, body: dict[str, Any]) -> None:
+        """The user applies another MapReduceJob."""
+        self.cluster.mapreducejobs[body["metadata"]["uid"]] = body
+        self.observe(body["metadata"]["uid"])
+
+    def edit(self, change: Callable[[dict[str, Any]], object], uid: str = "") -> None:
+        """The user edits the spec of an object."""
+        change(self.cluster.mapreducejobs[uid or self.uid]["spec"])
+        self.cluster.edited(uid or self.uid)
+        self.observe(uid)
+
+    def annotate(self, name: str, value: str) -> None:
+        """The user annotates the object, which is no new generation of it."""
+        self.body["metadata"].setdefault("annotations", {})[name] = value
         self.observe()
 
-    def observe(self) -> None:
-        """The operator is told of the object as it is now."""
-        status = self.cluster.status_of.get(self.body["metadata"]["uid"])
-        self.supervisor.observe(copy.deepcopy(self.body) | ({"status": status} if status else {}))
+    def delete(self, uid: str = "") -> None:
+        """The user deletes an object."""
+        uid = uid or self.uid
+        self.cluster.deleted.add(uid)
+        self.cluster.mapreducejobs[uid]["metadata"]["deletionTimestamp"] = "2027-01-15T08:00:00Z"
+        self.observe(uid)
 
-    def edit(self, change: Callable[[dict[str, Any]], None]) -> None:
-        """The user edits the spec."""
-        change(self.body["spec"])
-        self.body["metadata"]["generation"] += 1
-        for hook in self.cluster.on_edit:
-            hook(self.body["spec"])
-        self.observe()
-
-    def delete(self) -> None:
-        """The user deletes the object."""
-        self.cluster.deleted.add(self.body["metadata"]["uid"])
-        self.body["metadata"]["deletionTimestamp"] = "2027-01-15T08:00:00Z"
-        self.observe()
+    def status_of(self, uid: str) -> dict[str, Any]:
+        """The status of an object; empty before it has one."""
+        return self.cluster.status_of.get(uid, {})
 
     async def drain(self) -> None:
         """SIGTERM."""
@@ -128,8 +153,8 @@ class OperatorInMemory:
             self.engine.exception()  # looked at before, or of no interest any more
         await self._kopf.close()
 
-    def condition(self, kind: str) -> dict[str, Any]:
-        return condition_of({"status": self.cluster.status}, kind)
+    def condition(self, kind: str, uid: str = "") -> dict[str, Any]:
+        return condition_of({"status": self.status_of(uid or self.uid)}, kind)
 
     async def until(self, holds: Callable[[], bool], seconds: float = 3600.0) -> None:
         """Lets time pass until something holds."""
@@ -152,10 +177,11 @@ class OperatorInMemory:
         status: dict[str, Any] = body["status"]
         return status
 
-    async def until_finished(self, seconds: float = 36000.0) -> dict[str, Any]:
-        """Lets the job come to its end; returns the status."""
-        await self.until(lambda: "completionTime" in self.cluster.status, seconds)
-        return self.cluster.status
+    async def until_finished(self, seconds: float = 36000.0, uid: str = "") -> dict[str, Any]:
+        """Lets a job come to its end; returns the status."""
+        uid = uid or self.uid
+        await self.until(lambda: "completionTime" in self.status_of(uid), seconds)
+        return self.status_of(uid)
 
 
 @asynccontextmanager
@@ -171,13 +197,11 @@ async def operating(
 ) -> AsyncIterator[OperatorInMemory]:
     """An operator at work on one object. At the end it is shut down in order, or killed.
 
-    The first one on a cluster brings the audit with it; whatever a test is about, the invariants hold.
+    The first one on a cluster brings the audit of that object with it; whatever a test is about, the invariants hold.
     """
     store = store if store is not None else MemoryStore()
-    if isinstance(store, MemoryStore) and not cluster.on_edit:
-        metadata = body["metadata"]
-        run = RunRef(metadata["namespace"], metadata["name"], metadata["uid"])
-        Audit(cluster, store, run, body["spec"], capacity=capacity)
+    if isinstance(store, MemoryStore) and not cluster.audits:
+        audited(cluster, body, store, capacity=capacity)
     operator = OperatorInMemory(
         cluster,
         body,
@@ -193,4 +217,15 @@ async def operating(
             await operator.supervisor.drain(10.0)
     finally:
         await operator.kill()
+    if graceful:
+        for audit in cluster.audits.values():
+            await audit.check_kept()
     assert not cluster.violations, cluster.violations
+
+
+def audited(cluster: SimulatedCluster, body: dict[str, Any], store: MemoryStore, *, capacity: int = 500) -> Audit:
+    """Has an object watched, which is to be applied next."""
+    metadata = body["metadata"]
+    run = RunRef(metadata["namespace"], metadata["name"], metadata["uid"])
+    audit = cluster.audits[run.uid] = Audit(cluster, store, run, body["spec"], capacity=capacity)
+    return audit

@@ -57,6 +57,8 @@ class SimulatedCluster(ApiServer):
         """Jobs that were alive when the last one was created, with that one."""
         self.violations: Final[list[str]] = []
         """What an audit found."""
+        self.audits: Final[dict[str, Any]] = {}
+        """The audits of its runs, by uid."""
         self.keeps_waiting: Callable[[Pod], str] = lambda _: ""
         """Why the agent of a pod does not start, such as ImagePullBackOff; "" where it does."""
         self.on_start: Final[list[Callable[[Pod], None]]] = []
