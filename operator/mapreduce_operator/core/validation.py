@@ -218,6 +218,8 @@ def _examine_letters(findings: _Findings, snapshot: Snapshot, mapped: list[Item]
         item = mapped[position]
         if item.state not in _STATES_BY_LETTER.get(state, frozenset()):
             findings.add("letter", position, f"{state}, and its item is {item.state}")
+        elif state is LetterState.CLAIMED and not item.redrive:
+            findings.add("letter", position, "Claimed, and its item was not taken by a Redrive")
         elif item.state is ItemState.DEAD_LETTERED and entry.cause is not item.cause:
             findings.add("letter", position, "tells of another cause than its item")
         if entry.attempts > item.attempts:
@@ -238,6 +240,8 @@ def _examine_redrives(findings: _Findings, snapshot: Snapshot, mapped: list[Item
         number = accepted.number
         if known[number] > 1 or uids[accepted.uid] > 1:
             findings.add("Redrive", number, "shares its number or its uid")
+        if not 1 <= number <= len(snapshot.redrives):
+            findings.add("Redrive", number, f"not numbered as one of {len(snapshot.redrives):,}")
         if min(succeeded, failed) < 0:
             findings.add("Redrive", number, "a number below 0")
         if accepted.selected - succeeded - failed != left[number]:

@@ -183,6 +183,10 @@ BROKEN: Final[dict[str, tuple[Break, str]]] = {
         letter_too(9, LetterState.RESOLVED, 0),
         "1 letter (9): Resolved, and its item is DeadLettered",
     ),
+    "claimed": (
+        letter_too(1, LetterState.CLAIMED, 1),
+        "1 letter (1): Claimed, and its item was not taken by a Redrive",
+    ),
     "letter's cause": (item(3, cause=Cause.NOT_RETRYABLE), "1 letter (3): tells of another cause than its item"),
     "letter's attempts": (
         item(3, attempts=2, interruptions=1),
@@ -196,6 +200,7 @@ BROKEN: Final[dict[str, tuple[Break, str]]] = {
         redrive_too(3, "uid-2"),
         "2 Redrives (2, 3): shares its number or its uid",
     ),
+    "Redrive's number": (redrive_too(4, "uid-4"), "1 Redrive (4): not numbered as one of 3"),
     "Redrive below 0": (redrive(succeeded=-1, failed=3), "1 Redrive (1): a number below 0"),
     "Redrive waits": (redrive(failed=0), "1 Redrive (1): waits for more or fewer items than are not at their end"),
     "Redrive took less": (
