@@ -289,8 +289,11 @@ class Cluster(Protocol):
     async def status_epoch(self, run: RunRef) -> int | None:
         """The leader epoch in the status; 0 where the status has none, None where there is no status."""
 
-    async def fill_in_spec(self, run: RunRef, spec: Mapping[str, JSON]) -> None:
-        """Adds fields that the spec of a MapReduceJob leaves out; raises NOT_FOUND when it is gone."""
+    async def fill_in_spec(self, run: RunRef, spec: Mapping[str, JSON], *, version: str) -> None:
+        """Adds fields that the spec of a MapReduceJob leaves out.
+
+        Raises NOT_FOUND when it is gone, CONFLICT when it is not of that resourceVersion any more.
+        """
 
     async def add_finalizer(self, run: RunRef) -> None:
         """Adds our finalizer, keeping those of others."""

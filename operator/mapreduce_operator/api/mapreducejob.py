@@ -75,6 +75,12 @@ class MapReduceJobSpec(Model):
                     field=".map",
                     reason="FieldValueRequired",
                 ),
+                rule(
+                    "!has(oldSelf.map) || has(self.map)",
+                    "map cannot be taken out: what was filled in for a fork is its own from then on",
+                    field=".map",
+                    reason="FieldValueForbidden",
+                ),
                 # dyn: the API server's type of the input leaves out `items`, whose entries have no type.
                 rule(
                     "[has(dyn(self.input).items), has(self.input.configMapRef), has(self.forkFrom)]"

@@ -18,7 +18,7 @@ set aside.
 
 import zlib
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
@@ -157,12 +157,6 @@ class Record:
     outcome: Outcome
     item: Item
 
-    def without_result(self) -> "Record":
-        """The record of a map item without its result; that of reduce is small and part of the status."""
-        if self.outcome.stage is Stage.REDUCE or self.outcome.result is None:
-            return self
-        return Record(replace(self.outcome, result=None), self.item)
-
 
 @dataclass(frozen=True, slots=True)
 class Segment:
@@ -212,10 +206,10 @@ def encode_segment(header: SegmentHeader, records: Iterable[Record]) -> bytes:
     return b"".join(b"%08x %b\n" % (zlib.crc32(line), line) for line in lines)
 
 
-def decode_segment(data: bytes, expected_sha256: str, where: str) -> Segment:
+def decode_segment(data: bytes, expected_sha256: str, where: str, *, results: bool = True) -> Segment:
     """Raises DamagedError when the bytes are not those that the next object knows.
 
-    Raises JournalError when they are, and are no segment of this version.
+    Without `results`, which are most of the memory, only that of the reduce is there: it is part of the status. Raises JournalError when they are, and are no segment of this version.
     """
     header, *lines = verified(data, expected_sha256, where).split(b"\n")[:-1]
     # Version 1 had no checksums.
@@ -223,7 +217,8 @@ def decode_segment(data: bytes, expected_sha256: str, where: str) -> Segment:
     try:
         content = b"[%b]" % b",".join(line[start:] for line in lines)
         return Segment(
-            _header_decoder.decode(header[start:]), [_record(line) for line in _lines_decoder.decode(content)]
+            _header_decoder.decode(header[start:]),
+            [_record(line, results=results) for line in _lines_decoder.decode(content)],
         )
     except msgspec.DecodeError as error:
         raise JournalError(f"{where} was written by another version of the operator: {error}") from error
@@ -280,7 +275,8 @@ def _line(record: Record) -> _Line:
     )
 
 
-def _record(line: _Line) -> Record:
+def _record(line: _Line, *, results: bool = True) -> Record:
+    result = bytes(line.result) if results or line.stage is Stage.REDUCE else b""
     outcome = Outcome(
         stage=line.stage,
         dispatch=Dispatch(line.key, line.dispatch),
@@ -290,7 +286,7 @@ def _record(line: _Line) -> Record:
         message=line.message,
         exit_code=line.exit_code,
         retryable=line.retryable,
-        result=bytes(line.result) or None,
+        result=result or None,
         revision=line.revision,
         job=line.job,
         pod=line.pod,

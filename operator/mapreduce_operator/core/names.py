@@ -68,7 +68,7 @@ def item_key(run_uid: str, stage: Stage, item_id: str) -> str:
     anew may meet Jobs of its namesake that are still being deleted.
     """
     digest = hashlib.sha256(f"{run_uid}\0{stage}\0{item_id}".encode()).digest()
-    return base64.b32encode(digest).decode().lower()[:_KEY_LENGTH]
+    return base64.b32encode(digest[:_KEY_LENGTH]).decode().lower()[:_KEY_LENGTH]
 
 
 def job_name(run: RunRef, key: str, dispatch: int) -> str:

@@ -5,7 +5,8 @@ A long chain is read several segments at a time: storage lists their keys, and t
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from functools import partial
 from typing import Final
 
 from mapreduce_operator.core.checkpoint import DamagedError, JournalError, digest
@@ -21,11 +22,11 @@ _AHEAD: Final = 16
 
 
 async def segments_backwards(
-    store: ObjectStore, keys: StorageKeys, sequence: int, sha256: str, *, down_to: int = 0
+    store: ObjectStore, keys: StorageKeys, sequence: int, sha256: str, *, down_to: int = 0, results: bool = True
 ) -> AsyncIterator[Segment]:
     """The chain of segments that ends in this one, the newest first, without the one whose number is `down_to`.
 
-    Raises DamagedError, JournalError, StorageError.
+    Without `results`, those of the map are left out. Raises DamagedError, JournalError, StorageError.
     """
     listed = await list_segments(store, keys) if sequence - down_to > _FEW else {}
     ahead: dict[str, bytes] = {}
@@ -35,7 +36,8 @@ async def segments_backwards(
         key = keys.segment(sequence, sha256)
         if key not in ahead and listed:
             ahead = await _read_ahead(store, [key for one in _window(sequence, down_to) for key in listed[one]])
-        segment = await _segment(store, key, sha256, ahead.pop(key, None))
+        decode = partial(decode_segment, expected_sha256=sha256, where=key, results=results)
+        segment = await _segment(store, key, decode, ahead.pop(key, None))
         yield segment
         sequence, sha256 = segment.header.before, segment.header.previous_sha256
 
@@ -54,7 +56,7 @@ async def all_segments(store: ObjectStore, keys: StorageKeys) -> AsyncIterator[S
     for first in range(0, len(listed), _AHEAD):
         for key, data in (await _read_ahead(store, listed[first : first + _AHEAD])).items():
             if digest(data)[:16] in key:
-                yield decode_segment(data, digest(data), key)
+                yield decode_segment(data, digest(data), key, results=False)
 
 
 def sequence_of(prefix: str, key: str) -> int:
@@ -72,11 +74,11 @@ async def _read_ahead(store: ObjectStore, some: Sequence[str]) -> dict[str, byte
     return {key: stored.data for key, stored in zip(some, found, strict=True) if stored is not None}
 
 
-async def _segment(store: ObjectStore, key: str, sha256: str, data: bytes | None) -> Segment:
+async def _segment(store: ObjectStore, key: str, decode: Callable[[bytes], Segment], data: bytes | None) -> Segment:
     if data is not None:
         try:
-            return decode_segment(data, sha256, key)
+            return decode(data)
         except DamagedError:
             # The answer may be damaged, and not the object.
             pass
-    return await read_checked(store, key, lambda data: decode_segment(data, sha256, key))
+    return await read_checked(store, key, decode)

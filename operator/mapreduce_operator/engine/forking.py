@@ -1,11 +1,13 @@
 """Makes a job with forkFrom what it is: finds its parent, fills in what it leaves out, and carries outcomes over."""
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
+from pydantic import ValidationError
 
 from mapreduce_operator.api import ForkFrom, MapReduceJob, MapReduceJobStatus, Phase
 from mapreduce_operator.core.checkpoint import JournalError
@@ -58,48 +60,74 @@ async def fork(world: World, job: MapReduceJob, source: ForkFrom) -> None:
         raise InputError("ForkParentDamaged", f"spec.forkFrom: {error}") from error
 
 
-async def fill_in(world: World, body: Mapping[str, Any]) -> None:
+class Filling:
     """Fills in the map, and what else a fork leaves out, from its parent's checkpoint: once, for as long as it takes.
 
     The spec is the user's; but what is missing in it comes from somewhere that may not be there tomorrow.
     """
-    metadata, spec = body["metadata"], body["spec"]
-    run = RunRef(metadata["namespace"], metadata["name"], metadata["uid"])
-    source = ForkFrom.model_validate(spec["forkFrom"])
-    problem: tuple[str, str] | None = None
 
-    def status() -> MapReduceJobStatus:
-        situation = Situation(Phase.PLANNING, "Planning", "the fork is being prepared", obstacle=problem)
-        generation = metadata.get("generation", 0)
-        report = Report(run, generation, situation, world.storage_url, world.clock.now(), reporter.conditions)
-        return status_without_plan(report, world.clock.now())
+    def __init__(self, world: World, body: Mapping[str, Any]) -> None:
+        metadata = body["metadata"]
+        self.run: Final = RunRef(metadata["namespace"], metadata["name"], metadata["uid"])
+        self._world: Final = world
+        self._body = body
+        self._changed: Final = asyncio.Event()
+        self._problem: tuple[str, str] | None = None
+        self._reporter: Final = Reporter(world.cluster, world.leadership, self.run, self._status, None)
 
-    reporter = Reporter(world.cluster, world.leadership, run, status, None)
-    while True:
-        try:
-            await _fill_in(world, run, source, spec)
-        except (InputError, CheckpointNotFoundError, JournalError, StorageError, ClusterError) as error:
-            if isinstance(error, ClusterError) and error.reason is ClusterErrorReason.NOT_FOUND:
-                return
-            found = reason_of(error), f"spec.map is not filled in yet: {error}"
-        else:
-            return
-        if found != problem:
-            problem = found
-            log.warning("%s/%s: %s", run.namespace, run.name, found[1])
-            await announce(world, run, Announce("Warning", *found))
+    def observe(self, body: Mapping[str, Any]) -> None:
+        """The object changed, and its map is missing still."""
+        self._body = body
+        self._changed.set()
+
+    async def serve(self) -> None:
+        """Returns when everything is filled in, or the object is gone."""
+        while True:
+            self._changed.clear()
             try:
-                await reporter.write()
-            except ClusterError as error:
-                log.warning("%s/%s: the status was not written: %s", run.namespace, run.name, error)
-        await asyncio.sleep(_AGAIN_SECONDS)
+                if "deletionTimestamp" in self._body["metadata"]:
+                    await self._world.cluster.remove_finalizer(self.run)
+                    return
+                await self._fill_in()
+            except (InputError, CheckpointNotFoundError, JournalError, StorageError, ClusterError) as error:
+                if isinstance(error, ClusterError) and error.reason is ClusterErrorReason.NOT_FOUND:
+                    return
+                await self._tell((reason_of(error), f"spec.map is not filled in yet: {error}"))
+            else:
+                return
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_AGAIN_SECONDS):
+                    await self._changed.wait()
 
+    async def _fill_in(self) -> None:
+        """Raises CONFLICT when the object has changed since it was looked at: its map may be the user's own by now."""
+        spec, metadata = self._body["spec"], self._body["metadata"]
+        try:
+            source = ForkFrom.model_validate(spec["forkFrom"])
+        except ValidationError as error:
+            raise InputError("InvalidEdits", f"spec.forkFrom cannot be read: {error.error_count()} problems") from error
+        parent, checkpoints = parent_of(self._world, self.run.namespace, source), _checkpoints(self._world)
+        text = await checkpoints.spec(parent, await checkpoints.find(parent, source.checkpoint))
+        was: dict[str, Any] = msgspec.json.decode(text)
+        missing = {name: was[name] for name in _FILLED_IN if name in was and name not in spec}
+        await self._world.cluster.fill_in_spec(self.run, missing, version=metadata["resourceVersion"])
 
-async def _fill_in(world: World, run: RunRef, source: ForkFrom, spec: Mapping[str, Any]) -> None:
-    parent, checkpoints = parent_of(world, run.namespace, source), _checkpoints(world)
-    text = await checkpoints.spec(parent, await checkpoints.find(parent, source.checkpoint))
-    was: dict[str, Any] = msgspec.json.decode(text)
-    await world.cluster.fill_in_spec(run, {name: was[name] for name in _FILLED_IN if name in was and name not in spec})
+    async def _tell(self, problem: tuple[str, str]) -> None:
+        if problem == self._problem:
+            return
+        self._problem = problem
+        log.warning("%s/%s: %s", self.run.namespace, self.run.name, problem[1])
+        await announce(self._world, self.run, Announce("Warning", *problem))
+        try:
+            await self._reporter.write()
+        except ClusterError as error:
+            log.warning("%s/%s: the status was not written: %s", self.run.namespace, self.run.name, error)
+
+    def _status(self) -> MapReduceJobStatus:
+        now, generation = self._world.clock.now(), self._body["metadata"].get("generation", 0)
+        situation = Situation(Phase.PLANNING, "Planning", "the fork is being prepared", obstacle=self._problem)
+        report = Report(self.run, generation, situation, self._world.storage_url, now, self._reporter.conditions)
+        return status_without_plan(report, now)
 
 
 def _checkpoints(world: World) -> StoredCheckpoints:

@@ -410,10 +410,7 @@ class Journal:
         """
         snapshot = await self.snapshot()
         covered = self.head.snapshot.sequence if self.head.snapshot and snapshot else 0
-        segments = [
-            Segment(segment.header, [record.without_result() for record in segment.records])
-            async for segment in self._segments_backwards(down_to=covered)
-        ]
+        segments = [segment async for segment in self._segments_backwards(down_to=covered, results=False)]
         return snapshot, segments[::-1]
 
     async def snapshot(self) -> Snapshot | None:
@@ -438,9 +435,11 @@ class Journal:
                     last.setdefault(key, record)
         return last
 
-    def _segments_backwards(self, *, down_to: int = 0) -> AsyncIterator[Segment]:
+    def _segments_backwards(self, *, down_to: int = 0, results: bool = True) -> AsyncIterator[Segment]:
         head = self.head
-        return segments_backwards(self._store, self._keys, head.sequence, head.tail_sha256, down_to=down_to)
+        return segments_backwards(
+            self._store, self._keys, head.sequence, head.tail_sha256, down_to=down_to, results=results
+        )
 
     async def delete_all(self, stays: Callable[[str], bool] = lambda _: False) -> None:
         """Deletes everything of the run whose key does not stay, the head first: without it nothing else counts."""

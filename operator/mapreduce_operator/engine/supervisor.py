@@ -18,7 +18,7 @@ from mapreduce_operator.core.forks import with_edits
 from mapreduce_operator.core.names import ANNOTATION_CHECKPOINT
 from mapreduce_operator.core.plan import InputError
 from mapreduce_operator.core.workloads import Workload
-from mapreduce_operator.engine.forking import fill_in
+from mapreduce_operator.engine.forking import Filling
 from mapreduce_operator.engine.informer import Informer
 from mapreduce_operator.engine.leadership import deposition
 from mapreduce_operator.engine.orphans import look_after
@@ -56,6 +56,14 @@ class _Charge:
         )
 
 
+class _Fork:
+    """One object whose map is filled in, and the task that does it."""
+
+    def __init__(self, filling: Filling) -> None:
+        self.filling: Final = filling
+        self.task: asyncio.Task[None] | None = None
+
+
 class Supervisor:
     """All runs of this operator. `serve` must run for the others to have an effect."""
 
@@ -63,10 +71,8 @@ class Supervisor:
         self._world: Final = world
         self._informer: Final = informer
         self._charges: Final[dict[str, _Charge]] = {}
-        self._filling: Final[dict[str, asyncio.Task[None]]] = {}
-        """Forks whose map is being filled in; they are told anew when that is done."""
-        self._unfilled: Final[dict[str, Mapping[str, Any]]] = {}
-        """The same before the first listing."""
+        self._forks: Final[dict[str, _Fork]] = {}
+        """Those whose map is being filled in; they are told anew when that is done."""
         self._tasks: asyncio.TaskGroup | None = None
         self._stopping: Final = asyncio.Event()
 
@@ -85,8 +91,8 @@ class Supervisor:
                 tasks.create_task(look_after(self._world, self._charges.keys()))
                 for charge in list(self._charges.values()):
                     self._care(charge, tasks)
-                for uid in list(self._unfilled):
-                    self._fill_in(self._unfilled.pop(uid))
+                for fork in self._forks.values():
+                    self._care_for_fork(fork, tasks)
         except ExceptionGroup as errors:
             if (deposed := deposition(errors)) is not None:
                 raise deposed from None
@@ -103,8 +109,9 @@ class Supervisor:
         if charge is not None and charge.is_at(body):
             return
         if lacks_map(body):
-            self._fill_in(body)
+            self._observe_fork(body)
             return
+        self._end_filling(uid)
         job = _read(MapReduceJob, _without_items(body) if _is_planned(body) else body)
         if job is None:
             return
@@ -123,20 +130,43 @@ class Supervisor:
     def forget(self, uid: str) -> None:
         """An object is gone, whoever removed its finalizer."""
         self._world.desk.forget_job(uid)
-        self._unfilled.pop(uid, None)
-        if (filling := self._filling.pop(uid, None)) is not None:
-            filling.cancel()
+        self._end_filling(uid)
         charge = self._charges.pop(uid, None)
         if charge is not None and charge.task is not None:
             charge.task.cancel()
 
-    def _fill_in(self, body: Mapping[str, Any]) -> None:
+    def _observe_fork(self, body: Mapping[str, Any]) -> None:
         uid = body["metadata"]["uid"]
-        known = self._filling.get(uid)
-        if self._tasks is None or not self._informer.synced:
-            self._unfilled[uid] = body
-        elif (known is None or known.done()) and not self._stopping.is_set():
-            self._filling[uid] = self._tasks.create_task(fill_in(self._world, body), name=f"fill in {uid}")
+        fork = self._forks.get(uid)
+        if fork is None:
+            fork = self._forks[uid] = _Fork(Filling(self._world, body))
+        fork.filling.observe(body)
+        if self._tasks is not None and self._informer.synced and not self._stopping.is_set():
+            self._care_for_fork(fork, self._tasks)
+
+    def _care_for_fork(self, fork: _Fork, tasks: asyncio.TaskGroup) -> None:
+        if fork.task is None or fork.task.done():
+            fork.task = tasks.create_task(self._keep_filling(fork.filling), name=f"fill in {fork.filling.run.name}")
+
+    async def _keep_filling(self, filling: Filling) -> None:
+        failures = 0
+        while not self._stopping.is_set():
+            try:
+                await filling.serve()
+            except Exception as error:
+                if (deposed := deposition(error)) is not None:
+                    raise deposed from None
+                self._world.metrics.run_crashed()
+                log.exception("the fork %s/%s could not be filled in", filling.run.namespace, filling.run.name)
+                await asyncio.sleep(pause_after(failures, _PAUSES))
+                failures += 1
+            else:
+                return
+
+    def _end_filling(self, uid: str) -> None:
+        fork = self._forks.pop(uid, None)
+        if fork is not None and fork.task is not None:
+            fork.task.cancel()
 
     def observe_queue(self, body: Mapping[str, Any]) -> None:
         """A DeadLetterQueue was listed, added or changed."""

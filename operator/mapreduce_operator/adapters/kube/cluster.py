@@ -259,9 +259,9 @@ class KubeCluster:
         found = await self._objects.get_very(MapReduceJobObject, MAPREDUCE_JOBS, run.namespace, run.name, run.uid)
         return None if found.status is None else found.status.leader_epoch
 
-    async def fill_in_spec(self, run: RunRef, spec: Mapping[str, JSON]) -> None:
-        """As in the port. A uid that is not that of the object is a conflict."""
-        patch = {"metadata": {"uid": run.uid}, "spec": spec}
+    async def fill_in_spec(self, run: RunRef, spec: Mapping[str, JSON], *, version: str) -> None:
+        """As in the port; also CONFLICT when another object has its name by now."""
+        patch = {"metadata": {"uid": run.uid, "resourceVersion": version}, "spec": spec}
         await self._objects.patch(MAPREDUCE_JOBS, run.namespace, run.name, patch)
 
     async def add_finalizer(self, run: RunRef) -> None:
