@@ -28,7 +28,7 @@ ITEMS: Final = 100
 RUN: Final = RunRef("default", "demo", "run-1")
 PADDING: Final = "x" * 3000
 """With it, the journal gets a snapshot."""
-PARTS: Final = 6
+PARTS: Final = 10
 """The points at which the operator dies are shared out among so many tests."""
 
 
