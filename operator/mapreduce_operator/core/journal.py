@@ -209,17 +209,15 @@ def encode_segment(header: SegmentHeader, records: Iterable[Record]) -> bytes:
 def decode_segment(data: bytes, expected_sha256: str, where: str, *, results: bool = True) -> Segment:
     """Raises DamagedError when the bytes are not those that the next object knows.
 
-    Without `results`, which are most of the memory, only that of the reduce is there: it is part of the status. Raises JournalError when they are, and are no segment of this version.
+    Raises JournalError when they are, and are no segment of this version. Without `results`, which are most of the
+    memory, only that of the reduce is there: it is part of the status.
     """
     header, *lines = verified(data, expected_sha256, where).split(b"\n")[:-1]
     # Version 1 had no checksums.
     start = 0 if data.startswith(b"{") else _CHECKSUM
     try:
-        content = b"[%b]" % b",".join(line[start:] for line in lines)
-        return Segment(
-            _header_decoder.decode(header[start:]),
-            [_record(line, results=results) for line in _lines_decoder.decode(content)],
-        )
+        found = _lines_decoder.decode(b"[%b]" % b",".join(line[start:] for line in lines))
+        return Segment(_header_decoder.decode(header[start:]), [_record(line, results=results) for line in found])
     except msgspec.DecodeError as error:
         raise JournalError(f"{where} was written by another version of the operator: {error}") from error
 

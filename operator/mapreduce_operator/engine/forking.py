@@ -109,7 +109,7 @@ class Filling:
         parent, checkpoints = parent_of(self._world, self.run.namespace, source), _checkpoints(self._world)
         text = await checkpoints.spec(parent, await checkpoints.find(parent, source.checkpoint))
         was: dict[str, Any] = msgspec.json.decode(text)
-        missing = {name: was[name] for name in _FILLED_IN if name in was and name not in spec}
+        missing: dict[str, Any] = {name: was[name] for name in _FILLED_IN if name in was and name not in spec}
         await self._world.cluster.fill_in_spec(self.run, missing, version=metadata["resourceVersion"])
 
     async def _tell(self, problem: tuple[str, str]) -> None:

@@ -177,7 +177,7 @@ async def survivors(store: ObjectStore, run: RunRef, head: Checkpoint, snapshot:
         except DamagedError as error:
             log.warning("%s", error)
             left.damaged.append(key)
-            segment, lost = await _what_is_left(store, keys, key, sequence, head)
+            segment, lost = await _what_is_left(store, keys, key, sequence, head, covered=covered)
             whole, base = 0, (segment.header.before, segment.header.previous_sha256)
         left.lost += lost
         chain.append(segment)
@@ -198,7 +198,7 @@ def _checked(data: bytes, key: str) -> Segment:
 
 
 async def _what_is_left(
-    store: ObjectStore, keys: StorageKeys, key: str, sequence: int, head: Checkpoint
+    store: ObjectStore, keys: StorageKeys, key: str, sequence: int, head: Checkpoint, *, covered: int
 ) -> tuple[Segment, int]:
     """A damaged segment without what is lost of it, and how many outcomes that is at least."""
     stored = await read(store, key)
@@ -206,13 +206,13 @@ async def _what_is_left(
     if header is not None and header.sequence == sequence:
         return Segment(header, records), header.count - len(records)
     listed = await list_segments(store, keys)
-    before = max((number for number in listed if number < sequence), default=0)
+    before = max((number for number in listed if covered < number < sequence), default=covered)
     found = [one for other in listed[before] if (one := await _whole(store, other)) is not None]
     if found:
         sha256, _ = max(found, key=lambda one: one[1].header.epoch)
     else:
         # Damaged as well: what stands in its key is enough to find it, and to see that.
-        sha256 = listed[before][0].rpartition("-")[2].removesuffix(".jsonl") if before else ""
+        sha256 = listed[before][0].rpartition("-")[2].removesuffix(".jsonl") if listed[before] else ""
     header = SegmentHeader(
         sequence, sha256, head.phase, head.committed_at, CommitReason.RECOVERY, previous=before, count=len(records)
     )
