@@ -134,9 +134,9 @@ class RunState:
 
     @property
     def finished(self) -> bool:
-        """The end of the run is durable and no Job of it is left to delete."""
+        """The end of the run is durable and none of its Jobs is left."""
         ended = self.turn.phase in FINAL_PHASES and self.committed_turn.phase in FINAL_PHASES
-        return ended and not self.unsaved
+        return ended and not self.unsaved and not self.active
 
     @property
     def active(self) -> int:

@@ -235,6 +235,8 @@ class Run:
                 helpers.append(tasks.create_task(self._input_watch.serve()))
             self._asked()
             try:
+                # The queue may have been edited since the run ended.
+                self._requeue(state)
                 await self._purge(keeper)
                 # What an earlier operator left behind is in the inbox, also where the run itself has come to its end.
                 # Jobs are deleted until they are gone, which may take as long as the API server is away.
@@ -259,7 +261,7 @@ class Run:
         self._keeper = self._redriving = self._input_watch = None
 
     def _is_at_work(self, state: RunState, effects: Effects) -> bool:
-        if not state.finished or state.active or self._inbox or self._busy(effects):
+        if not state.finished or self._inbox or self._busy(effects):
             return True
         return self._requests.is_due(self._job, state, self._world.clock.now())
 
@@ -282,6 +284,10 @@ class Run:
         """Something is being done beside the loop; the run is woken when it is done."""
         helpers = (self._keeper, self._redriving)
         return effects.pending or any(helper is not None and helper.pending for helper in helpers)
+
+    def _requeue(self, state: RunState) -> None:
+        queue = self._world.desk.queue_of(self.ref)
+        state.requeue(queue.spec if queue else None, self._world.clock.now())
 
     async def _purge(self, keeper: QueueKeeper) -> None:
         try:
@@ -322,8 +328,7 @@ class Run:
         # Also when it is the same but for the items, which need not stay in memory any more.
         if self._job.spec is not state.spec:
             state.respec(self._job.spec, self._world.clock.now())
-        queue = self._world.desk.queue_of(self.ref)
-        state.requeue(queue.spec if queue else None, self._world.clock.now())
+        self._requeue(state)
         await self._absorb(state, effects)
         now = self._world.clock.now()
         if (told := self._requests.look(self._job, state, now)) is not None:
