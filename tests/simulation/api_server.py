@@ -110,7 +110,7 @@ class ApiServer:
         self.on_edit: list[Callable[[str, dict[str, Any]], None]] = []
         """Called with a uid and the spec that somebody changed."""
         self.on_fill_in: list[Callable[[str], None]] = []
-        """Called with the uid of an object whose spec an operator filled in."""
+        """Called with the uid of a fork that is filled in, and before that whenever it changed."""
         self.trace: Callable[[str], None] | None = None
         self._version = 0
         self._log: dict[WorkloadKind, list[Change]] = {"jobs": [], "pods": []}
@@ -257,31 +257,49 @@ class ApiServer:
             hook(run.uid, stored, process)
         self.status_of[run.uid] = stored
         self.statuses.append({"run": run.uid, **stored})
+        self._touch(run.uid)
 
     def status_epoch(self, run: RunRef) -> int | None:
         self._check_presence(run)
         status = self.status_of.get(run.uid)
         return None if status is None else status.get("leaderEpoch", 0)
 
+    def apply(self, body: dict[str, Any]) -> None:
+        """A user applies a MapReduceJob."""
+        uid: str = body["metadata"]["uid"]
+        self.mapreducejobs[uid] = body
+        self._touch(uid)
+
     def edited(self, uid: str) -> None:
         """The spec of a MapReduceJob was changed in place."""
         body = self.mapreducejobs[uid]
         body["metadata"]["generation"] += 1
+        self._touch(uid)
         for hook in self.on_edit:
             hook(uid, body["spec"])
 
-    def fill_in_spec(self, run: RunRef, spec: Mapping[str, Any]) -> None:
-        """A merge patch, of which a uid that is not that of the object makes a conflict."""
-        self._check_presence(run)
-        body = next((one for one in self.mapreducejobs.values() if one["metadata"]["name"] == run.name), None)
+    def _touch(self, uid: str) -> None:
+        """A MapReduceJob changed. Only of one that is to be filled in does it matter that each change is told."""
+        body = self.mapreducejobs.get(uid)
         if body is None:
+            return
+        self._version += 1
+        body["metadata"]["resourceVersion"] = str(self._version)
+        if "map" not in body["spec"]:
+            for hook in list(self.on_fill_in):
+                hook(uid)
+
+    def fill_in_spec(self, run: RunRef, spec: Mapping[str, Any], version: str) -> None:
+        """A merge patch with uid and resourceVersion as preconditions."""
+        self._check_presence(run)
+        found = [one for one in self.mapreducejobs.values() if one["metadata"]["name"] == run.name]
+        if not found:
             raise ClusterError(ClusterErrorReason.NOT_FOUND, f"mapreducejobs {run.name!r} not found")
-        if body["metadata"]["uid"] != run.uid:
-            raise ClusterError(ClusterErrorReason.CONFLICT, f"the uid in the precondition is {run.uid}")
-        patched = merge_patch(body["spec"], msgspec.json.decode(msgspec.json.encode(spec)))
-        if patched != body["spec"]:
-            body["spec"].update(patched)
-            self.edited(run.uid)
+        metadata = found[0]["metadata"]
+        if (metadata["uid"], metadata["resourceVersion"]) != (run.uid, version):
+            raise ClusterError(ClusterErrorReason.CONFLICT, f"it is {metadata['uid']} of {metadata['resourceVersion']}")
+        found[0]["spec"].update(merge_patch(found[0]["spec"], msgspec.json.decode(msgspec.json.encode(spec))))
+        self.edited(run.uid)
         for hook in list(self.on_fill_in):
             hook(run.uid)
 

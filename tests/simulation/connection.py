@@ -204,8 +204,8 @@ class Connection:
     async def status_epoch(self, run: RunRef) -> int | None:
         return await self._call("get status", lambda: self._server.status_epoch(run))
 
-    async def fill_in_spec(self, run: RunRef, spec: Mapping[str, Any]) -> None:
-        await self._call("fill in spec", lambda: self._server.fill_in_spec(run, spec))
+    async def fill_in_spec(self, run: RunRef, spec: Mapping[str, Any], *, version: str) -> None:
+        await self._call("fill in spec", lambda: self._server.fill_in_spec(run, spec, version))
 
     async def add_finalizer(self, run: RunRef) -> None:
         await self._call("add finalizer", lambda: self._server.add_finalizer(run))

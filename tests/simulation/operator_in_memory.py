@@ -92,7 +92,8 @@ class OperatorInMemory:
         self.supervisor: Final = Supervisor(world, informer)
         self.engine: Final = asyncio.create_task(self.supervisor.serve())
         self._kopf: Final = KopfInMemory(cluster, self.supervisor, self.process, kopf, self._tell)
-        cluster.mapreducejobs[self.uid] = body
+        if self.uid not in cluster.mapreducejobs:
+            cluster.apply(body)
         for uid in cluster.mapreducejobs:
             self._tell(uid)
 
@@ -113,7 +114,7 @@ class OperatorInMemory:
 
     def apply(self, body: dict[str, Any]) -> None:
         """The user applies another MapReduceJob."""
-        self.cluster.mapreducejobs[body["metadata"]["uid"]] = body
+        self.cluster.apply(body)
         self.observe(body["metadata"]["uid"])
 
     def edit(self, change: Callable[[dict[str, Any]], object], uid: str = "") -> None:
