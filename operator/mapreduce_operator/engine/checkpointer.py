@@ -32,7 +32,6 @@ from mapreduce_operator.core.plan import Limits, canonical, keys_of
 from mapreduce_operator.engine.chain import all_segments, sequence_of
 from mapreduce_operator.engine.journal import Journal
 from mapreduce_operator.engine.reading import read_checked, read_letters
-from mapreduce_operator.engine.recovery import counts_before
 from mapreduce_operator.ports import CheckpointNotFoundError, Clock, Leadership, ObjectStore
 
 _AT_ONCE: Final = 8
@@ -55,16 +54,14 @@ class StoredCheckpoints:
         if latest is None:
             return []
         keys = StorageKeys(run)
-        found: dict[int, Checkpoint] = {latest.sequence: latest}
         listed = [key async for key in self._store.list(keys.checkpoints)]
-        # One that the head has not come to was written by somebody who could not move it any more.
+        # The newest is the head, whether its object is there or not; the leader may have gone on since that was read.
         listed = [key for key in listed if sequence_of(keys.checkpoints, key) < latest.sequence]
+        found: list[Checkpoint] = []
         for first in range(0, len(listed), _AT_ONCE):
-            for one in await asyncio.gather(*map(self._read, listed[first : first + _AT_ONCE])):
-                before = found.get(one.sequence) if one is not None else None
-                if one is not None and (before is None or counts_before(one, before)):
-                    found[one.sequence] = one
-        return [found[sequence] for sequence in sorted(found)]
+            some = await asyncio.gather(*map(self._read, listed[first : first + _AT_ONCE]))
+            found += (one for one in some if one is not None)
+        return [*found, latest]
 
     async def _read(self, key: str) -> Checkpoint | None:
         """A checkpoint that is kept; None for one that is damaged, or has gone meanwhile."""
@@ -86,9 +83,7 @@ class StoredCheckpoints:
         found: Checkpoint | None = None
         if latest is not None and sequence is not None and sequence < latest.sequence:
             async for key in self._store.list(f"{keys.checkpoints}{sequence:010d}-"):
-                one = await self._read(key)
-                if one is not None and (found is None or counts_before(one, found)):
-                    found = one
+                found = await self._read(key) or found
         if found is None:
             if latest is None:
                 raise CheckpointNotFoundError(f"the job {run.name} has no checkpoint yet")

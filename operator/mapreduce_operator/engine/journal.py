@@ -1,8 +1,8 @@
 """Reads and writes what makes a run durable. The order of writes is the point of this module:
 
-shards of the plan, their list, then the head (create-only); later segments, from time to time a snapshot, the
-checkpoint, then the head (compare-and-swap). Whatever is interrupted between two of these leaves the head on the last
-state that is whole.
+shards of the plan, their list, then the head (create-only); later segments, from time to time a snapshot, then the
+head (compare-and-swap). Whatever is interrupted between two of these leaves the head on the last state that is whole.
+The object that keeps a checkpoint comes after the head, so that there is none of a checkpoint that never counted.
 
 Who leads puts the epoch of his leadership into the head before anything else. A former leader that knows nothing of it
 holds a version of the head that is not there any more, so that whatever it still writes does not count.
@@ -50,7 +50,7 @@ from mapreduce_operator.core.validation import snapshot_violations
 from mapreduce_operator.engine.chain import segments_backwards
 from mapreduce_operator.engine.kept import Kept
 from mapreduce_operator.engine.reading import read_checked
-from mapreduce_operator.ports import Clock, DeposedError, Leadership, ObjectStore, StorageConflictError
+from mapreduce_operator.ports import Clock, DeposedError, Leadership, ObjectStore, StorageConflictError, StorageError
 
 log = logging.getLogger(__name__)
 
@@ -214,8 +214,6 @@ class Journal:
         )
         if batches:
             head = await self._write(head, batches, first=1)
-        if kept:
-            await self._write_checkpoint(head)
         try:
             self._take(head, await self._store.put(self._keys.head, codec.encode_checkpoint(head), if_absent=True))
         except StorageConflictError:
@@ -224,6 +222,8 @@ class Journal:
             if planned_before is None:
                 raise
             return planned_before
+        if kept:
+            await self._keep()
         return head
 
     async def write_plan(self, planned: Planned) -> PlanInfo:
@@ -255,13 +255,15 @@ class Journal:
             raise RuntimeError(f"{self._keys.head} was only peeked at; what was not loaded cannot be moved")
         if recovered is not None:
             base = msgspec.structs.replace(base, recovered=recovered)
+        if batches[-1].kept:
+            await self._keep()
         # Asked for the same again, since an answer was lost, the very same head is written: it is known by its bytes.
         if self._written is None or self._written[0] is not batches[-1]:
             self._written = batches[-1], await self._write(base, batches, first=self.head.sequence + 1)
         head = self._written[1]
-        if batches[-1].kept:
-            await self._write_checkpoint(head)
         self._take(head, await self._swap(head))
+        if batches[-1].kept:
+            await self._keep()
         return head
 
     async def _write(self, base: Checkpoint, batches: Sequence[Batch], *, first: int) -> Checkpoint:
@@ -348,13 +350,20 @@ class Journal:
             await self._store.put(self._keys.spec(sha256), spec)
         return sha256
 
-    async def _write_checkpoint(self, checkpoint: Checkpoint) -> None:
-        data = codec.encode_checkpoint(checkpoint)
-        snapshot = checkpoint.snapshot.sequence if checkpoint.snapshot else 0
-        reason = checkpoint.reason or CommitReason.IDLE
-        key = self._keys.checkpoint(checkpoint.sequence, snapshot, reason, digest(data))
-        await self._store.put(key, data)
-        self.kept.add_checkpoint(key)
+    async def _keep(self) -> None:
+        """Gives the head an object of its own, so that one can come back to it; if not now, with the next commit."""
+        head = self.head
+        if self.kept.knows(head.sequence):
+            return
+        data = codec.encode_checkpoint(head)
+        snapshot = head.snapshot.sequence if head.snapshot else 0
+        key = self._keys.checkpoint(head.sequence, snapshot, head.reason or CommitReason.IDLE, digest(data))
+        try:
+            await self._store.put(key, data)
+        except StorageError as error:
+            log.warning("checkpoint %d of %s is not kept yet: %s", head.sequence, self._keys.prefix, error)
+        else:
+            self.kept.add_checkpoint(key)
 
     # -------------------------------------------------------------------------------------------------- the plan
 

@@ -38,6 +38,9 @@ class Kept:
     def add_snapshot(self, key: str) -> None:
         self._snapshots[key] = SavedSnapshot(sequence_of(self._keys.snapshots, key), key)
 
+    def knows(self, sequence: int) -> bool:
+        return any(one.sequence == sequence for one in self._checkpoints.values())
+
     def sequences(self, newest: Checkpoint) -> list[int]:
         """Numbers of the checkpoints that one can come back to."""
         # A greater number was written by somebody who could not move the head to it.

@@ -28,7 +28,7 @@ from mapreduce_operator.core.names import RunRef, StorageKeys
 from mapreduce_operator.core.phases import RECOVERED, Turn
 from mapreduce_operator.core.plan import decode_shard_list
 from mapreduce_operator.core.snapshot import Snapshot
-from mapreduce_operator.engine.chain import list_segments, sequence_of
+from mapreduce_operator.engine.chain import list_segments
 from mapreduce_operator.engine.reading import read, read_checked
 from mapreduce_operator.ports import ObjectStore
 
@@ -39,29 +39,17 @@ log = logging.getLogger(__name__)
 
 
 async def newest_checkpoint(store: ObjectStore, run: RunRef) -> Checkpoint | None:
-    """The newest checkpoint of a run that is whole; None where there is none. Raises StorageError."""
+    """The newest checkpoint that is kept and whole; None where there is none. Raises StorageError."""
     keys = StorageKeys(run)
-    listed = sorted([key async for key in store.list(keys.checkpoints)], reverse=True)
-    found: Checkpoint | None = None
-    for key in listed:
-        if found is not None and sequence_of(keys.checkpoints, key) < found.sequence:
-            break
+    for key in sorted([key async for key in store.list(keys.checkpoints)], reverse=True):
         try:
             checkpoint = await read_checked(store, key, partial(decode_checkpoint, where=key))
         except DamagedError as error:
             log.warning("%s", error)
-            continue
-        if checkpoint.run_uid == run.uid and (found is None or counts_before(checkpoint, found)):
-            found = checkpoint
-    return found
-
-
-def counts_before(one: Checkpoint, other: Checkpoint) -> bool:
-    """Of two checkpoints with the same number, whether the first one counts.
-
-    The other was written by somebody who was deposed, or died, before the head was moved to it.
-    """
-    return (one.epoch, one.committed_at) > (other.epoch, other.committed_at)
+        else:
+            if checkpoint.run_uid == run.uid:
+                return checkpoint
+    return None
 
 
 async def from_segments(store: ObjectStore, run: RunRef, now: float) -> Checkpoint | None:
