@@ -89,6 +89,13 @@ class Books:
         """As the run will be read back once all of this is durable too."""
         account = self.account.copy()
         self.settle(account, unsaved, at)
+        return self._picture(account)
+
+    def as_read_back(self) -> Snapshot:
+        """The same of books to which nothing has happened since. What it holds is not to be kept."""
+        return self._picture(self.account)
+
+    def _picture(self, account: Account) -> Snapshot:
         return Snapshot(
             items={stage: list(_durable(ledger)) for stage, ledger in self.ledgers.items()},
             tally=account.tally,

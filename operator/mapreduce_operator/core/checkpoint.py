@@ -144,6 +144,8 @@ class Checkpoint(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True
     """Its number, which is that of the last segment that counts."""
     tail_sha256: str = ""
     """Hash of that segment."""
+    previous: tuple[int, str] | None = None
+    """Number and hash of the segment before that one."""
     journal_size: int = 0
     """Bytes of all segments that count."""
     snapshot: SnapshotInfo | None = None

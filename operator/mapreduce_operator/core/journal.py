@@ -9,7 +9,8 @@ stays small however long a run gets: bytes written over a run grow with its item
 The segment before is not always the one with the number before: a run that was restored to an earlier checkpoint goes
 on from there, and what came after stays beside it, as in a tree.
 
-Each line of a segment begins with its own checksum, so that of a damaged one all other lines are still good. A record
+Each line of a segment begins with its own checksum, so that of a damaged one all other lines are still good; which one
+comes before it stands in the first and in the last line. A record
 holds the outcome and the state that the item got by it. Reading it back decides nothing anew, since the
 policy may have been edited meanwhile. A segment also says which dispatches were started, so that one whose Job vanished
 while no operator looked is known to have run; which items Redrives took, before they are run; and which letters were
@@ -193,7 +194,27 @@ class _Line(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     ended_at: float = 0.0
 
 
+class _Link(msgspec.Struct, frozen=True, array_like=True):
+    """The last line: what of the header must not be lost."""
+
+    sequence: int
+    previous: int
+    previous_sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Salvaged:
+    """What is still good of a damaged segment."""
+
+    header: SegmentHeader | None
+    before: tuple[int, str] | None
+    """Number and hash of the segment before."""
+    records: list[Record]
+    """In their order."""
+
+
 _encoder: Final = msgspec.json.Encoder()
+_link_decoder: Final = msgspec.json.Decoder(_Link)
 _header_decoder: Final = msgspec.json.Decoder(SegmentHeader)
 _line_decoder: Final = msgspec.json.Decoder(_Line)
 _lines_decoder: Final = msgspec.json.Decoder(list[_Line])
@@ -202,7 +223,8 @@ _CHECKSUM: Final = 9
 
 
 def encode_segment(header: SegmentHeader, records: Iterable[Record]) -> bytes:
-    lines = [_encoder.encode(header), *(_encoder.encode(_line(record)) for record in records)]
+    link = _Link(header.sequence, header.before, header.previous_sha256)
+    lines = [_encoder.encode(header), *(_encoder.encode(_line(record)) for record in records), _encoder.encode(link)]
     return b"".join(b"%08x %b\n" % (zlib.crc32(line), line) for line in lines)
 
 
@@ -213,18 +235,19 @@ def decode_segment(data: bytes, expected_sha256: str, where: str, *, results: bo
     memory, only that of the reduce is there: it is part of the status.
     """
     header, *lines = verified(data, expected_sha256, where).split(b"\n")[:-1]
-    # Version 1 had no checksums.
-    start = 0 if data.startswith(b"{") else _CHECKSUM
+    # Version 1 had neither checksums nor the line at the end.
+    start, end = (0, None) if data.startswith(b"{") else (_CHECKSUM, -1)
     try:
-        found = _lines_decoder.decode(b"[%b]" % b",".join(line[start:] for line in lines))
+        found = _lines_decoder.decode(b"[%b]" % b",".join(line[start:] for line in lines[:end]))
         return Segment(_header_decoder.decode(header[start:]), [_record(line, results=results) for line in found])
     except msgspec.DecodeError as error:
         raise JournalError(f"{where} was written by another version of the operator: {error}") from error
 
 
-def salvage(data: bytes) -> tuple[SegmentHeader | None, list[Record]]:
-    """What is still good of a damaged segment: its header, or None where that is lost, and records in their order."""
+def salvage(data: bytes) -> Salvaged:
+    """Takes from a damaged segment the lines that are good."""
     header: SegmentHeader | None = None
+    link: _Link | None = None
     records: list[Record] = []
     for number, line in enumerate(data.split(b"\n")):
         content = line[_CHECKSUM:]
@@ -233,12 +256,16 @@ def salvage(data: bytes) -> tuple[SegmentHeader | None, list[Record]]:
         try:
             if number == 0:
                 header = _header_decoder.decode(content)
+            elif content.startswith(b"["):
+                link = _link_decoder.decode(content)
             else:
                 records.append(_record(_line_decoder.decode(content)))
         except msgspec.DecodeError:
             # Of a version that is not ours.
             continue
-    return header, records
+    if header is not None:
+        return Salvaged(header, (header.before, header.previous_sha256), records)
+    return Salvaged(None, (link.previous, link.previous_sha256) if link is not None else None, records)
 
 
 def _line(record: Record) -> _Line:

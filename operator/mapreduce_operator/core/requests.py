@@ -24,6 +24,17 @@ def answers_in(status: MapReduceJobStatus | None) -> Answers:
     )
 
 
+def later(one: Answers, other: Answers) -> Answers:
+    """Of each kind of answer the later one."""
+    restored = [done for done in (one.restored, other.restored) if done is not None]
+    restarted = [done for done in (one.restarted, other.restarted) if done is not None]
+    return Answers(
+        checkpoint=one.checkpoint or other.checkpoint,
+        restored=max(restored, key=lambda done: done.at, default=None),
+        restarted=max(restarted, key=lambda done: done.at, default=None),
+    )
+
+
 def open_restore(spec: MapReduceJobSpec, answers: Answers) -> Restore | None:
     """The restore that was asked for and not done."""
     asked, done = spec.restore, answers.restored

@@ -6,7 +6,7 @@ cannot be so any more is dropped; that a dispatch was there is never forgotten, 
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Final
 
@@ -41,7 +41,8 @@ class _Fitting:
         numbers = {*range(1, len(self._books.account.redrives) + len(redrives) + 1)}
         claims = tuple(claim for claim in header.claims if self._is_claimed(claim, numbers))
         taken = Counter(claim.redrive for claim in claims)
-        records = list(self._records(numbers, {start.key for start in starts}))
+        claimed = {claim.key: claim.redrive for claim in claims}
+        records = list(self._records(claimed, {start.key for start in starts}))
         fitting = msgspec.structs.replace(
             header,
             starts=starts,
@@ -91,19 +92,25 @@ class _Fitting:
             self._counts(claim.stage, claim.key, item.attempts + claim.excused)
         return True
 
-    def _records(self, numbers: set[int], started: set[str]) -> Iterator[Record]:
+    def _records(self, claimed: Mapping[str, int], started: set[str]) -> Iterator[Record]:
         for record in self._segment.records:
             outcome, after = record.outcome, record.item
             key = outcome.dispatch.item_key
             before = self._item(outcome.stage, key)
             if before is None:
                 continue
-            known = after.redrive in {0, *numbers}
             if before.final and key not in started and not after.final:
                 # What it was taken from its letter by is lost: it stays there.
                 self._counts(outcome.stage, key, outcome.dispatch.number)
             elif before.state is not ItemState.SUCCEEDED or outcome.stage is Stage.REDUCE:
-                yield record if known else Record(outcome, replace(after, redrive=0, allowed=0))
+                # It is of the Redrive that took the item, as far as that is known.
+                redrive = claimed.get(key, 0 if before.final else before.redrive)
+                fits = after.redrive == redrive
+                yield (
+                    record
+                    if fits
+                    else Record(outcome, replace(after, redrive=redrive, allowed=after.allowed if redrive else 0))
+                )
 
     def _is_marked(self, mark: Mark) -> bool:
         position = self._books.ledgers[Stage.MAP].position(mark.key)

@@ -10,7 +10,6 @@ from itertools import chain
 from typing import Final
 
 from mapreduce_operator.api import ItemState, LetterState, Phase
-from mapreduce_operator.core.batches import Uncommitted
 from mapreduce_operator.core.books import Books
 from mapreduce_operator.core.items import FINAL_STATES, Item
 from mapreduce_operator.core.names import Stage
@@ -48,7 +47,7 @@ def violations(books: Books, phase: Phase, counts: Mapping[ItemState, int]) -> l
     """
     findings = _Findings()
     ledger = books.ledgers[Stage.MAP]
-    mapped = _examine(findings, books.snapshot(Uncommitted(), at=0.0), len(ledger))
+    mapped = _examine(findings, books.as_read_back(), len(ledger))
     states = Counter(item.state for item in mapped)
     if states != Counter(ledger.counts):
         findings.say(f"the ledger counts {_told(ledger.counts)}, and the items are {_told(states)}")

@@ -65,6 +65,11 @@ def sequence_of(prefix: str, key: str) -> int:
     return int(number) if number.isdecimal() else 0
 
 
+def hash_in(key: str) -> str:
+    """The part of the hash of a segment that stands in its key, which is enough to find it."""
+    return key.rpartition("-")[2].removesuffix(".jsonl")
+
+
 def _window(sequence: int, down_to: int) -> range:
     return range(sequence, max(down_to, sequence - _AHEAD), -1)
 

@@ -270,8 +270,9 @@ class Journal:
         """The checkpoint that the last of the batches makes, with everything written that it names."""
         started, last, size = self._clock.now(), batches[-1], 0
         sequence, tail_sha256, previous = first - 1, base.tail_sha256, base.sequence
+        link = previous, tail_sha256
         for batch in batches:
-            sequence += 1
+            sequence, link = sequence + 1, (previous, tail_sha256)
             header = SegmentHeader(
                 sequence,
                 tail_sha256,
@@ -310,6 +311,7 @@ class Journal:
             phase_message=last.turn.message,
             sequence=sequence,
             tail_sha256=tail_sha256,
+            previous=link,
             journal_size=journal_size,
             snapshot=snapshot,
             epoch=self._leadership.epoch,

@@ -22,7 +22,7 @@ from mapreduce_operator.core.journal import Segment, Undone
 from mapreduce_operator.core.names import RunRef, Stage, StorageKeys
 from mapreduce_operator.core.phases import RECOVERED, Turn
 from mapreduce_operator.core.plan import canonical, keys_of
-from mapreduce_operator.core.requests import answers_in
+from mapreduce_operator.core.requests import answers_in, later
 from mapreduce_operator.core.run import RunState
 from mapreduce_operator.core.survival import fitted
 from mapreduce_operator.core.validation import violations
@@ -119,7 +119,7 @@ class _Loader:
             raise StateLostError(self._lost(damage[0]))
         if found is not known:
             # What was done once is not done again for that.
-            found = msgspec.structs.replace(found, answers=answers_in(self.job.status))
+            found = msgspec.structs.replace(found, answers=later(found.answers, answers_in(self.job.status)))
         if not await self.journal.replace(found):
             raise JournalError(f"{keys.head} moved while it was being replaced: {damage[0]}")
         return self.journal.head

@@ -5,6 +5,7 @@ to the last one before it, and what survived of it and of those after it is told
 checksum of its own. So only items whose outcomes are lost run again. Nothing is deleted.
 """
 
+import contextlib
 import logging
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -23,14 +24,14 @@ from mapreduce_operator.core.checkpoint import (
     decode_checkpoint,
     digest,
 )
-from mapreduce_operator.core.journal import Segment, SegmentHeader, decode_segment, salvage
+from mapreduce_operator.core.journal import Salvaged, Segment, SegmentHeader, decode_segment, salvage
 from mapreduce_operator.core.names import RunRef, StorageKeys
 from mapreduce_operator.core.phases import RECOVERED, Turn
 from mapreduce_operator.core.plan import decode_shard_list
 from mapreduce_operator.core.snapshot import Snapshot
-from mapreduce_operator.engine.chain import list_segments
+from mapreduce_operator.engine.chain import hash_in, list_segments
 from mapreduce_operator.engine.reading import read, read_checked
-from mapreduce_operator.ports import ObjectStore
+from mapreduce_operator.ports import ObjectStore, StoredObject
 
 log = logging.getLogger(__name__)
 
@@ -73,30 +74,54 @@ async def from_segments(store: ObjectStore, run: RunRef, now: float) -> Checkpoi
         turned_at=now,
         committed_at=now,
     )
-    newest = await _newest_segment(store, keys, 0)
-    return found if newest is None else _at(found, *newest)
+    return await extended(store, run, found)
 
 
 async def extended(store: ObjectStore, run: RunRef, found: Checkpoint) -> Checkpoint:
-    """The checkpoint, or a later one made of segments that follow it, where no object tells of that any more."""
-    newest = await _newest_segment(store, StorageKeys(run), found.sequence)
-    return found if newest is None else _at(found, *newest)
+    """The checkpoint, or a later one made of the segments that follow it, where no object tells of that any more.
+
+    They may be damaged themselves. What leads elsewhere, to a branch that was left or to another plan, is left out.
+    """
+    keys = StorageKeys(run)
+    listed = await list_segments(store, keys)
+    for sequence in sorted((number for number in listed if number > found.sequence), reverse=True):
+        candidates = [_at(found, sequence, key, await read(store, key)) for key in listed[sequence]]
+        for one in sorted(candidates, key=lambda one: one.epoch, reverse=True):
+            if await _leads_to(store, keys, one, found):
+                return one
+    return found
 
 
-def _at(checkpoint: Checkpoint, sha256: str, segment: Segment) -> Checkpoint:
+async def _leads_to(store: ObjectStore, keys: StorageKeys, one: Checkpoint, found: Checkpoint) -> bool:
+    """Whether the segments before it, as far as they tell of each other, lead from a checkpoint to an earlier one."""
+    sequence, sha256 = one.sequence, one.tail_sha256
+    while sequence > found.sequence:
+        stored = await read(store, keys.segment(sequence, sha256))
+        before = salvage(stored.data).before if stored is not None else None
+        if before is None:
+            return False
+        sequence, sha256 = before
+    return (sequence, sha256[:16]) == (found.sequence, found.tail_sha256[:16])
+
+
+def _at(found: Checkpoint, sequence: int, key: str, stored: StoredObject | None) -> Checkpoint:
     """The checkpoint that was made with a segment, as far as that tells; all else is that of an earlier one."""
-    header = segment.header
-    same = header.phase is checkpoint.phase
+    header = salvage(stored.data).header if stored is not None else None
+    phase = header.phase if header is not None else found.phase
+    same = phase is found.phase
     return msgspec.structs.replace(
-        checkpoint,
-        phase=header.phase,
-        phase_reason=checkpoint.phase_reason if same else RECOVERED,
-        phase_message=checkpoint.phase_message if same else "the phase is known by the journal alone",
-        sequence=header.sequence,
-        tail_sha256=sha256,
-        epoch=max(header.epoch, checkpoint.epoch),
-        committed_at=header.at,
-        reason=header.reason,
+        found,
+        phase=phase,
+        phase_reason=found.phase_reason if same else RECOVERED,
+        phase_message=found.phase_message if same else "the phase is known by the journal alone",
+        sequence=sequence,
+        tail_sha256=hash_in(key),
+        previous=None,
+        # It may be of a branch that the segment is not of.
+        snapshot=None,
+        epoch=max(header.epoch if header is not None else 0, found.epoch),
+        committed_at=header.at if header is not None else found.committed_at,
+        reason=header.reason if header is not None else found.reason,
         counts={},
     )
 
@@ -107,25 +132,6 @@ async def _plan(store: ObjectStore, key: str) -> PlanInfo | None:
         return None
     shards = decode_shard_list(stored.data)
     return PlanInfo(sum(shard.items for shard in shards), 0, digest(stored.data))
-
-
-async def _newest_segment(store: ObjectStore, keys: StorageKeys, above: int) -> tuple[str, Segment] | None:
-    """Hash and content of the newest segment that is whole, of those with a greater number than `above`."""
-    listed = await list_segments(store, keys)
-    for sequence in sorted((number for number in listed if number > above), reverse=True):
-        found = [one for key in listed[sequence] if (one := await _whole(store, key)) is not None]
-        if found:
-            return max(found, key=lambda one: one[1].header.epoch)
-    return None
-
-
-async def _whole(store: ObjectStore, key: str) -> tuple[str, Segment] | None:
-    """Hash and content of a segment, by the part of its hash that stands in its key; None for one that is damaged."""
-    stored = await read(store, key)
-    if stored is None or digest(stored.data)[:16] not in key:
-        return None
-    sha256 = digest(stored.data)
-    return sha256, decode_segment(stored.data, sha256, key)
 
 
 # ------------------------------------------------------------------------------------------------------- the segments
@@ -190,21 +196,36 @@ async def _what_is_left(
 ) -> tuple[Segment, int]:
     """A damaged segment without what is lost of it, and how many outcomes that is at least."""
     stored = await read(store, key)
-    header, records = salvage(stored.data) if stored is not None else (None, [])
-    if header is not None and header.sequence == sequence:
-        return Segment(header, records), header.count - len(records)
-    listed = await list_segments(store, keys)
-    before = max((number for number in listed if covered < number < sequence), default=covered)
-    found = [one for other in listed[before] if (one := await _whole(store, other)) is not None]
-    if found:
-        sha256, _ = max(found, key=lambda one: one[1].header.epoch)
-    else:
-        # Damaged as well: what stands in its key is enough to find it, and to see that.
-        sha256 = listed[before][0].rpartition("-")[2].removesuffix(".jsonl") if listed[before] else ""
+    left = salvage(stored.data) if stored is not None else Salvaged(None, None, [])
+    if left.header is not None and left.header.sequence == sequence:
+        return Segment(left.header, left.records), left.header.count - len(left.records)
+    before = left.before or await _before(store, keys, sequence, head, covered=covered)
     header = SegmentHeader(
-        sequence, sha256, head.phase, head.committed_at, CommitReason.RECOVERY, previous=before, count=len(records)
+        sequence,
+        before[1],
+        head.phase,
+        head.committed_at,
+        CommitReason.RECOVERY,
+        previous=before[0],
+        count=len(left.records),
     )
-    return Segment(header, records), 1
+    return Segment(header, left.records), 1
+
+
+async def _before(
+    store: ObjectStore, keys: StorageKeys, sequence: int, head: Checkpoint, *, covered: int
+) -> tuple[int, str]:
+    """Number and hash of the segment before one that is gone: as a checkpoint says, or else the next lower number."""
+    if head.sequence == sequence and head.previous is not None:
+        return head.previous
+    async for key in store.list(f"{keys.checkpoints}{sequence:010d}-"):
+        with contextlib.suppress(DamagedError):
+            kept = await read_checked(store, key, partial(decode_checkpoint, where=key))
+            if kept.previous is not None:
+                return kept.previous
+    listed = await list_segments(store, keys)
+    number = max((number for number in listed if covered < number < sequence), default=covered)
+    return number, hash_in(listed[number][0]) if listed[number] else ""
 
 
 def told_again(segments: Iterable[Segment], turn: Turn, kept: bool) -> list[Batch]:

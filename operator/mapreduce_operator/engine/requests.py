@@ -152,7 +152,6 @@ class Requests:
             answers=msgspec.structs.replace(state.answers, restored=restored),
             opened_at=now,
             spec=state.spec_text,
-            kept=state.spec.checkpoint.enabled,
         )
         base = msgspec.structs.replace(then, lineage=head.lineage, recovered=head.recovered)
         await self._journal.branch(base, [batch])
@@ -182,7 +181,6 @@ class Requests:
             answers=msgspec.structs.replace(state.answers, restarted=Restarted(asked.phase, asked.token, now)),
             opened_at=now,
             spec=state.spec_text,
-            kept=state.spec.checkpoint.enabled,
         )
         await checkpoints.copy_letters(self._run, self._run, taken.letters)
         base: Checkpoint = msgspec.structs.replace(
