@@ -61,6 +61,7 @@ class Audit:
         self._max_parallel: Final = [(0.0, max_parallel(spec))]
         self._suspended: Final = [(0.0, bool(spec.get("suspend", False)))]
         self._interrupts: Final = [(0.0, interrupts(spec))]
+        self._deadlines: Final = [(0.0, spec.get("activeDeadlineSeconds"))]
         self._checkpoints: Final[list[tuple[float, dict[str, Any]]]] = [(0.0, spec.get("checkpoint", {}))]
         self.durable: Final = Durable(store.objects, run, self._wrong)
         # Looked at with each write: later, what was written in the wrong order is all there.
@@ -79,6 +80,7 @@ class Audit:
         self._strays: Final[set[str]] = set()
         """Uids of Jobs that were created by processes that did not lead."""
         self._known: Final = known
+        self._skewed: Final = skewed
         cluster.on_create.append(self._on_create)
         cluster.on_delete.append(self._on_delete)
         cluster.on_status.append(self._on_status)
@@ -92,6 +94,7 @@ class Audit:
         self._max_parallel.append((now, max_parallel(spec)))
         self._suspended.append((now, bool(spec.get("suspend", False))))
         self._interrupts.append((now, interrupts(spec)))
+        self._deadlines.append((now, spec.get("activeDeadlineSeconds")))
         self._checkpoints.append((now, spec.get("checkpoint", {})))
 
     # ------------------------------------------------------------------------------------------- what is durable
@@ -183,10 +186,22 @@ class Audit:
             return
         if job.dispatch in self.durable.outcomes or any(recent(self._interrupts, self._cluster.clock.now())):
             return
+        if self._is_overdue:
+            return
         # One whose agent cannot start is given up.
         waits = job.pod is not None and job.pod.seen.waiting and not job.pod.seen.started
         if not waits or job.dispatch not in self.durable.starts:
             self._wrong(f"the Job {job.name} was deleted before its outcome was durable")
+
+    @property
+    def _is_overdue(self) -> bool:
+        """The time that the job may take is over, by some clock."""
+        now = self._cluster.clock.now()
+        opened = self.durable.head.get("openedAt", 0.0)
+        return any(
+            seconds is not None and (self._skewed or now >= opened + seconds)
+            for seconds in recent(self._deadlines, now)
+        )
 
     def _on_status(self, uid: str, status: dict[str, Any], process: int) -> None:
         """M5, C20, and: the status never claims what is not durable."""

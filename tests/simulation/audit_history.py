@@ -7,7 +7,7 @@ import msgspec
 
 from mapreduce_operator.adapters.storage.memory import MemoryStore
 from mapreduce_operator.api import ItemState
-from mapreduce_operator.core.checkpoint import JournalError
+from mapreduce_operator.core.checkpoint import JournalError, digest
 from mapreduce_operator.core.names import RunRef, Stage
 from mapreduce_operator.core.plan import Limits
 from mapreduce_operator.engine.checkpointer import StoredCheckpoints
@@ -39,8 +39,11 @@ class HistoryAudit:
         self._wrong: Final = wrong
         self.lineage: dict[str, Any] = {}
         """Of a fork: where it comes from."""
+        self._heads: Final[dict[int, set[str]]] = {}
+        """Hashes of all heads that ever were, by the number of their checkpoint."""
         durable.on_head.append(self._on_head)
         durable.on_commit.append(self._on_commit)
+        durable.objects.on_write.append(self._on_write)
         durable.objects.on_delete.append(self._on_delete)
 
     def _recent(self, name: str, default: Any) -> list[Any]:
@@ -50,20 +53,25 @@ class HistoryAudit:
         return [policy.get(name, default) for (_, policy), end in zip(self._policies, ends, strict=True) if end > since]
 
     def _on_head(self, data: bytes) -> None:
-        """Another checkpoint is the newest one."""
-        head, enabled = msgspec.json.decode(data.partition(b"\n")[0]), self._recent("enabled", True)
-        number = head.get("sequence", 0)
-        objects, keys = self._durable.objects, self._durable.keys
-        found = [objects[key] for key in objects if key.startswith(f"{keys.checkpoints}{number:010d}-")]
-        if all(enabled) and data not in found:
-            self._wrong(f"checkpoint {number} counts, and no object says what it is")
-        if not any(enabled) and data in found:
-            self._wrong(f"checkpoint {number} is kept, and spec.checkpoint.enabled is false")
+        """The head was written."""
+        head = msgspec.json.decode(data.partition(b"\n")[0])
+        number, objects, keys = head.get("sequence", 0), self._durable.objects, self._durable.keys
         if (snapshot := head.get("snapshot")) and keys.snapshot(
             snapshot["sequence"], snapshot["sha256"]
         ) not in objects:
             self._wrong(f"checkpoint {number} begins with snapshot {snapshot['sequence']}, which is not there")
+        self._heads.setdefault(number, set()).add(digest(data))
         self.lineage = head.get("lineage", {})
+
+    def _on_write(self, key: str) -> None:
+        """The object of a checkpoint is written after the head, and is what that was."""
+        if not key.startswith(self._durable.keys.checkpoints):
+            return
+        number = self._number(key)
+        if digest(self._durable.objects[key]) not in self._heads.get(number, set()):
+            self._wrong(f"{key} was written, and checkpoint {number} was never that")
+        if not any(self._recent("enabled", True)):
+            self._wrong(f"checkpoint {number} is kept, and spec.checkpoint.enabled is false")
 
     def _on_commit(self, header: dict[str, Any], lines: list[Line]) -> None:
         """What a fork carries over is what its parent had come to."""

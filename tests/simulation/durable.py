@@ -127,7 +127,7 @@ class Durable:
         self.on_commit: Final[list[Callable[[dict[str, Any], list[Line]], None]]] = []
         """Called with header and lines of each segment that counts from now on, when they are taken in."""
         self.on_head: Final[list[Callable[[bytes], None]]] = []
-        """Called with each head that makes another checkpoint the newest, before anything of it is taken in."""
+        """Called with each head that is written, before anything of it is taken in."""
         self._segments: Final[dict[int, _Segment]] = {}
         """All that ever counted, by number."""
         self._tail = 0
@@ -180,9 +180,8 @@ class Durable:
             self._wrong(f"the head went back from epoch {self.epoch} to {epoch}")
         if sequence < self.sequence:
             self._wrong(f"the head went back from checkpoint {self.sequence} to {sequence}")
-        if sequence > self.sequence or not self.head:
-            for hook in self.on_head:
-                hook(data)
+        for hook in self.on_head:
+            hook(data)
         self.head, self.epoch = head, epoch
         return sequence
 
@@ -201,7 +200,7 @@ class Durable:
                 return None
             if hashlib.sha256(data).hexdigest() != sha256:
                 self._wrong(f"segment {number} is not what the head says")
-            header, *lines = [msgspec.json.decode(line[9:]) for line in data.splitlines()]
+            header, *lines, _ = [msgspec.json.decode(line[9:]) for line in data.splitlines()]
             if header["sequence"] != number or number <= self.sequence:
                 self._wrong(f"the head counts segment {number} beside {self.sequence}, and it says {header}")
             chain.append(_Segment(number, sha256, header, lines))
