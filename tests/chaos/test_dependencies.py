@@ -2,42 +2,21 @@
 
 import logging
 import time
-from collections.abc import Iterator
 
 import pytest
 from kubernetes import client
 
-from tests.chaos.machines import address_that_pods_reach, process_of, repair_cluster
-from tests.chaos.operator_pods import NAMESPACE, deploy
+from tests.chaos.machines import process_of, repair_cluster
 from tests.chaos.witness import Witness
 from tests.e2e.sandbox import Sandbox, condition
-from tests.seaweedfs import ACCESS_KEY, SECRET_KEY, SeaweedFS
+from tests.seaweedfs import SeaweedFS
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(400), pytest.mark.usefixtures("bucket")]
 
 log = logging.getLogger(__name__)
 
 ITEMS = 30
-SECRET = "chaos-storage"  # noqa: S105 - the name of one
 AWAY_SECONDS = 30
-
-
-@pytest.fixture(scope="module", autouse=True)
-def bucket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SeaweedFS]:
-    """The operator keeps its state in a bucket; afterwards it is as it was."""
-    core = client.CoreV1Api()
-    keys = {"AWS_ACCESS_KEY_ID": ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": SECRET_KEY}
-    secret = client.V1Secret(metadata=client.V1ObjectMeta(name=SECRET), string_data=keys)
-    with SeaweedFS(tmp_path_factory.mktemp("seaweedfs"), address=address_that_pods_reach()) as seaweedfs:
-        seaweedfs.make_bucket("state")
-        core.create_namespaced_secret(NAMESPACE, secret)
-        try:
-            s3 = {"endpoint": seaweedfs.url, "region": "us-east-1", "existingSecret": SECRET}
-            deploy("storage.url=s3://state/chaos", *(f"storage.s3.{key}={value}" for key, value in s3.items()))
-            yield seaweedfs
-        finally:
-            deploy()
-            core.delete_namespaced_secret(SECRET, NAMESPACE)
 
 
 def test_storage_that_goes_away_holds_a_run_up_and_spoils_nothing(

@@ -112,7 +112,8 @@ class Witness:
         assert {state: number for state, number in status["items"].items() if number} == {
             state: number for state, number in states.items() if number
         }
-        assert status["attempts"] == {"total": len(self.ended), "interruptions": interruptions}
+        retries = sum(len(words) - 1 for words in expected.values())
+        assert status["attempts"] == {"total": len(self.ended), "interruptions": interruptions, "retries": retries}
         self._assert_no_status_takes_anything_back()
 
     def _assert_no_status_takes_anything_back(self) -> None:
