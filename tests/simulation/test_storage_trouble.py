@@ -204,6 +204,39 @@ async def test_a_run_that_finds_storage_away_is_loaded_when_it_is_back() -> None
     assert set(scene.cluster.runs_of.values()) == {1}
 
 
+async def test_what_is_saved_meanwhile_does_not_hide_what_still_waits() -> None:
+    """A template that is tried out, say, needs nothing of storage but an item that is in memory."""
+    trouble = Trouble(StorageErrorReason.FULL, WRITES)
+    scene = Scene(steady(2.0), trouble, small_job())
+    async with operating(scene.cluster, scene.body, scene.store) as operator:
+        await operator.until(lambda: scene.ended >= 10)
+        trouble.lasts = True
+        await operator.until(lambda: operator.condition("CheckpointHealthy")["status"] == "False", 100.0)
+        operator.edit(lambda spec: spec["map"]["template"]["spec"]["containers"][0].update(image="agent:2"))
+        await asyncio.sleep(OUTAGE_SECONDS)
+        trouble.lasts = False
+        await operator.until_finished()
+    assert scene.changes_of_health == [("True", "Saved"), ("False", trouble.reason), ("True", "Saved")]
+
+
+@pytest.mark.parametrize("seconds", [0.005, 30.0], ids=["fails", "hangs"])
+async def test_items_that_cannot_be_read_are_few_requests_and_a_trouble_like_others(seconds: float) -> None:
+    trouble, items = Trouble(StorageErrorReason.UNAVAILABLE, frozenset({"get"}), seconds=seconds), 1_100
+    scene = Scene(steady(2.0), trouble, map_reduce_job(list(range(items)), map_={"maxParallel": 100}))
+    async with operating(scene.cluster, scene.body, scene.store) as operator:
+        await operator.until(lambda: scene.ended >= 700)
+        trouble.lasts = True
+        # The next items stand in a shard of their own, which is not in memory.
+        await operator.until(lambda: operator.condition("CheckpointHealthy")["reason"] == trouble.reason, 100.0)
+        await asyncio.sleep(OUTAGE_SECONDS)
+        assert scene.ended == 1_000
+        assert trouble.failed.total() <= 130
+        trouble.lasts = False
+        status = await operator.until_finished()
+    assert status["attempts"] == {"total": items, "interruptions": 0, "retries": 0}
+    assert scene.changes_of_health == [("True", "Saved"), ("False", trouble.reason), ("True", "Saved")]
+
+
 async def test_agents_whose_items_cannot_be_read_are_judged_when_they_can() -> None:
     trouble, items = Trouble(StorageErrorReason.UNAVAILABLE, frozenset({"get"})), 1_040
     map_ = {"maxParallel": 40, "result": {"rule": "item.n >= 0"}}
@@ -222,6 +255,22 @@ async def test_agents_whose_items_cannot_be_read_are_judged_when_they_can() -> N
         status = await operator.until_finished()
     assert status["attempts"] == {"total": items, "interruptions": 0, "retries": 0}
     assert scene.changes_of_health == [("True", "Saved"), ("False", trouble.reason), ("True", "Saved")]
+
+
+async def test_letters_that_cannot_be_written_are_few_requests() -> None:
+    trouble, items = Trouble(StorageErrorReason.UNAVAILABLE), 600
+    map_ = {"maxParallel": 200, "retry": {"maxAttempts": 1}}
+    scene = Scene(lambda _: Ends(2.0, 1, "boom"), trouble, map_reduce_job(list(range(items)), map_=map_))
+    async with operating(scene.cluster, scene.body, scene.store) as operator:
+        await operator.until(lambda: scene.ended >= 200)
+        trouble.lasts = True
+        await asyncio.sleep(OUTAGE_SECONDS)
+        # Eight of them are tried at a time, and then no more.
+        assert trouble.failed.total() <= 8 * 65
+        trouble.lasts = False
+        status = await operator.until_finished()
+    assert status["items"]["deadLettered"] == items
+    assert status["attempts"] == {"total": items, "interruptions": 0, "retries": 0}
 
 
 # -------------------------------------------------------------------------------------------- what arrives is damaged

@@ -43,6 +43,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 STORAGE_PAUSES: Final = (0.5, 1.0, 2.0, 5.0, 10.0)
+_UNREAD: Final = "items that are to be started cannot be read"
 
 
 class Effects:
@@ -134,8 +135,10 @@ class Effects:
         try:
             item = await self._item(effect)
         except StorageError as error:
+            self._troubles.waits(_UNREAD, error)
             self._refused(effect, LaunchRefused(error.reason, str(error)))
             return
+        self._troubles.goes_on(_UNREAD)
         body = manifest(
             revision,
             self._run,
@@ -282,19 +285,19 @@ class Effects:
     async def _patiently(self, what: str, work: Callable[[], Awaitable[T]]) -> T:
         """Does something again until it is done, and lets the conditions say meanwhile what waits."""
         failures = 0
-        while True:
-            try:
-                done = await work()
-            except (StorageError, ClusterError) as error:
-                log.warning("%s: %s: %s", self._name, what, error)
-                if isinstance(error, StorageError):
-                    self._troubles.storage = error.reason, f"{what}: {error}"
+        try:
+            while True:
+                try:
+                    return await work()
+                except (StorageError, ClusterError) as error:
+                    log.warning("%s: %s: %s", self._name, what, error)
+                    if isinstance(error, StorageError):
+                        self._troubles.waits(what, error)
                 self._wake()
                 await asyncio.sleep(pause_after(failures, STORAGE_PAUSES))
                 failures += 1
-            else:
-                self._troubles.storage = None
-                return done
+        finally:
+            self._troubles.goes_on(what)
 
 
 async def announce(world: World, run: RunRef, event: Announce) -> None:

@@ -8,6 +8,7 @@ Who leads puts the epoch of his leadership into the head before anything else. A
 holds a version of the head that is not there any more, so that whatever it still writes does not count.
 """
 
+import asyncio
 import logging
 from bisect import bisect_right
 from collections import OrderedDict
@@ -80,6 +81,9 @@ class Journal:
         self._shard_list: tuple[ShardInfo, ...] = ()
         self._ends: list[int] = []
         self._shards: OrderedDict[int, list[PlannedItem]] = OrderedDict()
+        self._turn: Final = asyncio.Lock()
+        self._failure: StorageError | None = None
+        self._failures = 0
 
     @property
     def head(self) -> Checkpoint:
@@ -175,9 +179,9 @@ class Journal:
         try:
             return await self._store.put(self._keys.head, data, if_match=self._etag)
         except StorageConflictError as error:
-            stored = await self._store.get(self._keys.head)
-            if stored is not None and stored.data == data:
-                return stored.etag
+            stored = await self._stored_head()
+            if stored is not None and stored[0] == head:
+                return stored[1]
             raise DeposedError(f"{self._keys.head} was moved by another operator: {error}") from error
 
     def _take(self, head: Checkpoint, etag: str) -> None:
@@ -383,14 +387,27 @@ class Journal:
         """One item of the plan; a few shards stay in memory."""
         await self._list()
         number = bisect_right(self._ends, position)
-        shard = self._shards.get(number)
-        if shard is None:
-            shard = self._shards[number] = await self._shard(number)
-            while len(self._shards) > _CACHED_SHARDS:
+        if number not in self._shards:
+            await self._cache(number)
+        self._shards.move_to_end(number)
+        return self._shards[number][position - (self._ends[number - 1] if number else 0)]
+
+    async def _cache(self, number: int) -> None:
+        """Many items of a shard are asked for at the same time: one reads it for all, or fails for all."""
+        failures = self._failures
+        async with self._turn:
+            if number in self._shards:
+                return
+            if self._failure is not None and self._failures != failures:
+                raise self._failure
+            try:
+                shard = await self._shard(number)
+            except StorageError as error:
+                self._failure, self._failures = error, self._failures + 1
+                raise
+            while len(self._shards) >= _CACHED_SHARDS:
                 self._shards.popitem(last=False)
-        else:
-            self._shards.move_to_end(number)
-        return shard[position - (self._ends[number - 1] if number else 0)]
+            self._shards[number] = shard
 
     async def _list(self) -> tuple[ShardInfo, ...]:
         plan = self.head.plan

@@ -18,7 +18,7 @@ from mapreduce_operator.core.signatures import signature_of
 from mapreduce_operator.engine.journal import Journal
 from mapreduce_operator.engine.reading import read_letters
 from mapreduce_operator.engine.world import World
-from mapreduce_operator.ports import ClusterError, StorageConflictError
+from mapreduce_operator.ports import ClusterError, StorageConflictError, StorageError
 
 log = logging.getLogger(__name__)
 
@@ -43,14 +43,23 @@ class Letters:
 
     async def write(self, letters: Sequence[GivenUp]) -> None:
         """Raises StorageError when not all of them are known to be written; then all are to be given again."""
-        # Of many letters some always fail where storage fails now and then.
+        # Of many letters some always fail where storage fails now and then; where it is away, all would.
         left = [letter for letter in letters if letter.outcome.job_uid not in self._written]
         await self._read_logs([letter for letter in left if letter.outcome.pod not in self._logs])
         gate = asyncio.Semaphore(_AT_ONCE)
+        in_a_row = 0
 
         async def write(letter: GivenUp) -> None:
+            nonlocal in_a_row
             async with gate:
-                await self._write(letter)
+                if in_a_row >= _AT_ONCE:
+                    return
+                try:
+                    await self._write(letter)
+                except StorageError:
+                    in_a_row += 1
+                    raise
+                in_a_row = 0
             self._written.add(letter.outcome.job_uid)
 
         # Not a task group: it would hide a StorageError in a group.
@@ -98,6 +107,9 @@ class Letters:
             try:
                 before = decode_letter(stored.data, key) if stored is not None else None
             except LetterError as error:
+                # What was damaged on its way here must not be written over what is there.
+                if not last:
+                    continue
                 log.warning("%s; it is written anew, without what it told before", error)
                 before = None
             body = encode_letter(merged(before, letter))

@@ -14,14 +14,20 @@ T = TypeVar("T")
 
 _AT_ONCE: Final = 8
 _PAUSES: Final = (0.2, 0.5, 1.0, 2.0)
+_LONG_SECONDS: Final = 5.0
+"""Storage that hangs is not asked again: whoever reads has waited long enough to say so."""
 
 
 async def read(store: ObjectStore, key: str) -> StoredObject | None:
     """The object, or None where there is none. Raises StorageError when storage has failed for some seconds."""
+    clock = asyncio.get_running_loop()
+    began = clock.time()
     for pause in _PAUSES:
         try:
             return await store.get(key)
         except StorageError:
+            if clock.time() - began > _LONG_SECONDS:
+                raise
             await asyncio.sleep(pause)
     return await store.get(key)
 

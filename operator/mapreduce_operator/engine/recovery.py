@@ -127,11 +127,24 @@ def _at(found: Checkpoint, sequence: int, key: str, stored: StoredObject | None)
 
 
 async def _plan(store: ObjectStore, key: str) -> PlanInfo | None:
-    stored = await read(store, key)
-    if stored is None or digest(stored.data)[:16] not in key:
+    data = await _as_named(store, key)
+    if data is None:
         return None
-    shards = decode_shard_list(stored.data)
-    return PlanInfo(sum(shard.items for shard in shards), 0, digest(stored.data))
+    return PlanInfo(sum(shard.items for shard in decode_shard_list(data)), 0, digest(data))
+
+
+async def _as_named(store: ObjectStore, key: str) -> bytes | None:
+    """What an object holds, if it has the hash that its key tells of, and not only for once."""
+
+    def checked(data: bytes) -> bytes:
+        if digest(data)[:16] not in key:
+            raise DamagedError(f"{key} is damaged: its name tells of another hash")
+        return data
+
+    try:
+        return await read_checked(store, key, checked)
+    except DamagedError:
+        return None
 
 
 # ------------------------------------------------------------------------------------------------------- the segments

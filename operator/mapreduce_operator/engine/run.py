@@ -42,6 +42,7 @@ SAVE_SECONDS: Final = 8.0
 """For the last commit when the operator shuts down; Kubernetes gives it 30 s in all."""
 _GATHER_SECONDS: Final = 0.02
 """A step costs the same for one event as for many, and they come in swarms."""
+_UNSEEN: Final = "pods that ended are not looked at yet"
 _REPLAN_SECONDS: Final = 5.0
 """How often an input that could not be planned is looked at again: a ConfigMap may come later."""
 
@@ -375,12 +376,12 @@ class Run:
                 try:
                     rule = await self._rule_for(state, pod)
                 except StorageError as error:
-                    what = f"pods that ended are not looked at yet: {error}"
-                    log.warning("%s: %s", self._name, what)
-                    self._troubles.storage = error.reason, what
+                    log.warning("%s: %s: %s", self._name, _UNSEEN, error)
+                    self._troubles.waits(_UNSEEN, error)
                     for later in pods[number:]:
                         self._inbox.setdefault(later[0].uid, later)
                     return
+                self._troubles.goes_on(_UNSEEN)
                 for effect in state.observe_pod(pod, rule, self._world.clock.now()):
                     effects.start(effect)
 

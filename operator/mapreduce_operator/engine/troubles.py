@@ -37,19 +37,32 @@ class Troubles:
 
     def __init__(self) -> None:
         self.obstacle: tuple[str, str] | None = None
-        self.storage: tuple[str, str] | None = None
         self.refusal: tuple[str, str] | None = None
         """Why the last Job could not be created."""
         self.no_launch_before = 0.0
         """In seconds since the epoch."""
         self._refusals = 0
+        self._waiting: Final[dict[str, tuple[str, str]]] = {}
+        """By what waits for storage, since several things do at the same time and each ends by itself."""
+
+    @property
+    def storage(self) -> tuple[str, str] | None:
+        """Of what has waited longest."""
+        return next(iter(self._waiting.values()), None)
+
+    def waits(self, what: str, error: StorageError) -> None:
+        self._waiting[what] = error.reason, f"{what}: {error}"
+
+    def goes_on(self, what: str) -> None:
+        self._waiting.pop(what, None)
 
     @property
     def any(self) -> bool:
         return bool(self.obstacle or self.storage or self.refusal)
 
     def clear(self) -> None:
-        self.obstacle = self.storage = self.refusal = None
+        self.obstacle = self.refusal = None
+        self._waiting.clear()
 
     def not_loaded(self, error: LoadError) -> None:
         match error:
@@ -62,7 +75,7 @@ class Troubles:
             case JournalError():
                 self.obstacle = "StateDamaged", str(error)
             case StorageError():
-                self.storage = error.reason, str(error)
+                self.waits("the run is not loaded yet", error)
             case ClusterError():
                 self.refusal = "ClusterUnavailable", str(error)
 
