@@ -62,10 +62,12 @@ class WrittenRun:
         head = await self.journal.create(Planned(self.items, duplicates=0), self.state.spec_text, kept=kept)
         self._remember(head, self.state.books.snapshot(Uncommitted(), 0.0), {})
 
-    async def take_over(self) -> None:
-        """Goes on from what another leader has written."""
+    async def take_over(self, *, looks: bool = True) -> None:
+        """Goes on from what another leader has written. Without a look it does not know what is kept."""
         head = await self.journal.load()
         assert head is not None
+        if looks:
+            await self.journal.kept.look()
         self._tell(await read_back(self.journal, self.run, self.ids), head)
 
     def _tell(self, books: Books, head: Checkpoint) -> None:
