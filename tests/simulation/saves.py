@@ -45,7 +45,8 @@ class NotedStore(MemoryStore):
         await asyncio.sleep(self._seconds)
         etag = await super().put(key, data, if_absent=if_absent, if_match=if_match)
         if segment:
-            self._outcomes = data.count(b"\n") - 1
+            # But for the first and the last line.
+            self._outcomes = data.count(b"\n") - 2
         if head:
             self._note(msgspec.json.decode(data.splitlines()[0]))
         return etag

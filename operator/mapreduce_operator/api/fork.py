@@ -59,7 +59,9 @@ class ItemEdit(Model):
     """Runs the item again, as if it had never been run."""
 
     add: JsonValue | None = None
-    """A new item, any JSON value but null. It comes after those of the parent."""
+    """A new item, any JSON value but null. It comes after those of the parent. Its id is found by input.idExpression of
+    this job, which is not taken over from the parent; without one it is a hash of the content.
+    """
 
 
 class ForkEdits(Model):

@@ -241,7 +241,7 @@ class CheckpointStatus(Model):
     """
 
     stored_bytes: Count = 0
-    """How much the journal of the job holds in storage, in bytes."""
+    """How much of the journal in storage counts, in bytes: without what was left behind by a restore."""
 
 
 class RestoreStatus(Model):

@@ -11,11 +11,11 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from mapreduce_operator.api import ItemEdit, ItemState, OnDuplicate, ResumePolicy
+from mapreduce_operator.api import ItemEdit, ItemState, LetterState, OnDuplicate, ResumePolicy
 from mapreduce_operator.core.books import Books
 from mapreduce_operator.core.checkpoint import Checkpoint
 from mapreduce_operator.core.items import Item
-from mapreduce_operator.core.journal import Claim, Record, Undone
+from mapreduce_operator.core.journal import Claim, Mark, MarkKind, Record, Undone
 from mapreduce_operator.core.merge_patch import merge_patch
 from mapreduce_operator.core.names import Stage, item_key
 from mapreduce_operator.core.plan import InputError, Limits, Planned, PlannedItem, canonical, plan_items, some_of
@@ -55,6 +55,8 @@ class Carried:
     claims: tuple[Claim, ...]
     undone: tuple[Undone, ...]
     letters: tuple[CarriedLetter, ...]
+    marks: tuple[Mark, ...]
+    """Of letters that had been set aside or purged; they follow the records."""
 
 
 def edited_items(
@@ -137,6 +139,7 @@ def carried(
     claims: list[Claim] = []
     undone: list[Undone] = []
     letters: list[CarriedLetter] = []
+    marks: list[Mark] = []
     for now, item in enumerate(items):
         key = item_key(run_uid, Stage.MAP, item.id)
         dispatches = dispatched.get((Stage.MAP, key), 0)
@@ -149,13 +152,18 @@ def carried(
             records.append(Record(replace(record.outcome, dispatch=dispatch), replace(state, redrive=0)))
             if state.state is ItemState.DEAD_LETTERED:
                 letters.append(CarriedLetter(ledger.key(position), key, now))
+                match saved.books.account.dead_letters.state(position):
+                    case None:
+                        marks.append(Mark(key, MarkKind.PURGED))
+                    case LetterState.ARCHIVED:
+                        marks.append(Mark(key, MarkKind.ARCHIVED))
             continue
         if dispatches:
             undone.append(Undone(Stage.MAP, key, dispatches))
         if state.state in _GIVEN_UP and same and policy.additional_attempts is not None:
             claims.append(Claim(Stage.MAP, key, 0, policy.additional_attempts, dispatches, 0.0))
     undone += (Undone(stage, key, number) for (stage, key), number in dispatched.items() if stage is Stage.REDUCE)
-    return Carried(tuple(records), tuple(claims), tuple(undone), tuple(letters))
+    return Carried(tuple(records), tuple(claims), tuple(undone), tuple(letters), tuple(marks))
 
 
 def _stays(item: Item, policy: ResumePolicy) -> bool:

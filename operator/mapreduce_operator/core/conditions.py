@@ -6,13 +6,13 @@ is Ready: like a Job of Kubernetes, it is deployed well long before it is done.
 Source of the rules: kstatus of sigs.k8s.io/cli-utils, and Kubernetes' API conventions.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
 from mapreduce_operator.api import Condition, ConditionStatus, Phase
 from mapreduce_operator.core.phases import FINAL_PHASES
-from mapreduce_operator.core.requests import Condition as Told
+from mapreduce_operator.core.requests import Told
 
 STATE_LOST: Final = "StateLost"
 """Reason of a job whose plan is gone. It fails, and goes on by itself when the plan is there again."""
@@ -125,12 +125,24 @@ def _progressing(situation: Situation, finished: bool) -> tuple[bool, str, str]:
     return True, situation.reason, situation.message
 
 
+LASTING: Final = frozenset({"Restored", "Restarted", "PlanCurrent"})
+"""Types of which nothing can be said while a run is being loaded; what was said before holds meanwhile."""
+
+
 def merge(
-    before: Iterable[Condition], found: Mapping[str, tuple[bool, str, str]], *, generation: int, now: float
+    before: Iterable[Condition],
+    found: Mapping[str, tuple[bool, str, str]],
+    *,
+    generation: int,
+    now: float,
+    keeps: Collection[str] = (),
 ) -> tuple[Condition, ...]:
-    """The conditions to write: a transition time changes only with the status, so that nothing flaps."""
+    """The conditions to write: a transition time changes only with the status, so that nothing flaps.
+
+    Those of the types in `keeps` stay as they are where nothing was found about them.
+    """
     known = {condition.type: condition for condition in before}
-    merged = []
+    merged = [one for kind, one in known.items() if kind in keeps and kind not in found]
     for kind, (holds, reason, message) in sorted(found.items()):
         status = ConditionStatus.TRUE if holds else ConditionStatus.FALSE
         earlier = known.get(kind)
@@ -147,4 +159,4 @@ def merge(
                 }
             )
         )
-    return tuple(merged)
+    return tuple(sorted(merged, key=lambda one: one.type))

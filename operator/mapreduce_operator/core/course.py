@@ -101,11 +101,13 @@ class Course:
         self.turn = turn
 
     def reopen(self, reason: str, message: str, now: float) -> None:
-        """A run that has ended goes back to its map."""
+        """A run that has ended goes back to its map; one that did so for less goes on for more."""
         if self.turn.phase in FINAL_PHASES:
             self.turn_to(Turn(Phase.MAP, reason, message))
             self.opened_at = now
             self.at(now)
+        elif self.turn.reason in CLOSED and reason not in CLOSED:
+            self.turn = Turn(self.turn.phase, reason, message)
 
     def turn_if_done(self, reduce_retry: Retry, now: float) -> None:
         """Enters the next phase if nothing is left to do in this one."""

@@ -244,7 +244,7 @@ def decode_segment(data: bytes, expected_sha256: str, where: str, *, results: bo
         raise JournalError(f"{where} was written by another version of the operator: {error}") from error
 
 
-def salvage(data: bytes) -> Salvaged:
+def salvage(data: bytes, *, records_too: bool = True) -> Salvaged:
     """Takes from a damaged segment the lines that are good."""
     header: SegmentHeader | None = None
     link: _Link | None = None
@@ -258,7 +258,7 @@ def salvage(data: bytes) -> Salvaged:
                 header = _header_decoder.decode(content)
             elif content.startswith(b"["):
                 link = _link_decoder.decode(content)
-            else:
+            elif records_too:
                 records.append(_record(_line_decoder.decode(content)))
         except msgspec.DecodeError:
             # Of a version that is not ours.

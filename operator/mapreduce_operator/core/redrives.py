@@ -8,12 +8,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import msgspec
-from pydantic import ValidationError
 
 from mapreduce_operator.api import PodTemplate, Work
 from mapreduce_operator.core.journal import Accepted, CalledOff
-from mapreduce_operator.core.merge_patch import merge_named, merge_patch
+from mapreduce_operator.core.merge_patch import merge_patch
 from mapreduce_operator.core.plan import PlannedItem, canonical
+from mapreduce_operator.core.template_patches import patched, template_problem
 
 
 @dataclass(slots=True)
@@ -71,6 +71,8 @@ class Redrives:
         self._put(Progress(accepted, True, left, succeeded, failed, ended_at, called_off))
 
     def _put(self, progress: Progress) -> None:
+        if progress.accepted.number in self._known:
+            raise ValueError(f"there is a Redrive with the number {progress.accepted.number} already")
         self._known[progress.accepted.number] = progress
         self._uids[progress.accepted.uid] = progress.accepted.number
 
@@ -104,35 +106,11 @@ def patched_item(accepted: Accepted, item: PlannedItem) -> PlannedItem:
 
 def patched_template(accepted: Accepted, work: Work) -> PodTemplate:
     """The template as the Redrive runs it; raises ValidationError when the patch makes no template of it."""
-    if not accepted.patches_template:
-        return work.template
-    patch = msgspec.json.decode(accepted.template_patch)
-    return PodTemplate.model_validate(merge_named(work.template.as_written(), patch))
+    return patched(work, msgspec.json.decode(accepted.template_patch)) if accepted.patches_template else work.template
 
 
 def patch_problem(accepted: Accepted, work: Work) -> str | None:
-    """Why the Redrive's templatePatch cannot be what its author means; None where nothing is wrong with it.
-
-    What the API server refuses in spec.map.template is refused here, where a patch would have no effect otherwise.
-    """
+    """Why the Redrive's templatePatch cannot be what its author means; None where nothing is wrong with it."""
     if not accepted.patches_template:
         return None
-    unknown = sorted(msgspec.json.decode(accepted.template_patch).keys() - {"metadata", "spec"})
-    if unknown:
-        return f"spec.templatePatch.{unknown[0]} is no field of a pod template, which has metadata and spec"
-    try:
-        template = patched_template(accepted, work)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(map(str, first["loc"]))
-        return f"spec.templatePatch makes no pod template of spec.map.template: {where}: {first['msg']}"
-    agent, pod, carried = template.spec.containers[0], template.spec, template.metadata
-    if pod.activeDeadlineSeconds is not None:
-        return "spec.templatePatch.spec.activeDeadlineSeconds must not be set: the job's timeoutSeconds holds"
-    for name in ("terminationMessagePath", "terminationMessagePolicy"):
-        if getattr(agent, name) is not None:
-            return f"spec.templatePatch sets {name} of the first container: the result is read through it"
-    for kind, names in (("labels", carried and carried.labels), ("annotations", carried and carried.annotations)):
-        if any(name.startswith("mapreduce.dev/") for name in names or ()):
-            return f"spec.templatePatch.metadata.{kind} must not begin with mapreduce.dev/: these are the operator's"
-    return None
+    return template_problem(work, msgspec.json.decode(accepted.template_patch), "spec.templatePatch")

@@ -6,8 +6,8 @@ A request is known by its content: the same one is answered once, however often 
 from mapreduce_operator.api import MapReduceJobSpec, MapReduceJobStatus, Restart, Restore
 from mapreduce_operator.core.checkpoint import Answers, Restarted, Restored
 
-Condition = tuple[bool, str, str]
-"""Status, reason, message."""
+Told = tuple[bool, str, str]
+"""Status, reason and message of a condition."""
 
 
 def answers_in(status: MapReduceJobStatus | None) -> Answers:
@@ -53,17 +53,11 @@ def open_restart(spec: MapReduceJobSpec, answers: Answers) -> Restart | None:
 
 def asks_of_ended(spec: MapReduceJobSpec, status: MapReduceJobStatus) -> bool:
     """Whether a run that has ended, and left this status, is asked for something that can be done."""
-    restarted, restored = status.restart, status.restore
-    wants_restart = spec.restart is not None and (
-        restarted is None or (restarted.phase, restarted.token) != (spec.restart.phase, spec.restart.token)
-    )
-    wants_restore = spec.restore is not None and (
-        restored is None or (restored.checkpoint, restored.token) != (spec.restore.checkpoint, spec.restore.token)
-    )
-    return wants_restart or (wants_restore and spec.suspend)
+    answers = answers_in(status)
+    return open_restart(spec, answers) is not None or (spec.suspend and open_restore(spec, answers) is not None)
 
 
-def restored_condition(spec: MapReduceJobSpec, answers: Answers, waits: tuple[str, str] | None) -> Condition | None:
+def restored_condition(spec: MapReduceJobSpec, answers: Answers, waits: tuple[str, str] | None) -> Told | None:
     """The condition Restored; None where nobody asked. `waits`: why it is not done yet, as (reason, message)."""
     if spec.restore is None:
         return None
@@ -72,7 +66,7 @@ def restored_condition(spec: MapReduceJobSpec, answers: Answers, waits: tuple[st
     return False, *(waits or ("Waiting", f"the job is about to go back to checkpoint {spec.restore.checkpoint}"))
 
 
-def restarted_condition(spec: MapReduceJobSpec, answers: Answers, waits: tuple[str, str] | None) -> Condition | None:
+def restarted_condition(spec: MapReduceJobSpec, answers: Answers, waits: tuple[str, str] | None) -> Told | None:
     """The condition Restarted; None where nobody asked."""
     if spec.restart is None:
         return None

@@ -11,7 +11,7 @@ from typing import Final
 import msgspec
 
 from mapreduce_operator.core.names import Stage
-from mapreduce_operator.core.snapshot import Snapshot, encode_snapshot
+from mapreduce_operator.core.snapshot import Snapshot
 from mapreduce_operator.core.texts import counted
 
 WARN_BYTES: Final = 10 * 1024**2
@@ -21,9 +21,9 @@ LIMIT_BYTES: Final = 64 * 1024**2
 CONTRIBUTORS: Final = 5
 
 
-def contributors(snapshot: Snapshot) -> list[tuple[str, int]]:
-    """The parts of a snapshot that are the largest, in words for people, with the bytes of their JSON text."""
-    texts = msgspec.json.decode(encode_snapshot(snapshot), type=dict[str, msgspec.Raw])
+def contributors(snapshot: Snapshot, text: bytes) -> list[tuple[str, int]]:
+    """The parts of a snapshot, whose JSON text this is, that are the largest: in words for people, with their bytes."""
+    texts = msgspec.json.decode(text, type=dict[str, msgspec.Raw])
     names = {
         "items": f"states of {counted(len(snapshot.items.get(Stage.MAP, [])), 'item')}",
         "past": f"history of {counted(len(snapshot.past), 'failing item')}",

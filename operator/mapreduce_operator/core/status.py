@@ -4,7 +4,7 @@ Outcomes that still wait for storage are shown as running. The size is bounded: 
 at a limit, the ten most frequent failures, and references to everything else.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -32,7 +32,7 @@ from mapreduce_operator.api import (
     TemplateRevisions,
 )
 from mapreduce_operator.core.checkpoint import Checkpoint, Lineage, Restarted, Restored
-from mapreduce_operator.core.conditions import STATE_LOST, Situation, conditions_of, merge
+from mapreduce_operator.core.conditions import LASTING, STATE_LOST, Situation, conditions_of, merge
 from mapreduce_operator.core.items import FINAL_STATES
 from mapreduce_operator.core.names import LABEL_RUN, RunRef, Stage, StorageKeys
 from mapreduce_operator.core.outcomes import Verdict
@@ -57,6 +57,8 @@ class Report:
     """The conditions as they were written last: unchanged ones keep their transition time."""
     queue: str = ""
     """Name of the DeadLetterQueue; "" while there is none."""
+    keeps: Collection[str] = ()
+    """Types of conditions that stay as they are where nothing is known about them yet."""
     kept: Sequence[int] = ()
     """Numbers of the checkpoints that one can come back to."""
 
@@ -72,7 +74,7 @@ def status_before_loading(written: MapReduceJobStatus, situation: Situation, now
     What was written still holds; only the conditions say what is wrong.
     """
     generation = written.observed_generation or 0
-    conditions = merge(written.conditions, conditions_of(situation), generation=generation, now=now)
+    conditions = merge(written.conditions, conditions_of(situation), generation=generation, now=now, keeps=LASTING)
     failed = {"phase": Phase.FAILED, "reason": STATE_LOST} if situation.lost else {}
     return written.model_copy(update={"conditions": conditions, **failed})
 
@@ -239,7 +241,9 @@ def _common(report: Report, now: float) -> dict[str, object]:
         "selector": f"{LABEL_RUN}={report.ref.uid}",
         "start_time": report.start_time,
         "storage": f"{report.storage_url.rstrip('/')}/{StorageKeys(report.ref).prefix}",
-        "conditions": merge(report.before, conditions_of(situation), generation=report.generation, now=now),
+        "conditions": merge(
+            report.before, conditions_of(situation), generation=report.generation, now=now, keeps=report.keeps
+        ),
     }
 
 

@@ -9,14 +9,15 @@ from typing import Final
 from mapreduce_operator.api import DeadLetterQueue, MapReduceJobSpec, MapReduceJobStatus, Restart, Restore
 from mapreduce_operator.core.names import RunRef
 from mapreduce_operator.core.requests import asks_of_ended
+from mapreduce_operator.engine.pauses import pause_after
 from mapreduce_operator.engine.world import World
 
 SETTLE_SECONDS: Final = 15.0
 """After a start, Kopf tells of all queues within this time; one that is not known then is not there."""
 REST_SECONDS: Final = 10.0
 """Between two looks, unless somebody waits."""
-REFUSED_SECONDS: Final = 60.0
-"""After a restart or a restore could not be done, more than that."""
+REFUSED_SECONDS: Final = (60.0, 120.0, 300.0, 900.0)
+"""After a restart or a restore could not be done, more than that, and longer each time."""
 
 
 class Aftercare:
@@ -28,11 +29,15 @@ class Aftercare:
         self._settled_at: Final = world.clock.now() + SETTLE_SECONDS
         self._rested_at = 0.0
         self._asked: tuple[Restart | None, Restore | None] = None, None
+        self._may_pass = True
+        self._looks = 0
 
-    def looked(self, spec: MapReduceJobSpec) -> None:
-        """The run was looked at just now, with this spec."""
+    def looked(self, spec: MapReduceJobSpec | None, *, may_pass: bool) -> None:
+        """The run was looked at just now, with this spec. `may_pass`: what that asks for may become possible yet."""
         self._rested_at = self._world.clock.now() + REST_SECONDS
-        self._asked = spec.restart, spec.restore
+        asked = (spec.restart, spec.restore) if spec is not None else (None, None)
+        self._looks = self._looks + 1 if asked == self._asked else 0
+        self._asked, self._may_pass = asked, may_pass
 
     def is_due(self, spec: MapReduceJobSpec, ended: MapReduceJobStatus | None) -> bool:
         at = self.next_look(spec, ended)
@@ -43,7 +48,10 @@ class Aftercare:
         if self._world.desk.waiting_for(self._run):
             return 0.0
         if ended is not None and asks_of_ended(spec, ended):
-            return 0.0 if self._asked != (spec.restart, spec.restore) else self._rested_at + REFUSED_SECONDS
+            if self._asked != (spec.restart, spec.restore):
+                return 0.0
+            if self._may_pass:
+                return self._rested_at + pause_after(self._looks, REFUSED_SECONDS)
         if ended is None or ended.dead_letters is None:
             return None
         queue = self._world.desk.queue_of(self._run)

@@ -51,12 +51,19 @@ async def list_segments(store: ObjectStore, keys: StorageKeys) -> defaultdict[in
 
 
 async def all_segments(store: ObjectStore, keys: StorageKeys) -> AsyncIterator[Segment]:
-    """All segments that are whole, by number, whether they count or not; what is damaged is left out."""
-    listed = [key for _, some in sorted((await list_segments(store, keys)).items()) for key in some]
+    """All segments that are whole, by number, whether they count or not, without results."""
+    async for key, data in objects_above(store, keys, 0):
+        if digest(data)[:16] == hash_in(key):
+            yield decode_segment(data, digest(data), key, results=False)
+
+
+async def objects_above(store: ObjectStore, keys: StorageKeys, sequence: int) -> AsyncIterator[tuple[str, bytes]]:
+    """Keys and content of the segments with a greater number, by number, whether they count or not."""
+    numbers = await list_segments(store, keys)
+    listed = [key for number in sorted(numbers) if number > sequence for key in numbers[number]]
     for first in range(0, len(listed), _AHEAD):
-        for key, data in (await _read_ahead(store, listed[first : first + _AHEAD])).items():
-            if digest(data)[:16] in key:
-                yield decode_segment(data, digest(data), key, results=False)
+        for found in (await _read_ahead(store, listed[first : first + _AHEAD])).items():
+            yield found
 
 
 def sequence_of(prefix: str, key: str) -> int:

@@ -4,6 +4,7 @@ Nothing here changes the run that is read, or disturbs a leader that is at work 
 """
 
 import asyncio
+import contextlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -32,7 +33,7 @@ from mapreduce_operator.core.plan import Limits, canonical, keys_of
 from mapreduce_operator.engine.chain import all_segments, sequence_of
 from mapreduce_operator.engine.journal import Journal
 from mapreduce_operator.engine.reading import read_checked, read_letters
-from mapreduce_operator.ports import CheckpointNotFoundError, Clock, Leadership, ObjectStore
+from mapreduce_operator.ports import CheckpointNotFoundError, Clock, Leadership, ObjectStore, StorageConflictError
 
 _AT_ONCE: Final = 8
 _RECORDS: Final = 500
@@ -57,11 +58,12 @@ class StoredCheckpoints:
         listed = [key async for key in self._store.list(keys.checkpoints)]
         # The newest is the head, whether its object is there or not; the leader may have gone on since that was read.
         listed = [key for key in listed if sequence_of(keys.checkpoints, key) < latest.sequence]
-        found: list[Checkpoint] = []
+        # A leader that was deposed just then, and its successor, may both have kept the same one.
+        found: dict[int, Checkpoint] = {}
         for first in range(0, len(listed), _AT_ONCE):
             some = await asyncio.gather(*map(self._read, listed[first : first + _AT_ONCE]))
-            found += (one for one in some if one is not None)
-        return [*found, latest]
+            found.update((one.sequence, one) for one in some if one is not None)
+        return [*found.values(), latest]
 
     async def _read(self, key: str) -> Checkpoint | None:
         """A checkpoint that is kept; None for one that is damaged, or has gone meanwhile."""
@@ -171,7 +173,8 @@ class StoredCheckpoints:
             one = new[key]
             if isinstance(letter, Letter):
                 body = encode_letter(msgspec.structs.replace(letter, key=one.key, position=one.position))
-                await self._store.put(theirs.letter(one.key), body)
+                with contextlib.suppress(StorageConflictError):
+                    await self._store.put(theirs.letter(one.key), body, if_absent=True)
 
     def _journal(self, run: RunRef) -> Journal:
         return Journal(self._store, run, self._clock, self._leadership)
@@ -183,7 +186,9 @@ def batches_of(taken: Carried, standing: Batch, items: int) -> list[Batch]:
     batches = [replace(standing, records=taken.records[first : first + _RECORDS]) for first in some]
     counts = Counter(record.item.state for record in taken.records)
     counts[ItemState.PENDING] = items - counts.total()
-    first, last = replace(batches[0], undone=taken.undone, claims=taken.claims), replace(batches[-1], counts=counts)
-    if len(batches) == 1:
-        return [replace(first, counts=counts)]
-    return [first, *batches[1:-1], last]
+    batches[0] = replace(batches[0], undone=taken.undone, claims=taken.claims)
+    if taken.marks:
+        # Of one segment, marks count before records.
+        batches.append(replace(standing, marks=taken.marks))
+    batches[-1] = replace(batches[-1], counts=counts)
+    return batches

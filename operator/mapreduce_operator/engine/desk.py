@@ -14,6 +14,7 @@ from mapreduce_operator.api import (
     Redrive,
     RedriveStatus,
 )
+from mapreduce_operator.core.checkpoint import Lineage
 from mapreduce_operator.core.names import RunRef
 from mapreduce_operator.core.redrive_report import is_over
 
@@ -27,6 +28,7 @@ class Desk:
         self._overwritten: Final[dict[str, None]] = {}
         """Uids of Redrives that were answered for good, and whose status may not say so."""
         self._jobs: Final[dict[str, MapReduceJob]] = {}
+        self._lineages: Final[dict[str, Lineage]] = {}
         self._listeners: Final[dict[RunRef, Callable[[], None]]] = {}
 
     def subscribe(self, run: RunRef, listener: Callable[[], None]) -> None:
@@ -40,6 +42,11 @@ class Desk:
 
     def forget_job(self, uid: str) -> None:
         self._jobs.pop(uid, None)
+        self._lineages.pop(uid, None)
+
+    def descends(self, run: RunRef, lineage: Lineage) -> None:
+        """The run is a fork, and was made from that checkpoint."""
+        self._lineages[run.uid] = lineage
 
     def observe_queue(self, queue: DeadLetterQueue) -> None:
         known = self._queues.get(queue.metadata.uid)
@@ -113,9 +120,9 @@ class Desk:
         """Numbers of the checkpoints of a run that other jobs are forked from, or are about to be."""
         found = set[int]()
         for job in self._jobs.values():
-            lineage, source = job.status.lineage if job.status else None, job.spec.fork_from
+            lineage, source = self._lineages.get(job.metadata.uid), job.spec.fork_from
             if lineage is not None and lineage.uid == run.uid:
-                found.add(lineage.checkpoint)
+                found.add(lineage.sequence)
             elif source is not None and source.checkpoint is not None:
                 named = source.job.uid is None and source.job.name == run.name
                 if job.metadata.namespace == run.namespace and (named or source.job.uid == run.uid):

@@ -17,7 +17,6 @@ from mapreduce_operator.core.forks import with_edits
 from mapreduce_operator.core.names import RunRef
 from mapreduce_operator.core.plan import InputError
 from mapreduce_operator.core.status import Report, status_without_plan
-from mapreduce_operator.engine.checkpointer import StoredCheckpoints
 from mapreduce_operator.engine.effects import announce
 from mapreduce_operator.engine.reporter import Reporter
 from mapreduce_operator.engine.troubles import reason_of
@@ -53,7 +52,7 @@ async def fork(world: World, job: MapReduceJob, source: ForkFrom) -> None:
     # Raises what is wrong with the other edits.
     spec = with_edits(job.spec)
     try:
-        await _checkpoints(world).fork(parent, source.checkpoint, child, spec)
+        await world.checkpoints.fork(parent, source.checkpoint, child, spec)
     except CheckpointNotFoundError as error:
         raise InputError("CheckpointNotFound", f"spec.forkFrom: {error}") from error
     except JournalError as error:
@@ -106,7 +105,7 @@ class Filling:
             source = ForkFrom.model_validate(spec["forkFrom"])
         except ValidationError as error:
             raise InputError("InvalidEdits", f"spec.forkFrom cannot be read: {error.error_count()} problems") from error
-        parent, checkpoints = parent_of(self._world, self.run.namespace, source), _checkpoints(self._world)
+        parent, checkpoints = parent_of(self._world, self.run.namespace, source), self._world.checkpoints
         text = await checkpoints.spec(parent, await checkpoints.find(parent, source.checkpoint))
         was: dict[str, Any] = msgspec.json.decode(text)
         missing: dict[str, Any] = {name: was[name] for name in _FILLED_IN if name in was and name not in spec}
@@ -128,7 +127,3 @@ class Filling:
         situation = Situation(Phase.PLANNING, "Planning", "the fork is being prepared", obstacle=self._problem)
         report = Report(self.run, generation, situation, self._world.storage_url, now, self._reporter.conditions)
         return status_without_plan(report, now)
-
-
-def _checkpoints(world: World) -> StoredCheckpoints:
-    return StoredCheckpoints(world.store, world.clock, world.leadership, world.limits)

@@ -9,7 +9,7 @@ from mapreduce_operator.api import ConfigMapInput
 from mapreduce_operator.core.checkpoint import digest
 from mapreduce_operator.core.names import RunRef
 from mapreduce_operator.core.plan import InputError
-from mapreduce_operator.core.requests import Condition
+from mapreduce_operator.core.requests import Told
 from mapreduce_operator.engine.planner import read_text
 from mapreduce_operator.engine.world import World
 from mapreduce_operator.ports import ClusterError
@@ -31,7 +31,7 @@ class InputWatch:
         self._source: Final = source
         self._planned: Final = planned_sha256
         self._changed: Final = changed
-        self.condition: Condition | None = None
+        self.condition: Told | None = None
         """PlanCurrent; None before the first look."""
 
     async def serve(self) -> None:
@@ -47,7 +47,7 @@ class InputWatch:
                     self._changed()
             await asyncio.sleep(EVERY_SECONDS)
 
-    async def _look(self) -> Condition:
+    async def _look(self) -> Told:
         where = f"key {self._source.key!r} of the ConfigMap {self._source.name!r}"
         try:
             text = await read_text(self._world.cluster, self._run, self._source)

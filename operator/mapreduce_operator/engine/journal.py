@@ -72,6 +72,8 @@ class Journal:
         self._keys: Final = StorageKeys(run)
         self._etag = ""
         self._head: Checkpoint | None = None
+        self._refused_at = 0
+        """Size of the journal when a snapshot was not written for what it was."""
         self.snapshot_problem: tuple[bool, str, str] | None = None
         """What a condition is to say of the last snapshot: status, reason, message."""
         self.kept: Final = Kept(store, self._keys)
@@ -100,8 +102,10 @@ class Journal:
     def snapshot_due(self) -> bool:
         """So much was written since the last snapshot that another one costs no more than that."""
         last = self.head.snapshot
-        since = self.head.journal_size - (last.journal_size if last else 0)
-        return since >= max(_SNAPSHOT_AFTER, last.size if last else 0)
+        covered, size = (last.journal_size, last.size) if last else (0, 0)
+        # One that must not be written costs as much as one that is, and the next will hardly be another.
+        since = self.head.journal_size - max(covered, self._refused_at)
+        return since >= max(_SNAPSHOT_AFTER, size, self._refused_at)
 
     # -------------------------------------------------------------------------------------------------- the head
 
@@ -339,16 +343,20 @@ class Journal:
         if wrong := snapshot_violations(snapshot, sum(batch.counts.values()), batch.turn.phase, batch.counts):
             message = f"the snapshot contradicts itself and is not written; please report it: {'; '.join(wrong)}"
             self.snapshot_problem = False, "SnapshotInvalid", message
+            self._refused_at = self.head.journal_size
             return None
         raw = encode_snapshot(snapshot)
         self.snapshot_problem = None
         if len(raw) > WARN_BYTES:
-            parts = ", ".join(f"{name} {size:,} bytes" for name, size in contributors(snapshot))
+            parts = ", ".join(f"{name} {size:,} bytes" for name, size in contributors(snapshot, raw))
             too_large = len(raw) > LIMIT_BYTES
             what = "is too large and not written: a restart reads the whole journal" if too_large else "is large"
             message = f"the snapshot of {len(raw):,} bytes {what}; limit {LIMIT_BYTES:,}; the largest parts: {parts}"
             self.snapshot_problem = not too_large, "CheckpointTooLarge" if too_large else "CheckpointLarge", message
-        return raw if len(raw) <= LIMIT_BYTES else None
+        if len(raw) > LIMIT_BYTES:
+            self._refused_at = self.head.journal_size
+            return None
+        return raw
 
     async def _write_spec(self, before: str, spec: bytes) -> str:
         sha256 = digest(spec)

@@ -29,9 +29,9 @@ from mapreduce_operator.core.names import RunRef, StorageKeys
 from mapreduce_operator.core.phases import RECOVERED, Turn
 from mapreduce_operator.core.plan import decode_shard_list
 from mapreduce_operator.core.snapshot import Snapshot
-from mapreduce_operator.engine.chain import hash_in, list_segments
+from mapreduce_operator.engine.chain import hash_in, list_segments, objects_above, sequence_of
 from mapreduce_operator.engine.reading import read, read_checked
-from mapreduce_operator.ports import ObjectStore, StoredObject
+from mapreduce_operator.ports import ObjectStore
 
 log = logging.getLogger(__name__)
 
@@ -83,30 +83,30 @@ async def extended(store: ObjectStore, run: RunRef, found: Checkpoint) -> Checkp
     They may be damaged themselves. What leads elsewhere, to a branch that was left or to another plan, is left out.
     """
     keys = StorageKeys(run)
-    listed = await list_segments(store, keys)
-    for sequence in sorted((number for number in listed if number > found.sequence), reverse=True):
-        candidates = [_at(found, sequence, key, await read(store, key)) for key in listed[sequence]]
-        for one in sorted(candidates, key=lambda one: one.epoch, reverse=True):
-            if await _leads_to(store, keys, one, found):
-                return one
+    told: dict[str, tuple[int, str, Salvaged]] = {}
+    """Number and hash of each segment, and its first and last line, by its key."""
+    async for key, data in objects_above(store, keys, found.sequence):
+        whole = digest(data)[:16] == hash_in(key)
+        number = sequence_of(keys.segments, key)
+        told[key] = number, digest(data) if whole else hash_in(key), salvage(data, records_too=False)
+    ours = keys.segment(found.sequence, found.tail_sha256)
+    for key in sorted(told, key=lambda one: (told[one][0], _epoch(told[one][2])), reverse=True):
+        at: str | None = key
+        while at in told:
+            before = told[at][2].before
+            at = keys.segment(*before) if before is not None else None
+        if at == ours:
+            return _at(found, *told[key])
     return found
 
 
-async def _leads_to(store: ObjectStore, keys: StorageKeys, one: Checkpoint, found: Checkpoint) -> bool:
-    """Whether the segments before it, as far as they tell of each other, lead from a checkpoint to an earlier one."""
-    sequence, sha256 = one.sequence, one.tail_sha256
-    while sequence > found.sequence:
-        stored = await read(store, keys.segment(sequence, sha256))
-        before = salvage(stored.data).before if stored is not None else None
-        if before is None:
-            return False
-        sequence, sha256 = before
-    return (sequence, sha256[:16]) == (found.sequence, found.tail_sha256[:16])
+def _epoch(left: Salvaged) -> int:
+    return left.header.epoch if left.header is not None else 0
 
 
-def _at(found: Checkpoint, sequence: int, key: str, stored: StoredObject | None) -> Checkpoint:
+def _at(found: Checkpoint, sequence: int, sha256: str, left: Salvaged) -> Checkpoint:
     """The checkpoint that was made with a segment, as far as that tells; all else is that of an earlier one."""
-    header = salvage(stored.data).header if stored is not None else None
+    header = left.header
     phase = header.phase if header is not None else found.phase
     same = phase is found.phase
     return msgspec.structs.replace(
@@ -115,11 +115,11 @@ def _at(found: Checkpoint, sequence: int, key: str, stored: StoredObject | None)
         phase_reason=found.phase_reason if same else RECOVERED,
         phase_message=found.phase_message if same else "the phase is known by the journal alone",
         sequence=sequence,
-        tail_sha256=hash_in(key),
-        previous=None,
+        tail_sha256=sha256,
+        previous=left.before,
         # It may be of a branch that the segment is not of.
         snapshot=None,
-        epoch=max(header.epoch if header is not None else 0, found.epoch),
+        epoch=max(_epoch(left), found.epoch),
         committed_at=header.at if header is not None else found.committed_at,
         reason=header.reason if header is not None else found.reason,
         counts={},
@@ -175,21 +175,23 @@ async def survivors(store: ObjectStore, run: RunRef, head: Checkpoint, snapshot:
     chain: list[Segment] = []
     whole = 0
     """How many of the chain's end are whole."""
-    base, sequence = (head.sequence, head.tail_sha256), head.sequence
-    key = keys.segment(sequence, head.tail_sha256)
+    sequence, sha256 = head.sequence, head.tail_sha256
+    base = sequence, sha256
     while sequence > covered:
+        key = keys.segment(sequence, sha256)
         try:
-            segment, lost = await read_checked(store, key, partial(_checked, key=key)), 0
+            segment, sha256 = await read_checked(store, key, partial(_checked, key=key))
+            # A link that was found by the key has a part of the hash alone.
+            base = base if whole else (sequence, sha256)
             whole += 1
         except DamagedError as error:
             log.warning("%s", error)
             left.damaged.append(key)
             segment, lost = await _what_is_left(store, keys, key, sequence, head, covered=covered)
+            left.lost += lost
             whole, base = 0, (segment.header.before, segment.header.previous_sha256)
-        left.lost += lost
         chain.append(segment)
-        sequence = segment.header.before
-        key = keys.segment(sequence, segment.header.previous_sha256)
+        sequence, sha256 = segment.header.before, segment.header.previous_sha256
     chain.reverse()
     left.before, left.after = chain[:whole], chain[whole:]
     if left.damaged:
@@ -198,10 +200,12 @@ async def survivors(store: ObjectStore, run: RunRef, head: Checkpoint, snapshot:
     return left
 
 
-def _checked(data: bytes, key: str) -> Segment:
-    if digest(data)[:16] not in key:
+def _checked(data: bytes, key: str) -> tuple[Segment, str]:
+    """A segment, and its hash."""
+    sha256 = digest(data)
+    if sha256[:16] != hash_in(key):
         raise DamagedError(f"{key} is damaged: its SHA-256 is not the one that it was written with")
-    return decode_segment(data, digest(data), key)
+    return decode_segment(data, sha256, key), sha256
 
 
 async def _what_is_left(
@@ -238,6 +242,9 @@ async def _before(
                 return kept.previous
     listed = await list_segments(store, keys)
     number = max((number for number in listed if covered < number < sequence), default=covered)
+    for one in listed[number]:
+        if (stored := await read(store, one)) is not None and digest(stored.data)[:16] == hash_in(one):
+            return number, digest(stored.data)
     return number, hash_in(listed[number][0]) if listed[number] else ""
 
 

@@ -113,11 +113,14 @@ class Redriving:
 
     def _call_off_deleted(self) -> None:
         """Whoever deletes a Redrive does not want it any more."""
-        now = self._world.clock.now()
+        now, restored = self._world.clock.now(), self._state.answers.restored
         for number in list(self._state.redrives.running()):
             accepted = self._state.redrives[number].accepted
+            # One that was over may have been tidied away before the run went back to where it was not.
+            undone = restored is not None and accepted.at <= restored.at
             # Shortly after a start those that there are may not have been told.
-            if now >= self._settled_at and not accepted.restart and not self._world.desk.knows(accepted.uid):
+            settled = now >= self._settled_at
+            if settled and not undone and not accepted.restart and not self._world.desk.knows(accepted.uid):
                 self._state.letterbox.call_off(number, "Deleted", "the Redrive was deleted", now)
 
     async def _answer(self, redrive: Redrive) -> None:
@@ -186,6 +189,8 @@ class Redriving:
             return nothing_selected(redrive, skipped, now)
         accepted = msgspec.structs.replace(
             accepted,
+            # As of now: another one, or a restart, may have been accepted meanwhile.
+            number=len(self._state.redrives) + 1,
             selected=len(taken),
             at=now,
             skipped=len(skipped),
@@ -201,7 +206,7 @@ class Redriving:
     def _accepted(self, redrive: Redrive) -> Accepted:
         spec = redrive.spec
         return Accepted(
-            number=len(self._state.redrives) + 1,
+            number=0,
             uid=redrive.metadata.uid,
             name=redrive.metadata.name,
             at=0.0,

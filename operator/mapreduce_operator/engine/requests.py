@@ -19,14 +19,14 @@ from mapreduce_operator.core.names import ANNOTATION_CHECKPOINT, RunRef, Stage
 from mapreduce_operator.core.phases import FINAL_PHASES, RESTARTED, Turn
 from mapreduce_operator.core.plan import InputError, Planned
 from mapreduce_operator.core.requests import (
-    Condition,
+    Told,
     open_restart,
     open_restore,
     restarted_condition,
     restored_condition,
 )
 from mapreduce_operator.core.run import RunState
-from mapreduce_operator.engine.checkpointer import StoredCheckpoints, batches_of
+from mapreduce_operator.engine.checkpointer import batches_of
 from mapreduce_operator.engine.journal import Journal
 from mapreduce_operator.engine.planner import plan_input
 from mapreduce_operator.engine.troubles import reason_of
@@ -55,6 +55,8 @@ class Requests:
         self._problem: tuple[Restore | Restart, str, str] | None = None
         """Why the last one could not be done."""
         self._again_at = 0.0
+        self._hopeless: Final[list[Restore | Restart]] = []
+        """Those that were found to be impossible as they are."""
 
     # ----------------------------------------------------------------------------------------- in memory
 
@@ -113,15 +115,19 @@ class Requests:
             log.warning("%s/%s: %s", self._run.namespace, self._run.name, error)
             self._problem = asked, reason_of(error), str(error)
             self._again_at = self._world.clock.now() + AGAIN_SECONDS
+            if isinstance(error, CheckpointNotFoundError | JournalError):
+                self._hopeless.append(asked)
             return None
         self._problem = None
         return told
 
     def _asked(self, job: MapReduceJob, state: RunState) -> Restore | Restart | None:
-        restart = open_restart(job.spec, state.answers)
-        return open_restore(job.spec, state.answers) or (
-            restart if restart is not None and restart.phase is RestartPhase.PLAN else None
-        )
+        """The restore, unless it cannot be done and a new plan can."""
+        restore, restart = open_restore(job.spec, state.answers), open_restart(job.spec, state.answers)
+        if restart is None or restart.phase is not RestartPhase.PLAN:
+            return restore
+        hindered = restore is None or restore in self._hopeless or self._waits(job, state, restore) is not None
+        return restart if hindered else restore
 
     def _waits(self, job: MapReduceJob, state: RunState, asked: Restore | Restart) -> tuple[str, str] | None:
         """Why the run does not stand still for a request, as (reason, message)."""
@@ -134,7 +140,7 @@ class Requests:
 
     async def _restore(self, state: RunState, asked: Restore) -> Announce:
         world, head, now = self._world, self._journal.head, self._world.clock.now()
-        checkpoints = StoredCheckpoints(world.store, world.clock, world.leadership, world.limits)
+        checkpoints = world.checkpoints
         then = await checkpoints.find(self._run, asked.checkpoint)
         books = await checkpoints.books(self._run, then)
         undone = undone_since(books, await checkpoints.dispatched(self._run))
@@ -160,7 +166,7 @@ class Requests:
 
     async def _plan_anew(self, job: MapReduceJob, state: RunState, asked: Restart) -> Announce:
         world, head, now = self._world, self._journal.head, self._world.clock.now()
-        checkpoints = StoredCheckpoints(world.store, world.clock, world.leadership, world.limits)
+        checkpoints = world.checkpoints
         saved = await checkpoints.read(self._run, head)
         if job.spec.input.config_map_ref is None:
             # An input in the spec, or that of a fork, is what it was: nobody can change it.
@@ -182,7 +188,6 @@ class Requests:
             opened_at=now,
             spec=state.spec_text,
         )
-        await checkpoints.copy_letters(self._run, self._run, taken.letters)
         base: Checkpoint = msgspec.structs.replace(
             head,
             plan=await self._journal.write_plan(planned),
@@ -194,11 +199,15 @@ class Requests:
         await self._journal.branch(base, batches_of(taken, standing, len(planned.items)))
         return Announce("Normal", "Planned", message)
 
+    def may_pass(self, job: MapReduceJob) -> bool:
+        """Whether what is asked for may become possible without a change of the spec."""
+        return job.spec.restore not in self._hopeless
+
     # ------------------------------------------------------------------------------------------ what is said
 
-    def conditions(self, job: MapReduceJob, state: RunState) -> dict[str, Condition]:
+    def conditions(self, job: MapReduceJob, state: RunState) -> dict[str, Told]:
         """Restored and Restarted, as far as somebody asked for them."""
-        found: dict[str, Condition] = {}
+        found: dict[str, Told] = {}
         restore, restart = open_restore(job.spec, state.answers), open_restart(job.spec, state.answers)
         if (restored := restored_condition(job.spec, state.answers, self._why(job, state, restore))) is not None:
             found["Restored"] = restored

@@ -8,15 +8,16 @@ import asyncio
 import logging
 from typing import Final
 
-from mapreduce_operator.api import MapReduceJob, MapReduceJobStatus, Phase
+from mapreduce_operator.api import MapReduceJob, MapReduceJobSpec, MapReduceJobStatus, Phase
 from mapreduce_operator.core.checkpoint import JournalError
 from mapreduce_operator.core.conditions import Situation
 from mapreduce_operator.core.contract import ResultRule
 from mapreduce_operator.core.effects import Announce
+from mapreduce_operator.core.forks import as_before, with_edits
 from mapreduce_operator.core.names import RunRef, Stage
 from mapreduce_operator.core.phases import FINAL_PHASES, Turn
 from mapreduce_operator.core.plan import InputError
-from mapreduce_operator.core.requests import Condition
+from mapreduce_operator.core.requests import Told
 from mapreduce_operator.core.run import RunState
 from mapreduce_operator.core.status import Report, seen_at, status_before_loading, status_of, status_without_plan
 from mapreduce_operator.core.workloads import JobSeen, PodSeen, Workload
@@ -52,7 +53,10 @@ class Run:
 
     def __init__(self, job: MapReduceJob, world: World) -> None:
         self.ref: Final = RunRef.of(job)
+        self._edits_problem: tuple[str, str] | None = None
+        """Why the edits of a fork do not fit its template any more; the last one that they fitted is run."""
         self._job = job
+        self._job = self._with_edits(job)
         self._world: Final = world
         self._journal: Final = Journal(world.store, self.ref, world.clock, world.leadership)
         self._reporter: Final = Reporter(world.cluster, world.leadership, self.ref, self._status, job.status)
@@ -72,6 +76,9 @@ class Run:
         """Storage holds another state than memory, which is to be loaded."""
         self._thorough = False
         """Storage is known to be damaged."""
+        self._thorough_loads = 0
+        self._seen: MapReduceJobSpec | None = None
+        """As of the last step."""
         ended = job.status is not None and job.status.completion_time is not None
         self._ended = job.status if ended else None
         started = job.status.start_time if job.status is not None else None
@@ -87,8 +94,15 @@ class Run:
 
     def observe(self, job: MapReduceJob) -> None:
         """The object changed."""
-        self._job = job
+        self._job = self._with_edits(job)
         self._awake.set()
+
+    def _with_edits(self, job: MapReduceJob) -> MapReduceJob:
+        try:
+            spec, self._edits_problem = with_edits(job.spec), None
+        except InputError as error:
+            spec, self._edits_problem = as_before(job.spec, self._job.spec), (error.reason, str(error))
+        return job.model_copy(update={"spec": spec})
 
     def notify(self, workload: Workload, deleted: bool) -> None:
         """A Job or pod of this run changed. Only its last state is kept until the run looks."""
@@ -129,7 +143,7 @@ class Run:
                 await self._establish()
                 if self._state is not None:
                     await self._work(self._state)
-                self._aftercare.looked(self._job.spec)
+                self._aftercare.looked(self._seen, may_pass=self._requests.may_pass(self._job))
             else:
                 self._reporter.request()
                 await self._sleep(self._aftercare.next_look(self._job.spec, self._ended))
@@ -200,6 +214,8 @@ class Run:
     async def _take_up(self, loaded: Loaded) -> None:
         self._state, self._ids = loaded.state, loaded.ids
         self._start_time = self._journal.head.started_at
+        if (lineage := self._journal.head.lineage) is not None:
+            self._world.desk.descends(self.ref, lineage)
         self._reload = self._thorough = False
         self._troubles.clear()
         # Loading took a while: what was told meanwhile is as new as what the informer knows.
@@ -271,7 +287,11 @@ class Run:
         if effects.damage is not None:
             log.warning("%s: %s; all of the journal is read again", self._name, effects.damage)
             await self._save(state, effects)
+            if self._thorough_loads:
+                # Reading all of it found nothing wrong: it may be storage that answers so only now and then.
+                await self._sleep(self._world.clock.now() + pause_after(self._thorough_loads, STORAGE_PAUSES))
             self._thorough = True
+            self._thorough_loads += 1
             return True
         if effects.pending or not self._requests.is_replacing(self._job, state, self._world.clock.now()):
             return False
@@ -327,6 +347,7 @@ class Run:
     async def _step(self, state: RunState, effects: Effects) -> None:
         """Takes in what happened, does what follows, and waits for more."""
         # Also when it is the same but for the items, which need not stay in memory any more.
+        self._seen = self._job.spec
         if self._job.spec is not state.spec:
             state.respec(self._job.spec, self._world.clock.now())
         self._requeue(state)
@@ -430,6 +451,7 @@ class Run:
             start_time=self._start_time,
             before=self._reporter.conditions,
             queue=self._keeper.name if self._keeper else "",
+            keeps={"PlanCurrent"} if self._input_watch is not None else (),
             kept=self._journal.kept.sequences(self._journal.head) if self._state else (),
         )
         if self._state is None:
@@ -443,7 +465,7 @@ class Run:
             message=turn.message,
             suspended=self._job.spec.suspend,
             still_running=self._state.active if self._state else 0,
-            obstacle=self._troubles.obstacle or (self._state.obstacle if self._state else None),
+            obstacle=self._troubles.obstacle or self._edits_problem or (self._state.obstacle if self._state else None),
             storage_problem=self._troubles.storage,
             capped=self._capped,
             refusal=self._troubles.refusal,
@@ -454,7 +476,7 @@ class Run:
             plan_current=self._input_watch.condition if self._input_watch else None,
         )
 
-    def _checkpoints(self) -> Condition:
+    def _checkpoints(self) -> Told:
         """What is to be said of checkpoints while storage works."""
         head = self._journal.head if self._state is not None else None
         if head is not None and self._journal.snapshot_problem is not None:

@@ -14,9 +14,7 @@ from pydantic import ValidationError
 
 from mapreduce_operator.api import DeadLetterQueue, MapReduceJob, Redrive, lacks_map
 from mapreduce_operator.api.model import Model
-from mapreduce_operator.core.forks import with_edits
 from mapreduce_operator.core.names import ANNOTATION_CHECKPOINT
-from mapreduce_operator.core.plan import InputError
 from mapreduce_operator.core.workloads import Workload
 from mapreduce_operator.engine.forking import Filling
 from mapreduce_operator.engine.informer import Informer
@@ -115,7 +113,6 @@ class Supervisor:
         job = _read(MapReduceJob, _without_items(body) if _is_planned(body) else body)
         if job is None:
             return
-        job = _as_run(job)
         self._world.desk.observe_job(job)
         if charge is None:
             charge = self._charges[uid] = _Charge(job)
@@ -256,14 +253,6 @@ def _read(model: type[ModelT], body: Mapping[str, Any]) -> ModelT | None:
             "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()[:5]),
         )
         return None
-
-
-def _as_run(job: MapReduceJob) -> MapReduceJob:
-    """The job with the edits of a fork. Where they do not fit, it is not planned, and the conditions say why."""
-    try:
-        return job.model_copy(update={"spec": with_edits(job.spec)})
-    except InputError:
-        return job
 
 
 def _is_planned(body: Mapping[str, Any]) -> bool:

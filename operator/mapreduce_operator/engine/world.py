@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from mapreduce_operator.core.plan import Limits
 from mapreduce_operator.core.workloads import Workload
 from mapreduce_operator.engine.capacity import Capacity
+from mapreduce_operator.engine.checkpointer import StoredCheckpoints
 from mapreduce_operator.engine.desk import Desk
 from mapreduce_operator.engine.pacing import Pace
 from mapreduce_operator.engine.suitability import Suitability
@@ -29,3 +30,8 @@ class World:
     known_workloads: Callable[[str], list[Workload]]
     """Jobs and pods of a run, as the informer knows them."""
     desk: Desk = field(default_factory=Desk)
+
+    @property
+    def checkpoints(self) -> StoredCheckpoints:
+        """The checkpoints of all runs."""
+        return StoredCheckpoints(self.store, self.clock, self.leadership, self.limits)

@@ -176,7 +176,8 @@ def test_what_another_object_knows_the_hash_of_is_taken_only_with_that_hash() ->
 
 @given(st.integers(SCHEMA_VERSION + 1, 10**6))
 def test_a_checkpoint_of_a_newer_operator_is_refused_whatever_else_stands_in_it(version: int) -> None:
-    newer = msgspec.json.encode({"schemaVersion": version, "allElse": "is different"})
+    line = msgspec.json.encode({"schemaVersion": version, "allElse": "is different"})
+    newer = line + b"\n" + digest(line).encode() + b"\n"
 
     with pytest.raises(JournalTooNewError) as refused:
         decode_checkpoint(newer, "default/demo/run-1/head.json")

@@ -18,6 +18,7 @@ from mapreduce_operator.core.journal import (
     Mark,
     MarkKind,
     Record,
+    Salvaged,
     SegmentHeader,
     Start,
     Undone,
@@ -116,12 +117,12 @@ def test_the_same_records_are_the_same_bytes() -> None:
     assert encode_segment(HEADER, [SUCCEEDED, FAILED]) == encode_segment(HEADER, [SUCCEEDED, FAILED])
 
 
-def test_a_segment_is_a_line_of_header_and_a_line_per_record_each_with_its_checksum() -> None:
+def test_a_segment_is_a_header_a_line_per_record_and_a_link_each_with_its_checksum() -> None:
     data = encode_segment(HEADER, [SUCCEEDED, FAILED])
 
     assert data.endswith(b"\n")
     lines = data.splitlines()
-    assert len(lines) == 3
+    assert len(lines) == 4
     for line in lines:
         checksum, _, content = line.partition(b" ")
         assert int(checksum, 16) == zlib.crc32(content)
@@ -204,21 +205,19 @@ def test_another_whole_segment_is_not_taken_for_the_one_that_counts() -> None:
 # -------------------------------------------------------------------------------------------------------------- records
 
 
-def test_a_record_of_the_map_can_do_without_its_result() -> None:
-    slim = SUCCEEDED.without_result()
-
-    assert slim == Record(replace(SUCCEEDED.outcome, result=None), SUCCEEDED.item)
-
-
-def test_the_result_of_reduce_stays_with_its_record() -> None:
+def test_without_results_that_of_the_reduce_is_still_there() -> None:
     reduced = Record(replace(SUCCEEDED.outcome, stage=Stage.REDUCE), SUCCEEDED.item)
+    data = encode_segment(HEADER, [SUCCEEDED, reduced, FAILED])
 
-    assert reduced.without_result() == reduced
+    records = decode_segment(data, digest(data), "segment 7", results=False).records
+
+    assert records == [Record(replace(SUCCEEDED.outcome, result=None), SUCCEEDED.item), reduced, FAILED]
 
 
 # -------------------------------------------------------------------------------------------------------------- salvage
 
 RECORDS = [SUCCEEDED, FAILED, Record(replace(FAILED.outcome, job_uid="job-9"), FAILED.item)]
+BEFORE = HEADER.before, HEADER.previous_sha256
 
 
 def broken_lines(data: bytes, damaged: bytes) -> set[int]:
@@ -234,7 +233,7 @@ def broken_lines(data: bytes, damaged: bytes) -> set[int]:
 
 
 def test_all_of_a_whole_segment_is_good() -> None:
-    assert salvage(encode_segment(HEADER, RECORDS)) == (HEADER, RECORDS)
+    assert salvage(encode_segment(HEADER, RECORDS)) == Salvaged(HEADER, BEFORE, RECORDS)
 
 
 def test_whatever_byte_is_damaged_all_other_lines_are_good_and_nothing_else_is_given_out() -> None:
@@ -246,33 +245,34 @@ def test_whatever_byte_is_damaged_all_other_lines_are_good_and_nothing_else_is_g
             damaged[position] ^= bits
             broken = broken_lines(data, bytes(damaged))
 
-            header, records = salvage(bytes(damaged))
+            left = salvage(bytes(damaged))
 
-            assert header == (None if 0 in broken else HEADER)
-            assert records == [record for line, record in enumerate(RECORDS, start=1) if line not in broken]
+            assert left.header == (None if 0 in broken else HEADER)
+            assert left.before == (None if {0, len(RECORDS) + 1} <= broken else BEFORE)
+            assert left.records == [record for line, record in enumerate(RECORDS, start=1) if line not in broken]
 
 
 def test_a_segment_that_was_cut_is_good_up_to_the_line_where_it_was_cut() -> None:
     data = encode_segment(HEADER, RECORDS)
 
     for length in range(len(data)):
-        header, records = salvage(data[:length])
+        left = salvage(data[:length])
 
         whole = (data[:length] + b"\n").splitlines()
         lines = [line for line in data.splitlines() if line in whole]
-        assert header == (HEADER if lines else None)
-        assert records == RECORDS[: max(0, len(lines) - 1)]
+        assert (left.header, left.before) == ((HEADER, BEFORE) if lines else (None, None))
+        assert left.records == RECORDS[: max(0, len(lines) - 1)]
 
 
 @pytest.mark.parametrize("data", [b"", b"\n", b"\x00" * 4096, b"{}\n{}\n", b"00000000 \n", b"<html>\n</html>\n"])
 def test_of_what_is_no_segment_nothing_is_good(data: bytes) -> None:
-    assert salvage(data) == (None, [])
+    assert salvage(data) == Salvaged(None, None, [])
 
 
 def test_a_line_that_lost_its_place_is_not_taken_for_another() -> None:
-    header, *records = encode_segment(HEADER, RECORDS).splitlines(keepends=True)
+    header, *others = encode_segment(HEADER, RECORDS).splitlines(keepends=True)
 
-    assert salvage(b"".join([*records, header])) == (None, RECORDS[1:])
+    assert salvage(b"".join([*others, header])) == Salvaged(None, BEFORE, RECORDS[1:])
 
 
 @given(
@@ -291,11 +291,12 @@ def test_of_any_damage_only_what_was_written_is_given_out_and_in_its_order(
     if cut is not None:
         damaged = damaged[: int(cut * len(damaged))]
 
-    header, records = salvage(bytes(damaged))
+    left = salvage(bytes(damaged))
 
-    assert header in (None, HEADER)
+    assert left.header in (None, HEADER)
+    assert left.before in (None, BEFORE)
     good = iter(record for line, record in enumerate(written, start=1) if line not in broken)
-    assert all(record in good for record in records), "each was written, after the one before it"
+    assert all(record in good for record in left.records), "each was written, after the one before it"
     if cut is None:
-        assert (header is None) == (0 in broken)
-        assert len(records) == len(written) - len(broken - {0, len(written) + 1})
+        assert (left.header is None) == (0 in broken)
+        assert len(left.records) == len(written) - len(broken - {0, len(written) + 1})

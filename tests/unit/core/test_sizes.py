@@ -16,6 +16,10 @@ from mapreduce_operator.core.tally import FailureCount, Tally
 NOW = 1_800_000_000.0
 
 
+def of(snapshot: Snapshot) -> list[tuple[str, int]]:
+    return contributors(snapshot, encode_snapshot(snapshot))
+
+
 def attempt(message: str) -> Attempt:
     return Attempt(dispatch=1, verdict=Verdict.FAILED, reason=Reason.ERROR, message=message, ended_at=moment(NOW))
 
@@ -42,7 +46,7 @@ def snapshot(*, done: int = 0, failing: int = 0, dead: int = 0, message: str = "
 
 
 def test_the_five_largest_parts_are_named_the_largest_first() -> None:
-    found = contributors(snapshot(done=1000, failing=812, dead=2000, message="m" * 100))
+    found = of(snapshot(done=1000, failing=812, dead=2000, message="m" * 100))
 
     assert [name for name, _ in found] == [
         "2,000 dead letters",
@@ -59,17 +63,17 @@ def test_they_make_up_the_snapshot() -> None:
     large = snapshot(done=1000, failing=50, dead=50, message="m" * 100)
     whole = len(encode_snapshot(large))
 
-    assert 0.99 * whole < sum(size for _, size in contributors(large)) < whole
+    assert 0.99 * whole < sum(size for _, size in of(large)) < whole
 
 
 def test_the_size_of_a_part_is_that_of_its_json_text() -> None:
-    sizes = dict(contributors(snapshot(dead=2)))
+    sizes = dict(of(snapshot(dead=2)))
 
     assert sizes["2 dead letters"] == len(msgspec.json.encode([dead_letter(0, ""), dead_letter(1, "")]))
 
 
 def test_what_there_is_one_of() -> None:
-    names = {name for name, _ in contributors(snapshot(failing=1, dead=1, message="m" * 300))}
+    names = {name for name, _ in of(snapshot(failing=1, dead=1, message="m" * 300))}
 
     assert {"history of 1 failing item", "1 dead letter", "1 Redrive", "1 kind of failure"} <= names
 
