@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -108,6 +109,12 @@ class Sandbox:
         self.kubectl("apply", "--filename", str(path))
         name: str = yaml.safe_load(path.read_text())["metadata"]["name"]
         return name
+
+    def follow_example(self, file: str) -> None:
+        """Does what the comment above an example says: its lines with kubectl, in their order."""
+        for line in (PROJECT / "examples" / file).read_text().splitlines():
+            if line.startswith("#   kubectl "):
+                self.kubectl(*shlex.split(line)[2:])
 
     def patch(self, name: str, spec: Body) -> None:
         """Edits the spec by a merge patch."""
