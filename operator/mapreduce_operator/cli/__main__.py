@@ -1,4 +1,4 @@
-"""`mapreduce`: what people ask of dead letters. It runs in a pod of the operator, which has the storage and the rights.
+"""`mapreduce`: what people ask of storage. It runs in a pod of the operator, which has the storage and the rights.
 
 Nothing is written, so that any of the operator's pods will do. Exit codes: 0; 1 for an error, which is said in one line
 on stderr; 2 for a command line that cannot be understood.
@@ -12,28 +12,29 @@ from collections.abc import Sequence
 from typing import BinaryIO
 
 from mapreduce_operator import __version__
-from mapreduce_operator.adapters.kube import ApiSession, CredentialsError, KubeCluster, find_credentials
+from mapreduce_operator.adapters.kube import CredentialsError
 from mapreduce_operator.adapters.storage import S3Options, open_store
-from mapreduce_operator.cli import dlq
-from mapreduce_operator.cli.queue_reader import CommandError, QueueReader, run_of_queue
+from mapreduce_operator.cli import checkpoints, dlq
+from mapreduce_operator.cli.queue_reader import CommandError
 from mapreduce_operator.core.checkpoint import JournalError
 from mapreduce_operator.core.expressions import ExpressionError
-from mapreduce_operator.core.names import RunRef
 from mapreduce_operator.core.plan import InputError
-from mapreduce_operator.ports import ClusterError, StorageError
+from mapreduce_operator.ports import CheckpointNotFoundError, ClusterError, StorageError
 from mapreduce_operator.settings import Settings, SettingsError
 
 _ERRORS = (
-    *(CommandError, ExpressionError, JournalError, InputError, StorageError, ClusterError, CredentialsError),
-    *(SettingsError, ValueError, OSError),
+    *(CommandError, ExpressionError, JournalError, CheckpointNotFoundError, InputError, StorageError, ClusterError),
+    *(CredentialsError, SettingsError, ValueError, OSError),
 )
 
 
 def main(arguments: Sequence[str] | None = None, out: BinaryIO | None = None) -> int:
     """Does what the command line says; returns the exit code, or exits with 2."""
-    parser = argparse.ArgumentParser(prog="mapreduce", description="Looks into dead letter queues; changes nothing.")
+    parser = argparse.ArgumentParser(prog="mapreduce", description="Looks into storage; changes nothing.")
     parser.add_argument("--version", action="version", version=__version__)
-    dlq.add_commands(parser.add_subparsers(metavar="KIND", required=True))
+    kinds = parser.add_subparsers(metavar="KIND", required=True)
+    dlq.add_commands(kinds)
+    checkpoints.add_commands(kinds)
     told = parser.parse_args(arguments)
     out = out or sys.stdout.buffer
     try:
@@ -54,25 +55,13 @@ def main(arguments: Sequence[str] | None = None, out: BinaryIO | None = None) ->
 
 def _run(runner: asyncio.Runner, told: argparse.Namespace, out: BinaryIO) -> None:
     settings = Settings.from_environment()
-    run, job_exists = runner.run(_find(*told.queue))
     store = open_store(
         settings.storage_url, S3Options(settings.s3_endpoint, settings.s3_region, settings.s3_path_style)
     )
     try:
-        queue = QueueReader(store, run, runner, job_exists=job_exists)
-        told.run(queue, told, out)
+        told.kind(runner, store, told, out)
     finally:
         runner.run(store.close())
-    if queue.unreadable:
-        raise CommandError(
-            f"{len(queue.unreadable):,} of {len(queue.states):,} letters could not be read and are left out, such as: "
-            f"{queue.unreadable[0]}"
-        )
-
-
-async def _find(namespace: str, name: str) -> tuple[RunRef, bool]:
-    async with KubeCluster(ApiSession(await find_credentials(), may_write=lambda: False)) as cluster:
-        return await run_of_queue(cluster, namespace, name)
 
 
 if __name__ == "__main__":

@@ -1,40 +1,43 @@
 """`mapreduce dlq`: looks into one dead letter queue."""
 
 import argparse
+import asyncio
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from operator import itemgetter
 from typing import Any, BinaryIO, Final
 
 import msgspec
 
+from mapreduce_operator.adapters.kube import ApiSession, KubeCluster, find_credentials
 from mapreduce_operator.api import LetterState
-from mapreduce_operator.cli.queue_reader import QueueReader
-from mapreduce_operator.cli.text import one_line, printable, table, told
+from mapreduce_operator.cli.queue_reader import CommandError, QueueReader, run_of_queue
+from mapreduce_operator.cli.text import ITEM_CHARACTERS, as_json, named, one_line, pairs, printable, table, told, write
 from mapreduce_operator.core.dead_letters import MESSAGE_CHARACTERS
 from mapreduce_operator.core.failures import end_of
 from mapreduce_operator.core.letter_analysis import Analysis, analysis
 from mapreduce_operator.core.letter_export import csv_rows, json_lines
 from mapreduce_operator.core.letter_queries import FIELDS, LetterFilter
 from mapreduce_operator.core.letters import Attempt, Letter
+from mapreduce_operator.core.names import RunRef
 from mapreduce_operator.core.texts import counted
+from mapreduce_operator.ports import ObjectStore
 
 Command = Callable[[QueueReader, argparse.Namespace, BinaryIO], None]
 
-_QUEUE: Final = re.compile(r"[a-z0-9][a-z0-9-]*/[a-z0-9][a-z0-9.-]*")
-_ID_CHARACTERS: Final = 64
 _MESSAGE_CHARACTERS: Final = 80
 
 
 def add_commands(kinds: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Teaches a parser `dlq` and what can be asked of it; `run` of the outcome is the Command."""
     dlq = kinds.add_parser("dlq", help="look into a dead letter queue", description=__doc__)
+    dlq.set_defaults(kind=_look)
     commands = dlq.add_subparsers(metavar="COMMAND", required=True)
 
     queue = argparse.ArgumentParser(add_help=False)
-    queue.add_argument("queue", metavar="NAMESPACE/QUEUE", type=_queue, help="the DeadLetterQueue")
+    queue.add_argument("queue", metavar="NAMESPACE/QUEUE", type=named("QUEUE"), help="the DeadLetterQueue")
     choice = argparse.ArgumentParser(add_help=False)
     choice.add_argument("--filter", metavar="CEL", default="", help="only letters for which this expression is true")
     choice.add_argument("--state", choices=[state.value for state in LetterState], help="only letters in this state")
@@ -54,11 +57,20 @@ def add_commands(kinds: "argparse._SubParsersAction[argparse.ArgumentParser]") -
     export.add_argument("--format", choices=["jsonl", "csv"], required=True)
 
 
-def _queue(text: str) -> tuple[str, str]:
-    if not _QUEUE.fullmatch(text):
-        raise argparse.ArgumentTypeError(f"{text!r} is no NAMESPACE/QUEUE, such as default/fetch")
-    namespace, _, name = text.partition("/")
-    return namespace, name
+def _look(runner: asyncio.Runner, store: ObjectStore, arguments: argparse.Namespace, out: BinaryIO) -> None:
+    run, job_exists = runner.run(_find(*arguments.queue))
+    queue = QueueReader(store, run, runner, job_exists=job_exists)
+    arguments.run(queue, arguments, out)
+    if queue.unreadable:
+        raise CommandError(
+            f"{len(queue.unreadable):,} of {len(queue.states):,} letters could not be read and are left out, such as: "
+            f"{queue.unreadable[0]}"
+        )
+
+
+async def _find(namespace: str, name: str) -> tuple[RunRef, bool]:
+    async with KubeCluster(ApiSession(await find_credentials(), may_write=lambda: False)) as cluster:
+        return await run_of_queue(cluster, namespace, name)
 
 
 def _chosen(queue: QueueReader, arguments: argparse.Namespace) -> Iterator[tuple[Letter, LetterState]]:
@@ -73,19 +85,19 @@ def list_letters(queue: QueueReader, arguments: argparse.Namespace, out: BinaryI
     rows = [_in_short(letter, state) for letter, state in _chosen(queue, arguments)]
     rows.sort(key=itemgetter("lastAttempt"), reverse=True)
     if arguments.output == "json":
-        out.write(_json(rows))
+        out.write(as_json(rows))
         return
     columns = ("id", "state", "cause", "reason", "exitCode", "signature", "attempts", "node", "lastAttempt")
     heads = (*(re.sub("([A-Z])", r" \1", column).upper() for column in columns), "MESSAGE")
     cells = [
         [
-            one_line(row["id"], _ID_CHARACTERS),
+            one_line(row["id"], ITEM_CHARACTERS),
             *(told(row[column]) for column in columns[1:]),
             one_line(row["message"], _MESSAGE_CHARACTERS),
         ]
         for row in rows
     ]
-    _write(out, table(heads, cells))
+    write(out, table(heads, cells))
 
 
 def show_letter(queue: QueueReader, arguments: argparse.Namespace, out: BinaryIO) -> None:
@@ -94,12 +106,12 @@ def show_letter(queue: QueueReader, arguments: argparse.Namespace, out: BinaryIO
         out.write(msgspec.json.format(next(json_lines([(letter, state)])), indent=2) + b"\n")
         return
     told_of = {name: get(letter, state) for name, get in FIELDS.items()}
-    _write(out, _pairs(told_of | {"redrives": tuple(letter.redrives.values())}))
-    _write(out, _block("item", bytes(letter.payload).decode()))
+    write(out, pairs(told_of | {"redrives": tuple(letter.redrives.values())}))
+    write(out, _block("item", bytes(letter.payload).decode()))
     for attempt in letter.history:
-        _write(out, _story(attempt))
+        write(out, _story(attempt))
     if letter.omitted:
-        _write(out, [f"\nleft out between the first and the others: {letter.omitted:,}\n"])
+        write(out, [f"\nleft out between the first and the others: {letter.omitted:,}\n"])
 
 
 def analyze(queue: QueueReader, arguments: argparse.Namespace, out: BinaryIO) -> None:
@@ -112,9 +124,9 @@ def analyze(queue: QueueReader, arguments: argparse.Namespace, out: BinaryIO) ->
 
     found = analysis(counted())
     if arguments.output == "json":
-        out.write(_json(msgspec.to_builtins(found) | {"states": dict(states)}))
+        out.write(as_json(msgspec.to_builtins(found) | {"states": dict(states)}))
     else:
-        _write(out, _analysis(found, states))
+        write(out, _analysis(found, states))
 
 
 def export_letters(queue: QueueReader, arguments: argparse.Namespace, out: BinaryIO) -> None:
@@ -126,7 +138,7 @@ def export_letters(queue: QueueReader, arguments: argparse.Namespace, out: Binar
     if arguments.format == "jsonl":
         out.writelines(json_lines(_chosen(queue, arguments)))
     else:
-        _write(out, csv_rows(_chosen(queue, arguments)))
+        write(out, csv_rows(_chosen(queue, arguments)))
 
 
 # --------------------------------------------------------------------------------------------------------- how it looks
@@ -142,15 +154,8 @@ def _story(attempt: Attempt) -> Iterator[str]:
     elsewhere = {"dispatch", "verdict", "log_tail", "redrive_number"}
     facts = {name: value for name, value in msgspec.structs.asdict(attempt).items() if name not in elsewhere}
     seconds = attempt.duration_seconds
-    yield from _pairs(facts | {"duration": None if seconds is None else f"{seconds:,.0f} s"}, indent="  ")
+    yield from pairs(facts | {"duration": None if seconds is None else f"{seconds:,.0f} s"}, indent="  ")
     yield from _block("log", attempt.log_tail, indent="  ")
-
-
-def _pairs(values: Mapping[str, Any], indent: str = "") -> Iterator[str]:
-    for name, value in values.items():
-        text = ", ".join(value) if isinstance(value, tuple) else printable(told(value))
-        if text:
-            yield f"{indent}{name.replace('_', ' ') + ':':<16}" + text.replace("\n", f"\n{indent}{'':<16}") + "\n"
 
 
 def _block(name: str, text: str, indent: str = "") -> Iterator[str]:
@@ -172,7 +177,7 @@ def _analysis(found: Analysis, states: Counter[str]) -> Iterator[str]:
             group.signature_id,
             told(group.first_time),
             told(group.last_time),
-            one_line(group.samples[0], _ID_CHARACTERS),
+            one_line(group.samples[0], ITEM_CHARACTERS),
             one_line(group.signature, _MESSAGE_CHARACTERS),
         )
         for group in found.groups
@@ -190,11 +195,3 @@ def _analysis(found: Analysis, states: Counter[str]) -> Iterator[str]:
         if counts:
             yield "\n"
             yield from table((head, "COUNT"), [(name, f"{count:,}") for name, count in counts.items()])
-
-
-def _json(value: Any) -> bytes:
-    return msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n"
-
-
-def _write(out: BinaryIO, lines: Iterator[str] | list[str]) -> None:
-    out.writelines(line.encode(errors="replace") for line in lines)

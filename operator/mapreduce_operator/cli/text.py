@@ -1,13 +1,31 @@
-"""What commands print for people: tables, and texts of agents that cannot play tricks on a terminal."""
+"""What commands are told and what they print: tables, and texts of agents that cannot play tricks on a terminal."""
 
+import argparse
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
+import msgspec
+
+ITEM_CHARACTERS: Final = 64
+"""Of the id of an item in a table."""
+_NAMED: Final = re.compile(r"[a-z0-9][a-z0-9-]*/[a-z0-9][a-z0-9.-]*")
 _GAP: Final = "   "
 _NOT_PRINTABLE: Final = re.compile(r"[^\S\n ]|[\x00-\x09\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 """Escape sequences and marks of writing direction among them."""
+
+
+def named(kind: str) -> Callable[[str], tuple[str, str]]:
+    """The type of an argument NAMESPACE/NAME for an object of a kind."""
+
+    def parse(text: str) -> tuple[str, str]:
+        if not _NAMED.fullmatch(text):
+            raise argparse.ArgumentTypeError(f"{text!r} is no NAMESPACE/{kind}, such as default/fetch")
+        namespace, _, name = text.partition("/")
+        return namespace, name
+
+    return parse
 
 
 def printable(text: str) -> str:
@@ -37,3 +55,19 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
     widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
     for row in (heads, *rows):
         yield _GAP.join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() + "\n"
+
+
+def pairs(values: Mapping[str, Any], indent: str = "") -> Iterator[str]:
+    """Lines with a name and a value each, for the values that are there."""
+    for name, value in values.items():
+        text = ", ".join(value) if isinstance(value, tuple) else printable(told(value))
+        if text:
+            yield f"{indent}{name.replace('_', ' ') + ':':<16}" + text.replace("\n", f"\n{indent}{'':<16}") + "\n"
+
+
+def as_json(value: Any) -> bytes:
+    return msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n"
+
+
+def write(out: BinaryIO, lines: Iterable[str]) -> None:
+    out.writelines(line.encode(errors="replace") for line in lines)
