@@ -38,6 +38,7 @@ CHECKPOINT = Checkpoint(
     plan=PlanInfo(items=3, duplicates=1, sha256="ab" * 32, input_sha256="cd" * 32),
     sequence=7,
     tail_sha256="ef" * 32,
+    previous=(3, "45" * 32),
     journal_size=300_000,
     snapshot=SnapshotInfo(5, "01" * 32, 40_000, 270_000),
     epoch=2,
@@ -60,6 +61,11 @@ CHECKPOINT = Checkpoint(
     recovered=Recovered(1_800_000_045.0, "went on from checkpoint 3"),
 )
 FIRST = Checkpoint(SCHEMA_VERSION, "run-1", Phase.MAP, "Planned", "", PlanInfo(0, 0, "ab" * 32))
+
+
+def signed(line: bytes) -> bytes:
+    """A line with its hash below it."""
+    return b"%b\n%b\n" % (line, digest(line).encode())
 
 
 # --------------------------------------------------------------------------------------------------- written and read
@@ -95,20 +101,21 @@ def test_what_a_newer_operator_of_the_same_schema_added_to_a_checkpoint_is_ignor
     line = encode_checkpoint(CHECKPOINT).partition(b"\n")[0]
     more = msgspec.json.encode(msgspec.json.decode(line) | {"novelty": {"a": 1}})
 
-    assert decode_checkpoint(more + b"\n" + digest(more).encode() + b"\n", "head.json") == CHECKPOINT
+    assert decode_checkpoint(signed(more), "head.json") == CHECKPOINT
 
 
 # ------------------------------------------------------------------------------------------------------ what is no good
 
 
 def test_any_flipped_bit_of_a_checkpoint_is_found_and_the_object_named() -> None:
+    # Of the version as well: that is no newer operator's.
     data = encode_checkpoint(CHECKPOINT)
 
     for position in range(len(data)):
         for bit in range(8):
             damaged = bytearray(data)
             damaged[position] ^= 1 << bit
-            with pytest.raises(JournalError, match=r"^head\.json "):
+            with pytest.raises(DamagedError, match=r"^head\.json is damaged: "):
                 decode_checkpoint(bytes(damaged), "head.json")
 
 
@@ -135,7 +142,8 @@ def test_a_checkpoint_that_was_cut_is_refused_wherever_it_was_cut() -> None:
         b'{"schemaVersion": 1.5}',
         b'{"schemaVersion": {}}',
         b'{"schemaVersion": null}',
-        b'{"schemaVersion": 2}\n' + digest(b'{"schemaVersion": 2}').encode() + b"\n",
+        signed(b'{"schemaVersion": 2}'),
+        b'{"schemaVersion": 3}',
         encode_checkpoint(CHECKPOINT).partition(b"\n")[0],
         encode_checkpoint(CHECKPOINT).replace(b'"Map"', b'"Mop"'),
         encode_checkpoint(CHECKPOINT) + b"\n",
@@ -155,13 +163,12 @@ def test_whatever_stands_in_the_place_of_a_checkpoint_is_refused_in_words(data: 
 
 @given(st.dictionaries(st.just("schemaVersion") | st.text(max_size=8), strategies.json_values), st.booleans())
 def test_whatever_object_stands_in_the_place_of_a_checkpoint_is_refused_in_words(
-    value: dict[str, object], signed: bool
+    value: dict[str, object], with_hash: bool
 ) -> None:
     line = msgspec.json.encode(value)
-    data = line + b"\n" + digest(line).encode() + b"\n" if signed else line
 
     with pytest.raises(JournalError, match=r"^head\.json "):
-        decode_checkpoint(data, "head.json")
+        decode_checkpoint(signed(line) if with_hash else line, "head.json")
 
 
 def test_what_another_object_knows_the_hash_of_is_taken_only_with_that_hash() -> None:
@@ -176,8 +183,7 @@ def test_what_another_object_knows_the_hash_of_is_taken_only_with_that_hash() ->
 
 @given(st.integers(SCHEMA_VERSION + 1, 10**6))
 def test_a_checkpoint_of_a_newer_operator_is_refused_whatever_else_stands_in_it(version: int) -> None:
-    line = msgspec.json.encode({"schemaVersion": version, "allElse": "is different"})
-    newer = line + b"\n" + digest(line).encode() + b"\n"
+    newer = signed(msgspec.json.encode({"schemaVersion": version, "allElse": "is different"}))
 
     with pytest.raises(JournalTooNewError) as refused:
         decode_checkpoint(newer, "default/demo/run-1/head.json")

@@ -217,7 +217,6 @@ def test_without_results_that_of_the_reduce_is_still_there() -> None:
 # -------------------------------------------------------------------------------------------------------------- salvage
 
 RECORDS = [SUCCEEDED, FAILED, Record(replace(FAILED.outcome, job_uid="job-9"), FAILED.item)]
-BEFORE = HEADER.before, HEADER.previous_sha256
 
 
 def broken_lines(data: bytes, damaged: bytes) -> set[int]:
@@ -232,12 +231,21 @@ def broken_lines(data: bytes, damaged: bytes) -> set[int]:
     return broken
 
 
+BEFORE = (3, "ab" * 32)
+"""The segment before, by number and hash, as the first and the last line tell."""
+
+
 def test_all_of_a_whole_segment_is_good() -> None:
     assert salvage(encode_segment(HEADER, RECORDS)) == Salvaged(HEADER, BEFORE, RECORDS)
 
 
+def test_what_leads_to_a_segment_can_be_read_without_its_records() -> None:
+    assert salvage(encode_segment(HEADER, RECORDS), records_too=False) == Salvaged(HEADER, BEFORE, [])
+
+
 def test_whatever_byte_is_damaged_all_other_lines_are_good_and_nothing_else_is_given_out() -> None:
     data = encode_segment(HEADER, RECORDS)
+    last = len(RECORDS) + 1
 
     for position in range(len(data)):
         for bits in (0x01, 0x20, 0x80, 0xFF, data[position] ^ 0x0A):
@@ -245,23 +253,21 @@ def test_whatever_byte_is_damaged_all_other_lines_are_good_and_nothing_else_is_g
             damaged[position] ^= bits
             broken = broken_lines(data, bytes(damaged))
 
-            left = salvage(bytes(damaged))
-
-            assert left.header == (None if 0 in broken else HEADER)
-            assert left.before == (None if {0, len(RECORDS) + 1} <= broken else BEFORE)
-            assert left.records == [record for line, record in enumerate(RECORDS, start=1) if line not in broken]
+            assert salvage(bytes(damaged)) == Salvaged(
+                None if 0 in broken else HEADER,
+                None if broken >= {0, last} else BEFORE,
+                [record for line, record in enumerate(RECORDS, start=1) if line not in broken],
+            )
 
 
 def test_a_segment_that_was_cut_is_good_up_to_the_line_where_it_was_cut() -> None:
     data = encode_segment(HEADER, RECORDS)
+    ends = [len(b"\n".join(data.split(b"\n")[:number])) for number in range(1, len(RECORDS) + 2)]
 
     for length in range(len(data)):
-        left = salvage(data[:length])
-
-        whole = (data[:length] + b"\n").splitlines()
-        lines = [line for line in data.splitlines() if line in whole]
-        assert (left.header, left.before) == ((HEADER, BEFORE) if lines else (None, None))
-        assert left.records == RECORDS[: max(0, len(lines) - 1)]
+        whole = sum(end <= length for end in ends)
+        expected = Salvaged(HEADER, BEFORE, RECORDS[: whole - 1]) if whole else Salvaged(None, None, [])
+        assert salvage(data[:length]) == expected
 
 
 @pytest.mark.parametrize("data", [b"", b"\n", b"\x00" * 4096, b"{}\n{}\n", b"00000000 \n", b"<html>\n</html>\n"])
@@ -270,9 +276,16 @@ def test_of_what_is_no_segment_nothing_is_good(data: bytes) -> None:
 
 
 def test_a_line_that_lost_its_place_is_not_taken_for_another() -> None:
-    header, *others = encode_segment(HEADER, RECORDS).splitlines(keepends=True)
+    header, *records, last = encode_segment(HEADER, RECORDS).splitlines(keepends=True)
 
-    assert salvage(b"".join([*others, header])) == Salvaged(None, BEFORE, RECORDS[1:])
+    assert salvage(b"".join([*records, last, header])) == Salvaged(None, BEFORE, RECORDS[1:])
+    assert salvage(b"".join([last, *records])) == Salvaged(None, None, RECORDS)
+
+
+def test_what_begins_like_the_last_line_and_is_none_is_passed_over() -> None:
+    strange = b"[1]"
+
+    assert salvage(b"\n%08x %b\n" % (zlib.crc32(strange), strange)) == Salvaged(None, None, [])
 
 
 @given(
@@ -291,12 +304,12 @@ def test_of_any_damage_only_what_was_written_is_given_out_and_in_its_order(
     if cut is not None:
         damaged = damaged[: int(cut * len(damaged))]
 
-    left = salvage(bytes(damaged))
+    found = salvage(bytes(damaged))
 
-    assert left.header in (None, HEADER)
-    assert left.before in (None, BEFORE)
-    good = iter(record for line, record in enumerate(written, start=1) if line not in broken)
-    assert all(record in good for record in left.records), "each was written, after the one before it"
+    assert found.header in (None, HEADER)
+    assert found.before in (None, BEFORE)
+    good = [record for line, record in enumerate(written, start=1) if line not in broken]
+    assert found.records == good[: len(found.records)], "what is cut off is at the end"
     if cut is None:
-        assert (left.header is None) == (0 in broken)
-        assert len(left.records) == len(written) - len(broken - {0, len(written) + 1})
+        assert (found.header is None) == (0 in broken)
+        assert len(found.records) == len(good)

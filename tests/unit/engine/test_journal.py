@@ -18,6 +18,7 @@ from mapreduce_operator.core.checkpoint import (
     CommitReason,
     JournalError,
     decode_checkpoint,
+    digest,
     encode_checkpoint,
 )
 from mapreduce_operator.core.items import Item
@@ -115,7 +116,7 @@ async def test_a_commit_of_starts_alone_is_one() -> None:
     assert (segment.header.starts, segment.records) == ((started,), [])
 
 
-async def test_the_head_is_written_last() -> None:
+async def test_the_head_is_written_after_all_that_it_names() -> None:
     store = LossyStore()
     writer = await planned(store)
     store.puts.clear()
@@ -125,9 +126,9 @@ async def test_the_head_is_written_last() -> None:
     assert [key.removeprefix(KEYS.prefix).partition("-")[0] for key in store.puts] == [
         "journal/segment",
         "journal/snapshot",
-        "checkpoints/0000000001",
         "head.json",
-    ]
+        "checkpoints/0000000001",
+    ], "and what stands for it beside it after that: there is none of a commit that does not count"
 
 
 async def test_history_leaves_results_out_and_the_last_records_have_them() -> None:
@@ -152,7 +153,7 @@ async def test_history_leaves_results_out_and_the_last_records_have_them() -> No
 
 
 @pytest.mark.parametrize("performs", [True, False], ids=["answer", "request"])
-@pytest.mark.parametrize("lost", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize("lost", [1, 2, 3, 4])
 async def test_a_plan_whose_writing_failed_is_loaded_or_made_again(lost: int, performs: bool) -> None:
     store = LossyStore()
     writer = journal(store)
@@ -162,7 +163,7 @@ async def test_a_plan_whose_writing_failed_is_loaded_or_made_again(lost: int, pe
 
     head = await writer.load()
 
-    if lost == 5 and performs:
+    if lost == 4 and performs:
         assert head is not None
     else:
         assert head is None
@@ -172,7 +173,7 @@ async def test_a_plan_whose_writing_failed_is_loaded_or_made_again(lost: int, pe
 
 
 @pytest.mark.parametrize("performs", [True, False], ids=["answer", "request"])
-@pytest.mark.parametrize("lost", [1, 2, 3, 4])
+@pytest.mark.parametrize("lost", [1, 2, 3])
 async def test_a_batch_is_given_again_until_it_is_durable_and_counts_once(lost: int, performs: bool) -> None:
     store = LossyStore()
     writer = await planned(store)
@@ -193,6 +194,29 @@ async def test_a_batch_is_given_again_until_it_is_durable_and_counts_once(lost: 
     assert len([key for key in store.objects if "segment" in key]) == 2, "the same bytes under the same key"
     assert len([key for key in store.objects if KEYS.checkpoints in key]) == 3, "the first is that of the plan"
     await writer.append(batch(failed("a", 2)))
+
+
+@pytest.mark.parametrize("performs", [True, False], ids=["answer", "request"])
+async def test_a_checkpoint_that_could_not_be_kept_is_kept_with_the_next_commit(
+    performs: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = LossyStore()
+    writer = await planned(store)
+    store.lose, store.performs = 3, performs
+
+    with caplog.at_level(logging.WARNING):
+        head = await writer.append(batch(failed("a", 1)))
+
+    assert "checkpoint 1 of default/demo/run-1/ is not kept yet: the " in caplog.text
+    assert encode_checkpoint(head) == (await stored_head(store)).data
+    await writer.append(batch(failed("b", 1)))
+    kept = [key for key in store.objects if key.startswith(KEYS.checkpoints)]
+    assert [key.removeprefix(KEYS.checkpoints).partition("-")[0] for key in kept] == [
+        "0000000000",
+        "0000000001",
+        "0000000002",
+    ]
+    assert store.objects[kept[1]] == encode_checkpoint(head)
 
 
 @pytest.mark.parametrize("performs", [True, False], ids=["answer", "request"])
@@ -224,7 +248,7 @@ async def test_a_head_that_cannot_be_read_is_no_answer_to_a_lost_swap() -> None:
     store = GoesAway()
     writer = await planned(store)
     again = batch(failed("a", 1))
-    store.lose = 3
+    store.lose = 2
     with pytest.raises(StorageError, match="answer"):
         await writer.append(again)
     store.away = True
@@ -240,7 +264,7 @@ async def test_a_commit_that_was_cut_off_leaves_the_head_on_the_last_whole_state
     writer = await planned(store)
     await writer.append(batch(failed("a", 1)))
     before = await stored_head(store)
-    store.lose, store.performs = 3, False
+    store.lose, store.performs = 2, False
     with pytest.raises(StorageError):
         await writer.append(batch(failed("b", 1)))
 
@@ -404,7 +428,8 @@ async def test_a_head_of_another_run_is_refused() -> None:
 async def test_a_head_of_a_newer_operator_is_not_claimed() -> None:
     store = MemoryStore()
     await planned(store)
-    newer = msgspec.json.encode({"schemaVersion": SCHEMA_VERSION + 1, "allElse": "is different"})
+    line = msgspec.json.encode({"schemaVersion": SCHEMA_VERSION + 1, "allElse": "is different"})
+    newer = b"%b\n%b\n" % (line, digest(line).encode())
     store.objects[KEYS.head] = newer
 
     with pytest.raises(JournalError, match="run the newer operator again"):

@@ -168,7 +168,7 @@ async def test_a_run_that_was_planned_and_is_not_in_storage_is_not_planned_again
 
 @pytest.mark.parametrize("performs", [True, False], ids=["answer", "request"])
 @pytest.mark.parametrize("planned_before", [True, False])
-@pytest.mark.parametrize("lost", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize("lost", [1, 2, 3, 4])
 async def test_a_plan_whose_answer_was_lost_is_there_at_the_next_try(
     performs: bool, planned_before: bool, lost: int
 ) -> None:
