@@ -306,7 +306,6 @@ class CheckpointerConformance:
         with pytest.raises(CheckpointNotFoundError):
             await stored(store).load(RUN, 6)
 
-    @pytest.mark.xfail(strict=True, reason="C3: it is listed twice")
     async def test_two_leaders_that_keep_the_same_one_keep_one(self, store: ObjectStore, written: WrittenRun) -> None:
         """The former one gives it an object, late, of which its successor did not find any."""
         successor = WrittenRun(store, written.ids, epoch=2)
