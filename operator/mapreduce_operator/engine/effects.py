@@ -253,6 +253,8 @@ class Effects:
         for effect in self._state.committed(batch, now):
             self.start(effect)
         self._wake()
+        if batch.kept:
+            await self._journal.keep()
         await self._prune()
 
     async def _prune(self) -> None:
@@ -276,6 +278,8 @@ class Effects:
             batch = self._batch(CommitReason.SHUTDOWN)
             await self._save(batch)
             self._state.committed(batch, self._world.clock.now())
+            if batch.kept:
+                await self._journal.keep()
 
     def abandon(self) -> None:
         """Ends what is under way: somebody else, or a later process, will find it half done and go on."""

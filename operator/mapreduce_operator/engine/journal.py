@@ -231,7 +231,7 @@ class Journal:
                 raise
             return planned_before
         if kept:
-            await self._keep()
+            await self.keep()
         return head
 
     async def write_plan(self, planned: Planned) -> PlanInfo:
@@ -264,14 +264,12 @@ class Journal:
         if recovered is not None:
             base = msgspec.structs.replace(base, recovered=recovered)
         if batches[-1].kept:
-            await self._keep()
+            await self.keep()
         # Asked for the same again, since an answer was lost, the very same head is written: it is known by its bytes.
         if self._written is None or self._written[0] is not batches[-1]:
             self._written = batches[-1], await self._write(base, batches, first=self.head.sequence + 1)
         head = self._written[1]
         self._take(head, await self._swap(head))
-        if batches[-1].kept:
-            await self._keep()
         return head
 
     async def _write(self, base: Checkpoint, batches: Sequence[Batch], *, first: int) -> Checkpoint:
@@ -364,8 +362,11 @@ class Journal:
             await self._store.put(self._keys.spec(sha256), spec)
         return sha256
 
-    async def _keep(self) -> None:
-        """Gives the head an object of its own, so that one can come back to it; if not now, with the next commit."""
+    async def keep(self) -> None:
+        """Gives the head an object of its own, so that one can come back to it; if not now, before the next commit.
+
+        To be called when everybody knows of the head: what is told of the run meanwhile would be behind it.
+        """
         head = self.head
         if self.kept.knows(head.sequence):
             return

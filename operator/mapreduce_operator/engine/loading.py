@@ -199,6 +199,8 @@ class _Loader:
             raise JournalError(f"what is left of {StorageKeys(self.run).prefix} contradicts itself: {'; '.join(wrong)}")
         batches = [*told_again(again, turn, last.kept), last]
         head = await self.journal.branch(base, batches, recovered=Recovered(now, message))
+        if last.kept:
+            await self.journal.keep()
         state.course.turn = state.course.committed = turn
         state.resume(now, head)
         return Loaded(state, ids, [Announce("Warning", "CheckpointFallback", message)])

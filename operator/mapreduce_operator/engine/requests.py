@@ -161,6 +161,7 @@ class Requests:
         )
         base = msgspec.structs.replace(then, lineage=head.lineage, recovered=head.recovered)
         await self._journal.branch(base, [batch])
+        await self._journal.keep()
         message = f"went back from checkpoint {head.sequence} to {then.sequence}, and goes on from {restored.sequence}"
         return Announce("Normal", "Restored", message)
 
@@ -197,6 +198,7 @@ class Requests:
             snapshot=None,
         )
         await self._journal.branch(base, batches_of(taken, standing, len(planned.items)))
+        await self._journal.keep()
         return Announce("Normal", "Planned", message)
 
     def may_pass(self, job: MapReduceJob) -> bool:
