@@ -119,6 +119,11 @@ class Story:
     def item(self, position: int, stage: Stage = Stage.MAP) -> Item:
         return self.state.ledgers[stage][position]
 
+    def item_of(self, key: str) -> Item:
+        """Of the map or of the reduce."""
+        found = ((ledger, ledger.position(key)) for ledger in self.state.ledgers.values())
+        return next(ledger[position] for ledger, position in found if position is not None)
+
     def items(self, stage: Stage = Stage.MAP) -> list[Item]:
         return [self.item(position, stage) for position in range(len(self.state.ledgers[stage]))]
 
