@@ -69,38 +69,43 @@ def edited_items(
     by_id = {item.id: item for item in items}
     changed: dict[str, PlannedItem | None] = {}
     rerun: set[str] = set()
-    added: list[object] = []
+    added: dict[str, tuple[str, PlannedItem]] = {}
     problems: list[str] = []
     for position, edit in enumerate(edits):
         where = f"spec.forkFrom.edits.items[{position}]"
-        if edit.id is None:
-            added.append(edit.add)
-        elif edit.id not in by_id:
-            problems.append(f"{where}: the parent has no item with the id {edit.id!r}")
-        elif edit.id in changed:
-            problems.append(f"{where}: the item {edit.id!r} is edited twice")
-        else:
-            try:
+        try:
+            if edit.id is None:
+                new = _added(edit, id_expression, limits)
+                if new.id in added:
+                    raise InputError("InvalidEdits", f"adds the item {new.id!r}, as {added[new.id][0]} does")
+                added[new.id] = where, new
+            elif edit.id not in by_id:
+                problems.append(f"{where}: the parent has no item with the id {edit.id!r}")
+            elif edit.id in changed:
+                problems.append(f"{where}: the item {edit.id!r} is edited twice")
+            else:
                 changed[edit.id] = _edited(by_id[edit.id], edit, limits)
-            except InputError as error:
-                problems.append(f"{where}: {error}")
-            if changed.get(edit.id) != by_id[edit.id] or edit.reset:
-                rerun.add(edit.id)
+                if changed[edit.id] != by_id[edit.id] or edit.reset:
+                    rerun.add(edit.id)
+        except InputError as error:
+            problems.append(f"{where}: {error}")
     kept = [item for one in items if (item := changed.get(one.id, one)) is not None]
-    new: list[PlannedItem] = []
-    try:
-        new = plan_items(
-            added, id_expression=id_expression, on_duplicate=OnDuplicate.FAIL, max_items=None, limits=limits
-        ).items
-    except InputError as error:
-        problems.append(f"spec.forkFrom.edits.items that are added: {error}")
     there = {item.id for item in kept}
-    problems += [f"spec.forkFrom.edits.items adds {one.id!r}, which is there already" for one in new if one.id in there]
-    if len(kept) + len(new) > limits.items:
-        problems.append(f"there would be {len(kept) + len(new):,} items; this operator's limit is {limits.items:,}")
+    problems += [
+        f"{where}: adds the item {name!r}, which is there" for name, (where, _) in added.items() if name in there
+    ]
+    if (number := len(kept) + len(added)) > limits.items:
+        problems.append(f"there would be {number:,} items; this operator's limit is {limits.items:,}")
     if problems:
         raise InputError("InvalidEdits", some_of(problems))
-    return Planned([*kept, *new], duplicates=0), frozenset(rerun)
+    return Planned([*kept, *(new for _, new in added.values())], duplicates=0), frozenset(rerun)
+
+
+def _added(edit: ItemEdit, id_expression: str | None, limits: Limits) -> PlannedItem:
+    planned = plan_items(
+        [edit.add], id_expression=id_expression, on_duplicate=OnDuplicate.FAIL, max_items=None, limits=limits
+    )
+    return planned.items[0]
 
 
 def _edited(item: PlannedItem, edit: ItemEdit, limits: Limits) -> PlannedItem | None:

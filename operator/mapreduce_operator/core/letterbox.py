@@ -57,7 +57,13 @@ class Letterbox:
         if policy.include_dead_letters:
             positions += (one for one in self._ledger.in_state(ItemState.DEAD_LETTERED) if self.is_takeable(one))
         if policy.include_failed:
-            positions += (one for one in self._ledger.in_state(ItemState.SKIPPED) if self._ledger.is_settled(one))
+            # What was just given back is taken when that is durable: both in one commit would be read back in vain.
+            going_back = set(self._unsaved.given_back)
+            positions += (
+                one
+                for one in self._ledger.in_state(ItemState.SKIPPED)
+                if self._ledger.is_settled(one) and self._ledger.key(one) not in going_back
+            )
         number, name = len(self._redrives) + 1, f"restart-{token}"
         accepted = Accepted(
             number, f"{name}-{number}", name, now, selected=len(positions), rerun_reduce=True, restart=True

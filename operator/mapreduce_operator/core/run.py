@@ -94,6 +94,8 @@ class RunState:
         self._vanished_due: float | None = None
         self.answers = Answers()
         """What people asked for and got, whether that is durable or not."""
+        self.checkpoint: Checkpoint | None = None
+        """The last one that everything here knows of; None before the past is told."""
         self.spec_text = canonical(spec.work_as_written())
         """What is run, as it is kept with the checkpoints."""
 
@@ -403,6 +405,7 @@ class RunState:
 
     def resume(self, now: float, checkpoint: Checkpoint) -> None:
         """The past is told, up to a checkpoint. Jobs that carried running dispatches then may be gone by now."""
+        self.checkpoint = checkpoint
         self.answers, self.course.opened_at = checkpoint.answers, checkpoint.opened_at
         self.books.resume({stage: self._retry(stage).backoff.max_seconds for stage in Stage}, now)
         self._retries = self.tally.retries

@@ -32,6 +32,11 @@ class Capacity:
         self._wake_others(run_uid)
         return granted
 
+    def hold(self, run_uid: str, active: int) -> None:
+        """Agents of a run are alive that has not asked yet, since its operator was started anew."""
+        if active and run_uid not in self._demands:
+            self._demands[run_uid] = _Demand(active, 0, lambda: None)
+
     def release(self, run_uid: str) -> None:
         """The run has ended, or starts nothing any more."""
         if self._demands.pop(run_uid, None) is not None:

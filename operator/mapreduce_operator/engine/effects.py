@@ -252,6 +252,8 @@ class Effects:
             self._world.metrics.outcome(record.outcome.verdict, record.outcome.reason or "")
         for effect in self._state.committed(batch, now):
             self.start(effect)
+        # Not before: a status tells of this checkpoint what the state knows.
+        self._state.checkpoint = self._journal.head
         self._wake()
         if batch.kept:
             await self._journal.keep()
@@ -278,6 +280,7 @@ class Effects:
             batch = self._batch(CommitReason.SHUTDOWN)
             await self._save(batch)
             self._state.committed(batch, self._world.clock.now())
+            self._state.checkpoint = self._journal.head
             if batch.kept:
                 await self._journal.keep()
 

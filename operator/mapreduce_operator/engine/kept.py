@@ -22,6 +22,8 @@ class Kept:
         self._keys: Final = keys
         self._checkpoints: dict[str, SavedCheckpoint] = {}
         self._snapshots: dict[str, SavedSnapshot] = {}
+        self._going: Final[set[str]] = set()
+        """What is being deleted, or may be gone: the answer was lost."""
 
     async def look(self) -> None:
         """Takes in what storage lists. Raises StorageError."""
@@ -44,7 +46,11 @@ class Kept:
     def sequences(self, newest: Checkpoint) -> list[int]:
         """Numbers of the checkpoints that one can come back to."""
         # A greater number was written by somebody who could not move the head to it.
-        found = {one.sequence for one in self._checkpoints.values() if one.sequence <= newest.sequence}
+        found = {
+            one.sequence
+            for key, one in self._checkpoints.items()
+            if one.sequence <= newest.sequence and key not in self._going
+        }
         return sorted(found)
 
     async def prune(self, policy: CheckpointPolicy, referenced: Collection[int], *, active: bool) -> None:
@@ -59,7 +65,9 @@ class Kept:
         )
         if len(keys) < (_AT_ONCE if active else 1):
             return
+        self._going.update(keys)
         await self._store.delete(keys)
+        self._going.difference_update(keys)
         for key in keys:
             self._checkpoints.pop(key, None)
             self._snapshots.pop(key, None)

@@ -25,6 +25,7 @@ from mapreduce_operator.core.plan import canonical, keys_of
 from mapreduce_operator.core.requests import answers_in, later
 from mapreduce_operator.core.run import RunState
 from mapreduce_operator.core.survival import fitted
+from mapreduce_operator.core.texts import counted
 from mapreduce_operator.core.validation import violations
 from mapreduce_operator.core.workloads import JobSeen
 from mapreduce_operator.engine.forking import fork
@@ -106,7 +107,7 @@ class _Loader:
             head = await self.journal.load()
             if head is not None or not planned_before:
                 return head
-            damage.append(f"{keys.head} is missing")
+            damage.append(f"{keys.head}, which is missing")
         except DamagedError as error:
             damage.append(str(error))
         known = await newest_checkpoint(store, self.run)
@@ -146,7 +147,7 @@ class _Loader:
             segments, damage = left.before, damage + left.damaged
         elif head.snapshot is not None and snapshot is None:
             left = Survivors(msgspec.structs.replace(head, snapshot=None), None, segments, [])
-            damage = [*damage, f"snapshot {head.snapshot.sequence} is damaged or missing"]
+            damage = [*damage, f"snapshot {head.snapshot.sequence}"]
         turn = Turn(head.phase, head.phase_reason, head.phase_message)
         state = RunState(self.run, self.job.spec, keys_of(self.run.uid, ids), turn)
         state.books.read_back(snapshot, segments)
@@ -178,8 +179,8 @@ class _Loader:
         for one in undone:
             state.books.undo(one)
         turn = _turn_of(state, head)
-        outcomes = f"; {lost:,} outcomes are lost, and their items are run again" if lost else ""
-        message = f"went on from checkpoint {base.sequence}, since {'; '.join(damage)}{outcomes}"
+        outcomes = f"; at least {counted(lost, 'outcome')} lost, and what that was is run again" if lost else ""
+        message = f"went on from checkpoint {base.sequence}, since this is damaged: {'; '.join(damage)}{outcomes}"
         last = Batch(
             CommitReason.RECOVERY,
             now,
@@ -224,7 +225,7 @@ def _turn_of(state: RunState, head: Checkpoint) -> Turn:
     succeeded = head.phase in {Phase.SUCCEEDED, Phase.PARTIALLY_SUCCEEDED}
     ended = head.phase is Phase.REDUCE or succeeded
     reduced = reducing.finished or not succeeded or state.spec.reduce is None
-    if not ended or (ledger.finished and reduced):
+    if not ended or (reduced and not violations(state.books, head.phase, {})):
         return Turn(head.phase, head.phase_reason, head.phase_message)
     left = sum(count for one, count in ledger.counts.items() if one is not ItemState.SUCCEEDED)
     return Turn(Phase.MAP, RECOVERED, f"outcomes were lost to damage in storage; {left:,} items are not Succeeded")

@@ -97,7 +97,10 @@ class Requests:
 
     def next_try(self, job: MapReduceJob, state: RunState) -> float | None:
         """When a request that could not be done is tried again, in seconds since the epoch."""
-        return self._again_at if self._problem is not None and self._asked(job, state) == self._problem[0] else None
+        asked = self._asked(job, state)
+        if asked is None or self._problem is None or asked != self._problem[0]:
+            return None
+        return self._again_at if self._waits(job, state, asked) is None else None
 
     async def do(self, job: MapReduceJob, state: RunState) -> Announce | None:
         """Puts another state in the place of this one, in storage: then the run is to be loaded anew.

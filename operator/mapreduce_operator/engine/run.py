@@ -452,11 +452,11 @@ class Run:
             before=self._reporter.conditions,
             queue=self._keeper.name if self._keeper else "",
             keeps={"PlanCurrent"} if self._input_watch is not None else (),
-            kept=self._journal.kept.sequences(self._journal.head) if self._state else (),
+            kept=self._journal.kept.sequences(self._state.checkpoint) if self._state and self._state.checkpoint else (),
         )
-        if self._state is None:
+        if self._state is None or self._state.checkpoint is None:
             return status_without_plan(report, now)
-        return status_of(self._state, self._journal.head, self._id_of, report, now)
+        return status_of(self._state, self._state.checkpoint, self._id_of, report, now)
 
     def _situation(self, turn: Turn) -> Situation:
         return Situation(
