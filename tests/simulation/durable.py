@@ -135,6 +135,8 @@ class Durable:
         self._data = b""
         self._spent: Final[dict[str, tuple[int, int]]] = {}
         """Attempts and interruptions of each item of the map, by key."""
+        self.excused: Final[dict[str, int]] = {}
+        """Dispatches of each item up to this one count no longer, whatever came of them."""
         self._last: Final[dict[str, int]] = {}
         """The last dispatch of each item that ever ended, by key."""
         self._map_keys: Final[set[str]] = set()
@@ -264,8 +266,10 @@ class Durable:
     def _go_on_with(self, header: dict[str, Any], *, again: bool) -> None:
         """What was undone, and what runs."""
         for stage, key, dispatches in header.get("undone", ()):
-            if not again and header["reason"] != "Recovery" and dispatches != self._last.get(key, 0):
-                self._wrong(f"{key} goes on after dispatch {dispatches}; the last one was {self._last.get(key, 0)}")
+            # More than are known of: a start was written that never counted, and its Job has vanished since.
+            if not again and dispatches < self._last.get(key, 0):
+                self._wrong(f"{key} goes on after dispatch {dispatches}; the last one was {self._last[key]}")
+            self.excused[key] = max(dispatches, self.excused.get(key, 0))
             self._go_on(stage, key, dispatches)
         for stage, key, dispatch, job_uid in header.get("starts", ()):
             self.starts.setdefault(Dispatch(key, dispatch), job_uid)
@@ -379,6 +383,10 @@ class Durable:
                     found.setdefault(line["key"], line)
             sequence = segment.before
         return found
+
+    def is_over(self, dispatch: Dispatch) -> bool:
+        """Its outcome is durable, or counts no longer."""
+        return dispatch in self.outcomes or dispatch.number <= self.excused.get(dispatch.item_key, 0)
 
     def letter(self, key: str) -> str:
         """Where the letter of an item lies."""

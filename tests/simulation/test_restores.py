@@ -204,6 +204,16 @@ async def test_a_checkpoint_that_is_not_kept_is_said_and_can_be_corrected() -> N
         assert items(operator) == {"succeeded": 1, "pending": 5}
 
 
+async def test_a_job_that_goes_on_after_a_refused_restore_is_not_busy() -> None:
+    cluster = SimulatedCluster(steady(500.0))
+    async with operating(cluster, job("ab", suspend=True)) as operator:
+        ask(operator, restore={"checkpoint": 99})
+        await operator.until(lambda: operator.condition("Restored")["reason"] == "CheckpointNotFound", 60)
+        ask(operator, suspend=False)
+        await operator.until_finished()
+        assert items(operator) == {"succeeded": 2}
+
+
 async def test_the_same_request_is_done_once_and_with_another_token_again() -> None:
     cluster, store = SimulatedCluster(steady()), MemoryStore()
     body = job("abcd")
