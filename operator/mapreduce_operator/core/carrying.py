@@ -77,8 +77,8 @@ def edited_items(
             if edit.id is None:
                 new = _added(edit, id_expression, limits)
                 if new.id in added:
-                    raise InputError("InvalidEdits", f"adds the item {new.id!r}, as {added[new.id][0]} does")
-                added[new.id] = where, new
+                    problems.append(f"{where}: adds the item {new.id!r}, as {added[new.id][0]} does")
+                added.setdefault(new.id, (where, new))
             elif edit.id not in by_id:
                 problems.append(f"{where}: the parent has no item with the id {edit.id!r}")
             elif edit.id in changed:
@@ -91,9 +91,8 @@ def edited_items(
             problems.append(f"{where}: {error}")
     kept = [item for one in items if (item := changed.get(one.id, one)) is not None]
     there = {item.id for item in kept}
-    problems += [
-        f"{where}: adds the item {name!r}, which is there" for name, (where, _) in added.items() if name in there
-    ]
+    twice = ((where, name) for name, (where, _) in added.items() if name in there)
+    problems += (f"{where}: adds the item {name!r}, which is there already" for where, name in twice)
     if (number := len(kept) + len(added)) > limits.items:
         problems.append(f"there would be {number:,} items; this operator's limit is {limits.items:,}")
     if problems:
