@@ -57,7 +57,7 @@ e2e: $(VENV)/.complete deploy ## The installed operator with real agents
 	@$(CLUSTER) $(BIN)/pytest tests/e2e
 
 .PHONY: chaos
-chaos: $(VENV)/.complete deploy ## Kill operators, a node, the bucket and the API server of the local cluster under running jobs (9 min)
+chaos: $(VENV)/.complete deploy ## Kill operators, a node, a kubelet, the bucket and the API server of the local cluster under running jobs (11 min)
 	@$(CLUSTER) $(BIN)/pytest --log-cli-level=INFO tests/chaos
 
 .PHONY: crds-check
@@ -94,6 +94,10 @@ deploy: images ## Install the operator into the cluster by Helm
 .PHONY: bench
 bench: $(VENV)/.complete tools ## The operator beside a bare client on simulated nodes; ARGS="--items 500" (docs/benchmarks.md)
 	@dev/bench/bench.sh $(ARGS)
+
+.PHONY: bench-checkpoints
+bench-checkpoints: $(VENV)/.complete ## Time and bytes of a save and of a load at 100 to 100,000 items (docs/benchmarks.md)
+	@$(BIN)/python -m tests.bench.checkpoints $(ARGS)
 
 # ---------------------------------------------------------------------------------------------------- maintenance
 

@@ -3,7 +3,9 @@ import asyncio
 import pytest
 
 # pytest explains failed asserts in test modules by itself, in a suite that they import only when told.
-pytest.register_assert_rewrite("tests.conformance.object_store")
+pytest.register_assert_rewrite(
+    "tests.conformance.object_store", "tests.conformance.checkpointer", "tests.conformance.written_run"
+)
 
 
 @pytest.fixture(scope="session", autouse=True)
