@@ -90,6 +90,7 @@ class Operator:
         await self.letters.write(batch.letters)
         await self.journal.append(batch)
         self.state.committed(batch, NOW)
+        await self.journal.keep()
 
     def ends(self, item_id: str, seconds: float, end: ContainerEnd, dispatch: int = 1) -> None:
         seen = pod(f"demo-{key(item_id)}-d{dispatch}", end, node="node-1")

@@ -96,6 +96,7 @@ class Story:
         await self.process.journal.append(batch)
         self.records.extend(batch.records)
         self.state.committed(batch, self.now)
+        await self.process.journal.keep()
         return batch
 
     async def round(self, agent: ContainerEnd | None, *positions: int) -> None:
