@@ -1,4 +1,4 @@
-"""What users ask of dead letters in a scenario: Redrives of every kind, also wrong ones, and changes of the queue."""
+"""What users ask of a job in a scenario: Redrives of every kind, also wrong ones, changes of the queue, and wishes."""
 
 from dataclasses import dataclass
 from random import Random
@@ -17,6 +17,33 @@ class Asked:
     """The seconds are counted from the first end of the run."""
     deleted_after: float | None
     """Seconds after which the user deletes it again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """A user wants the job to go back, to run a phase again, to save itself, or another one like it."""
+
+    kind: str
+    """Restore, Map, Reduce, Checkpoint or Fork."""
+    at: float
+    """Seconds from the start of the run."""
+    draw: float
+    """Which checkpoint, as a share of those that are kept; 1 for one that is not."""
+    seconds: float
+    """For which the job is suspended to be restored."""
+
+
+def wishes(chance: Random) -> tuple[Wish, ...]:
+    kinds = ("Restore", "Restore", "Map", "Reduce", "Checkpoint", "Fork")
+    return tuple(
+        Wish(
+            chance.choice(kinds),
+            chance.uniform(0, 200),
+            1.0 if chance.random() < 0.1 else chance.random(),
+            chance.choice([5.0, 60.0, 100.0]),
+        )
+        for _ in range(chance.choice([0, 0, 1, 2, 4]))
+    )
 
 
 FIXED: Final = {"fixed": True}

@@ -106,7 +106,7 @@ class Audit:
             self._wrong(f"{name} has two outcomes")
         if dispatch.item_key in self.durable.settled:
             self._wrong(f"{name} has an outcome after its item was {self.durable.settled[dispatch.item_key]}")
-        if dispatch.number > 1 and Dispatch(dispatch.item_key, dispatch.number - 1) not in self.durable.outcomes:
+        if dispatch.number > 1 and not self.durable.is_over(Dispatch(dispatch.item_key, dispatch.number - 1)):
             self._wrong(f"{name} has an outcome before the dispatch before it")
         jobs = [job for job in self._dispatches.get(dispatch.item_key, ()) if job.dispatch == dispatch]
         mine = [job for job in jobs if job.uid == line["jobUid"]]
@@ -126,7 +126,7 @@ class Audit:
             return
         self.durable.refresh()
         dispatch, earlier = job.dispatch, self._dispatches.setdefault(job.dispatch.item_key, [])
-        if dispatch.number > 1 and Dispatch(dispatch.item_key, dispatch.number - 1) not in self.durable.outcomes:
+        if dispatch.number > 1 and not self.durable.is_over(Dispatch(dispatch.item_key, dispatch.number - 1)):
             self._wrong(f"{job.name} was created before the outcome of the dispatch before it was durable")
         if self._leads(job.creator):
             self._check_repetition(job, earlier)
@@ -258,6 +258,8 @@ class Audit:
                 f"the last status is of checkpoint {status['checkpoint']['sequence']}, not {self.durable.sequence}"
             )
         for job in self._cluster.history:
+            if job.seen.owner_uid != self._run.uid:
+                continue
             recorded = self.durable.outcomes.get(job.dispatch)
             # Deleted under the eyes of nobody who knew of it; a job that was stopped does not run the item again.
             unknown = job.removed_by_hand_at is not None and job.dispatch not in self.durable.starts

@@ -16,7 +16,7 @@ from tests.simulation.api_server import Job, Pod
 from tests.simulation.audit import Audit
 from tests.simulation.connection import LONGEST_TRIP_SECONDS, ApiFaults
 from tests.simulation.operator_in_memory import OperatorInMemory
-from tests.simulation.people import People
+from tests.simulation.people import People, Wishes
 from tests.simulation.process import Leads, Lease, Process
 from tests.simulation.scenario import BAD_IMAGE, Edit, Life, Scenario, agents
 from tests.simulation.simulated_cluster import SimulatedCluster
@@ -70,19 +70,10 @@ class ChaosRun:
         self._body: Final = given.body
         metadata = self._body["metadata"]
         self._run: Final = RunRef(metadata["namespace"], metadata["name"], metadata["uid"])
-        self.audit: Final = Audit(
-            self.cluster,
-            self.store,
-            self._run,
-            self._body["spec"],
-            capacity=given.capacity,
-            leads=lambda process: process == self._lease.holder,
-            known=self._is_known,
-            skewed=any(life.ahead for life in given.lives),
-        )
+        self._lease: Final = Lease()
+        self.audit: Final = self._audit_of(self._body)
         self._weather: Final = ApiWeather(given.api, chance["api"])
         self._storage_weather: Final = StorageWeather(given.storage, chance["storage"])
-        self._lease: Final = Lease()
         self._ended_once = False
         self._finished: Final = asyncio.Event()
         self.struck = 0
@@ -96,7 +87,28 @@ class ChaosRun:
         self.cluster.on_gone.append(self._let_go)
         self._chance: Final = chance["user"]
         self._people: Final = People(self.cluster, given, chance["people"])
+        self._wishes: Final = Wishes(self.cluster, given, self._edited)
+        self._wishes.on_fork.append(self._watch_fork)
+        self._wishes.on_rest.append(lambda: self._soon(self._look_for_the_end))
         self._kopf: Final = chance["kopf"]
+
+    def _audit_of(self, body: dict[str, Any]) -> Audit:
+        metadata, given = body["metadata"], self.scenario
+        run = RunRef(metadata["namespace"], metadata["name"], metadata["uid"])
+        audit = self.cluster.audits[run.uid] = Audit(
+            self.cluster,
+            self.store,
+            run,
+            body["spec"],
+            capacity=given.capacity,
+            leads=lambda process: process == self._lease.holder,
+            known=self._is_known,
+            skewed=any(life.ahead for life in given.lives),
+        )
+        return audit
+
+    def _watch_fork(self, body: dict[str, Any]) -> None:
+        self._audit_of(body)
 
     @property
     def points(self) -> int:
@@ -107,6 +119,7 @@ class ChaosRun:
         for edit in self.scenario.edits:
             self._at(edit.at, self._edit, edit)
         self._people.ask()
+        self._wishes.tell()
         if self.scenario.deleted_at is not None:
             self._at(self.scenario.deleted_at, self._delete)
         try:
@@ -117,9 +130,15 @@ class ChaosRun:
         if self.cluster.deleted:
             self._check_deleted()
         else:
-            self.audit.close(self.scenario.items)
+            await self._close()
         for operator in self._operators:
             await operator.kill()
+
+    async def _close(self) -> None:
+        """All is over, of the job and of its forks."""
+        for uid, audit in self.cluster.audits.items():
+            audit.close(self.scenario.items if uid == self._run.uid else self.cluster.status_of[uid]["items"]["total"])
+            await audit.check_kept()
 
     async def _until_the_end(self) -> None:
         """One operator after another, and quiet times at last."""
@@ -135,7 +154,7 @@ class ChaosRun:
         if not self.cluster.deleted:
             operator = await self._clear_up()
             if self.scenario.deleted_at_the_end and not self.cluster.violations:
-                self.audit.close(self.scenario.items)
+                await self._close()
                 self._delete()
                 with contextlib.suppress(TimeoutError):
                     await operator.until(lambda: not self.cluster.finalizers, 300.0)
@@ -256,8 +275,12 @@ class ChaosRun:
     @property
     def _rests(self) -> bool:
         """The end of the run is durable and told: a Redrive that was deleted at once may still have been taken up."""
-        ended = self.audit.durable.head.get("phase") not in {"Map", "Reduce"}
-        return ended and "completionTime" in self.cluster.status
+        ended = all(
+            audit.durable.head.get("phase") not in {None, "Map", "Reduce"}
+            and "completionTime" in self.cluster.status_of.get(uid, {})
+            for uid, audit in self.cluster.audits.items()
+        )
+        return ended and not self._wishes.waits
 
     def _delete(self) -> None:
         """The user deletes the object."""
@@ -266,20 +289,23 @@ class ChaosRun:
         self._say("DELETED")
         for operator in self._operators:
             if not operator.process.dead:
-                operator.delete()
+                for uid in self.cluster.mapreducejobs:
+                    operator.delete(uid)
 
-    def _let_go(self, _: str) -> None:
-        """The object is gone; the garbage collector removes the Jobs that it owned."""
+    def _let_go(self, uid: str) -> None:
+        """An object is gone; the garbage collector removes the Jobs that it owned."""
         self._finished.set()
         for job in list(self.cluster.jobs.values()):
-            self.cluster.delete_job_by_hand(job)
+            if job.seen.owner_uid == uid:
+                self.cluster.delete_job_by_hand(job)
 
     def _check_deleted(self) -> None:
         """A10: an object that is deleted is let go. What is in storage goes with it, unless storage is away."""
         if self.cluster.finalizers:
             self._wrong("the object is not let go")
         if self.scenario.storage == Climate():
-            self.audit.check_left_over()
+            for audit in self.cluster.audits.values():
+                audit.check_left_over()
 
     def _note_the_end(self, uid: str, status: dict[str, Any], process: int) -> None:
         del uid, process
@@ -292,7 +318,8 @@ class ChaosRun:
     def _look_for_the_end(self) -> None:
         """The run has ended, and everybody who asked for a Redrive has an answer."""
         ended = "completionTime" in self.cluster.status
-        if ended and not self.cluster.deleted and not self._people.waits_for_answers:
+        waits = self._people.waits_for_answers or self._wishes.waits
+        if ended and not self.cluster.deleted and not waits:
             self._finished.set()
 
     # ------------------------------------------------------------------------------------------------- the user
@@ -308,10 +335,13 @@ class ChaosRun:
             spec["suspend"] = edit.suspend
         if edit.image is not None:
             spec["map"]["template"]["spec"]["containers"][0]["image"] = edit.image
-        self.cluster.edited(self._run.uid)
+        self._edited(self._run.uid)
+
+    def _edited(self, uid: str) -> None:
+        self.cluster.edited(uid)
         for operator in self._operators:
             if not operator.process.dead:
-                self._at(self._chance.random(), operator.observe)
+                self._at(self._chance.random(), operator.observe, uid)
 
     def _soon(self, act: Callable[[], None]) -> None:
         asyncio.get_running_loop().call_soon(act)

@@ -5,12 +5,118 @@ from collections.abc import Callable
 from random import Random
 from typing import Any, Final
 
+from mapreduce_operator.core.names import ANNOTATION_CHECKPOINT
 from tests.simulation.api_server import Job, Pod
-from tests.simulation.asked import Asked
+from tests.simulation.asked import FIXED, Asked, Wish
+from tests.simulation.audit_history import numbers
 from tests.simulation.audit_letters import is_over
 from tests.simulation.jobs import redrive
-from tests.simulation.scenario import Scenario
+from tests.simulation.objects import Body
+from tests.simulation.scenario import GOOD_IMAGE, Scenario
 from tests.simulation.simulated_cluster import SimulatedCluster
+
+
+class Wishes:
+    """What users want of the job itself."""
+
+    def __init__(self, cluster: SimulatedCluster, scenario: Scenario, edited: Callable[[str], None]) -> None:
+        """`edited` tells the operators of an object whose spec or annotations are changed."""
+        self._cluster: Final = cluster
+        self._uid: Final[str] = scenario.body["metadata"]["uid"]
+        self._body: Final = scenario.body
+        self._wishes: Final = () if scenario.deleted_at is not None else scenario.wishes
+        self._edited: Final = edited
+        self._to_come = len(self._wishes)
+        self.forks: Final[list[str]] = []
+        """Uids of the forks that were applied."""
+        self.on_fork: Final[list[Callable[[Body], None]]] = []
+        """Called with a fork that is about to be applied."""
+        self.on_rest: Final[list[Callable[[], None]]] = []
+        """Called when the last wish was told."""
+
+    @property
+    def waits(self) -> bool:
+        """Something is still to be asked for, or was and is to come."""
+        spec, status = self._body["spec"], self._cluster.status_of.get(self._uid, {})
+        told, asked = status.get("restart", {}), spec.get("restart")
+        restarting = asked is not None and (told.get("phase"), told.get("token")) != (asked["phase"], asked["token"])
+        forking = any("completionTime" not in self._cluster.status_of.get(uid, {}) for uid in self.forks)
+        return self._to_come > 0 or restarting or forking
+
+    def tell(self) -> None:
+        for number, wish in enumerate(self._wishes):
+            self._at(wish.at, self._tell, wish, str(number))
+
+    def _tell(self, wish: Wish, token: str) -> None:
+        self._say(f"WISH: {wish}")
+        spec = self._body["spec"]
+        match wish.kind:
+            case "Restore":
+                spec["suspend"] = True
+                spec["restore"] = {"checkpoint": self._checkpoint(wish.draw), "token": token}
+                self._at(wish.seconds, self._go_on)
+            case "Checkpoint":
+                self._body["metadata"]["annotations"] = {ANNOTATION_CHECKPOINT: token}
+            case "Fork":
+                self._fork(wish, token)
+            case phase:
+                spec["restart"] = {"phase": phase, "token": token}
+        self._edited(self._uid)
+        if wish.kind != "Restore":
+            self._told()
+
+    def _go_on(self) -> None:
+        self._say("the job is to go on")
+        self._body["spec"]["suspend"] = False
+        self._edited(self._uid)
+        self._told()
+
+    def _told(self) -> None:
+        self._to_come -= 1
+        for hook in self.on_rest:
+            hook()
+
+    def _fork(self, wish: Wish, token: str) -> None:
+        name = f"fork-{token}"
+        source: dict[str, Any] = {"job": {"name": self._body["metadata"]["name"]}}
+        if wish.draw > 0.5:
+            source["checkpoint"] = self._checkpoint(wish.draw)
+        edits = [{"id": "1", "reset": True}, {"id": "2", "remove": True}, {"id": "3", "patch": FIXED}]
+        source["edits"] = {"items": edits}
+        metadata = {"namespace": "default", "name": name, "uid": name, "generation": 1}
+        body = {
+            "apiVersion": "mapreduce.dev/v1alpha1",
+            "kind": "MapReduceJob",
+            "metadata": metadata,
+            "spec": {"forkFrom": source, "resumePolicy": {"includeDeadLetters": wish.seconds > 50}},
+        }
+        self.forks.append(name)
+        for hook in self.on_fork:
+            hook(body)
+        self._cluster.apply(body)
+        self._edited(name)
+        self._at(100.0, self._correct, body)
+
+    def _correct(self, body: Body) -> None:
+        """Nobody waits for ever for a checkpoint that is not there, or for an image that cannot be pulled."""
+        name, spec = body["metadata"]["name"], body["spec"]
+        self._say(f"{name} is looked after")
+        if "plan" not in self._cluster.status_of.get(name, {}):
+            spec["forkFrom"].pop("checkpoint", None)
+        if "map" in spec:
+            spec["map"]["template"]["spec"]["containers"][0]["image"] = GOOD_IMAGE
+        self._edited(name)
+
+    def _checkpoint(self, draw: float) -> int:
+        kept = numbers(self._cluster.status_of.get(self._uid, {}).get("checkpoint", {}).get("kept", ""))
+        return kept[int(draw * len(kept))] if kept and draw < 1.0 else 99_999
+
+    def _at(self, seconds: float, act: Callable[..., None], *about: Any) -> None:
+        asyncio.get_running_loop().call_later(seconds, act, *about)
+
+    def _say(self, text: str) -> None:
+        if self._cluster.trace is not None:
+            self._cluster.trace(text)
 
 
 class People:

@@ -5,11 +5,12 @@ from random import Random
 from typing import Any, Final
 
 from tests.simulation.agents import Agent, Ends, Seen
-from tests.simulation.asked import FIXED, Asked, failure_policy, letter_policy, redrives
+from tests.simulation.asked import FIXED, Asked, Wish, failure_policy, letter_policy, redrives, wishes
 from tests.simulation.jobs import map_reduce_job, reduce_work
 from tests.simulation.weather import Climate, Outages
 
 ITEMS: Final = 200
+GOOD_IMAGE: Final = "agent:1"
 BAD_IMAGE: Final = "agent:none"
 """Cannot be pulled."""
 POISON: Final = 25
@@ -82,6 +83,7 @@ class Scenario:
     storage: Climate
     edits: tuple[Edit, ...]
     redrives: tuple[Asked, ...]
+    wishes: tuple[Wish, ...]
     queue_deleted_at: float | None
     """When somebody deletes the dead letter queue."""
     lost_nodes: tuple[LostNode, ...]
@@ -109,6 +111,8 @@ def scenario(seed: int, items: int = ITEMS) -> Scenario:
         storage=Climate(chance.choice([0.0, 0.02, 0.05, 0.15]), chance.choice([0.0, 0.05, 0.3]), _outages(chance)),
         edits=_edits(chance),
         redrives=redrives(chance, items),
+        # With chance of their own: what else a seed stands for does not depend on them.
+        wishes=wishes(Random(f"{seed}/wishes")),
         queue_deleted_at=chance.uniform(20, 150) if chance.random() < 0.15 else None,
         lost_nodes=tuple(
             LostNode(chance.randint(1, items), chance.choice([2.0, 15.0, 90.0, 300.0]))
@@ -140,6 +144,7 @@ def quiet(*lives: Life, items: int = 6) -> Scenario:
         storage=Climate(),
         edits=(),
         redrives=(),
+        wishes=(),
         queue_deleted_at=None,
         lost_nodes=(),
         nodes=1,
