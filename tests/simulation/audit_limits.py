@@ -36,6 +36,8 @@ class LimitsAudit:
         self._stopped_since: float | None = None
         self._state, self._failures, self._at = "Closed", 0, EPOCH
         self._open_until = 0.0
+        self._went_back = False
+        """The breaker is what it was at an earlier checkpoint: which probes had passed by then is not known here."""
         self._created: Final[list[Job]] = []
         durable.on_commit.append(self._on_commit)
 
@@ -68,8 +70,10 @@ class LimitsAudit:
                 self._wrong(f"the breaker is {state} after {failures} failures; the journal tells of {since}")
             if expected == "Open" and state == "Closed" and quick:
                 self._wrong(f"the breaker is closed after {since} failures in a row")
+        if not goes_on or state == "Closed":
+            self._went_back = not goes_on and state != "Closed"
         if state == "Open" and told["openUntil"] != self._open_until:
-            self._open_until = told["openUntil"]
+            self._open_until, self._went_back = told["openUntil"], not goes_on
         self._state, self._failures = state, failures
 
     def created(self, job: Job) -> None:
@@ -79,7 +83,7 @@ class LimitsAudit:
         stopped = self._stopped_since is not None and now - self._stopped_since > LONGEST_TRIP_SECONDS
         if stopped and job.dispatch.item_key not in self._durable.claims:
             self._wrong(f"{job.name} was created although the job is stopped")
-        if self._state == "Closed" or self._skewed:
+        if self._state == "Closed" or self._skewed or self._went_back:
             return
         if now < self._open_until:
             # A request that was under way when it opened.
