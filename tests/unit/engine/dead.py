@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from mapreduce_operator.adapters.storage.memory import MemoryStore
 from mapreduce_operator.api import DeadLetterQueue, MapReduceJob, Redrive
-from mapreduce_operator.core.items import Item
 from mapreduce_operator.core.checkpoint import CommitReason
+from mapreduce_operator.core.items import Item
 from mapreduce_operator.core.letters import Letter, decode_letter
 from mapreduce_operator.core.names import RunRef, Stage, StorageKeys, item_key, job_name
 from mapreduce_operator.core.plan import Limits

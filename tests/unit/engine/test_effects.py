@@ -6,9 +6,9 @@ import pytest
 
 from mapreduce_operator.adapters.storage.memory import MemoryStore
 from mapreduce_operator.api import ItemState, Reason
+from mapreduce_operator.core.checkpoint import CommitReason
 from mapreduce_operator.core.effects import FindPod, FindVanished
 from mapreduce_operator.core.items import Item
-from mapreduce_operator.core.checkpoint import CommitReason
 from mapreduce_operator.core.names import Stage
 from mapreduce_operator.core.sightings import POD_GRACE_SECONDS
 from mapreduce_operator.core.workloads import Carried, Dispatch, JobSeen, PodSeen, Workload
