@@ -241,7 +241,7 @@ def test_the_largest_status_is_accepted_and_comes_back_as_it_was(jobs: Objects) 
             stored_bytes=10**12,
         ),
         restore=RestoreStatus(checkpoint=10**9, token="t" * 63, time=NOON, sequence=10**9),
-        restart=RestartStatus(phase=RestartPhase.REDUCE, token="t" * 63, time=NOON, sequence=10**9),
+        restart=RestartStatus(phase=RestartPhase.REDUCE, token="t" * 63, time=NOON),
         lineage=LineageStatus(job="j" * 63, uid="u" * 64, checkpoint=10**9, depth=1000),
         storage="file:///var/lib/mapreduce",
         conditions=tuple(

@@ -190,7 +190,7 @@ def test_the_largest_status_stays_below_64_kib() -> None:
             stored_bytes=10**12,
         ),
         restore=RestoreStatus(checkpoint=10**9, token="t" * 63, time=NOON, sequence=10**9),
-        restart=RestartStatus(phase=RestartPhase.REDUCE, token="t" * 63, time=NOON, sequence=10**9),
+        restart=RestartStatus(phase=RestartPhase.REDUCE, token="t" * 63, time=NOON),
         lineage=LineageStatus(job="j" * 63, uid="u" * 64, checkpoint=10**9, depth=1000),
         conditions=CONDITIONS,
     )

@@ -160,9 +160,7 @@ async def test_a_plan_is_not_made_twice_whatever_became_of_the_input() -> None:
 async def test_a_run_that_was_planned_and_is_not_in_storage_is_not_planned_again() -> None:
     store = MemoryStore()
 
-    with pytest.raises(
-        StateLostError, match=r"default/demo/run-1/head\.json, which is missing\. Nothing is run"
-    ):
+    with pytest.raises(StateLostError, match=r"default/demo/run-1/head\.json, which is missing\. Nothing is run"):
         await Process(store).load(planned_before=True)
 
     assert store.objects == {}
