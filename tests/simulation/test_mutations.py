@@ -34,7 +34,7 @@ Scenarios = Callable[[], Iterator[Scenario]]
 
 def everything() -> Iterator[Scenario]:
     """What `make soak` runs, with fewer items."""
-    return (scenario(seed, items=40) for seed in range(30))
+    return (scenario(seed, items=40) for seed in range(40))
 
 
 def deleted_while_nobody_looks() -> Iterator[Scenario]:
