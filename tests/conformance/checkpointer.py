@@ -390,7 +390,7 @@ class CheckpointerConformance:
             "edits.items[1]: the parent has no item with the id 'nobody'",
             "edits.items[2]: the item 'a' is edited twice",
             "edits.items[3]: the item 'b' has",
-            "adds 'c', which is there already",
+            "edits.items[4]: adds the item 'c', which is there already",
         ):
             assert told in str(refused.value)
         assert refused.value.reason == "InvalidEdits"

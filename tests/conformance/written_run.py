@@ -127,6 +127,8 @@ class WrittenRun:
         batch = state.begin_commit(CommitReason.ITEMS, now, with_snapshot=with_snapshot)
         head = await self.journal.append(batch)
         state.committed(batch, now)
+        if batch.kept:
+            await self.journal.keep()
         self._remember(head, books, results)
         return head
 

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from mapreduce_operator.api import DeadLetterQueue, MapReduceJob, Redrive, lacks_map
 from mapreduce_operator.api.model import Model
 from mapreduce_operator.core.names import ANNOTATION_CHECKPOINT
-from mapreduce_operator.core.workloads import JobSeen, Workload
+from mapreduce_operator.core.workloads import JobSeen, PodSeen, Workload
 from mapreduce_operator.engine.forking import Filling
 from mapreduce_operator.engine.informer import Informer
 from mapreduce_operator.engine.leadership import deposition
@@ -88,7 +88,10 @@ class Supervisor:
                 tasks.create_task(sweep(self._world, self._informer, self._charges.keys()))
                 tasks.create_task(look_after(self._world, self._charges.keys()))
                 for uid in self._charges:
-                    alive = [one for one in self._informer.known(uid) if isinstance(one, JobSeen) and not one.finished]
+                    known = self._informer.known(uid)
+                    alive = {one.uid for one in known if isinstance(one, JobSeen) and not one.finished}
+                    # The pod of a Job that somebody deleted goes on until its kubelet ends it.
+                    alive |= {one.job_uid for one in known if isinstance(one, PodSeen) and not one.ended}
                     self._world.capacity.hold(uid, len(alive))
                 for charge in list(self._charges.values()):
                     self._care(charge, tasks)
