@@ -300,7 +300,7 @@ async def test_a_checkpoint_that_is_not_kept_is_said_and_corrected() -> None:
         ({"id": "nobody", "reset": True}, "nobody"),
         ({"id": "b", "patch": {"big": "x" * 200_000}}, "bytes"),
         ({"add": {"id": "a"}}, "there already"),
-        ({"add": {"no": "id"}}, "added"),
+        ({"add": {"no": "id"}}, "items[0]: has no id"),
     ],
 )
 async def test_edits_that_do_not_fit_are_said_and_corrected(edit: dict[str, Any], why: str) -> None:

@@ -11,14 +11,23 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from mapreduce_operator.api import ItemEdit, ItemState, LetterState, OnDuplicate, ResumePolicy
+from mapreduce_operator.api import ItemEdit, ItemState, LetterState, ResumePolicy
 from mapreduce_operator.core.books import Books
 from mapreduce_operator.core.checkpoint import Checkpoint
 from mapreduce_operator.core.items import Item
 from mapreduce_operator.core.journal import Claim, Mark, MarkKind, Record, Undone
 from mapreduce_operator.core.merge_patch import merge_patch
 from mapreduce_operator.core.names import Stage, item_key
-from mapreduce_operator.core.plan import InputError, Limits, Planned, PlannedItem, canonical, plan_items, some_of
+from mapreduce_operator.core.plan import (
+    InputError,
+    Limits,
+    Planned,
+    PlannedItem,
+    canonical,
+    id_expression_of,
+    plan_item,
+    some_of,
+)
 from mapreduce_operator.core.workloads import Dispatch
 
 DispatchedKey = tuple[Stage, str]
@@ -66,6 +75,7 @@ def edited_items(
 
     Raises InputError for edits that do not fit the items; it names all of them by their position.
     """
+    expression = id_expression_of(id_expression)
     by_id = {item.id: item for item in items}
     changed: dict[str, PlannedItem | None] = {}
     rerun: set[str] = set()
@@ -75,7 +85,7 @@ def edited_items(
         where = f"spec.forkFrom.edits.items[{position}]"
         try:
             if edit.id is None:
-                new = _added(edit, id_expression, limits)
+                new = plan_item(edit.add, expression, limits)
                 if new.id in added:
                     problems.append(f"{where}: adds the item {new.id!r}, as {added[new.id][0]} does")
                 added.setdefault(new.id, (where, new))
@@ -98,13 +108,6 @@ def edited_items(
     if problems:
         raise InputError("InvalidEdits", some_of(problems))
     return Planned([*kept, *(new for _, new in added.values())], duplicates=0), frozenset(rerun)
-
-
-def _added(edit: ItemEdit, id_expression: str | None, limits: Limits) -> PlannedItem:
-    planned = plan_items(
-        [edit.add], id_expression=id_expression, on_duplicate=OnDuplicate.FAIL, max_items=None, limits=limits
-    )
-    return planned.items[0]
 
 
 def _edited(item: PlannedItem, edit: ItemEdit, limits: Limits) -> PlannedItem | None:

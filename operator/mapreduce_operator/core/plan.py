@@ -120,18 +120,14 @@ def plan_items(
             "InputTooLarge",
             f"the input has {len(values):,} items; {whose} is {allowed:,}. Split the input or raise the limit",
         )
-    try:
-        expression = Expression(id_expression, seconds=ID_SECONDS) if id_expression else None
-    except ExpressionError as error:
-        raise InputError("InvalidIdExpression", f"spec.input.idExpression: {error}") from error
-
+    expression = id_expression_of(id_expression)
     items: list[PlannedItem] = []
     first_at: dict[str, int] = {}
     problems: list[str] = []
     repeated: list[str] = []
     for position, value in enumerate(values):
         try:
-            item = _plan_item(value, expression, limits)
+            item = plan_item(value, expression, limits)
         except InputError as error:
             problems.append(f"item {position}: {error}")
             continue
@@ -152,7 +148,8 @@ def plan_items(
     return Planned(items, duplicates=len(repeated))
 
 
-def _plan_item(value: Any, expression: Expression | None, limits: Limits) -> PlannedItem:
+def plan_item(value: Any, expression: Expression | None, limits: Limits) -> PlannedItem:
+    """One item with its id and canonical payload; raises InputError."""
     try:
         payload = canonical(value)
     except (TypeError, ValueError, RecursionError) as error:
@@ -178,6 +175,14 @@ def _plan_item(value: Any, expression: Expression | None, limits: Limits) -> Pla
             f"idExpression gave {_quote(name)}; an id has 1 to {ID_BYTES:,} bytes and no control characters",
         )
     return PlannedItem(name, payload)
+
+
+def id_expression_of(text: str | None) -> Expression | None:
+    """The expression that gives items their ids, or None for ids by content; raises InputError."""
+    try:
+        return Expression(text, seconds=ID_SECONDS) if text else None
+    except ExpressionError as error:
+        raise InputError("InvalidIdExpression", f"spec.input.idExpression: {error}") from error
 
 
 def keys_of(run_uid: str, ids: Sequence[str]) -> list[str]:

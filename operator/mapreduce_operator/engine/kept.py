@@ -43,19 +43,21 @@ class Kept:
     def knows(self, sequence: int) -> bool:
         return any(one.sequence == sequence for one in self._checkpoints.values())
 
-    def sequences(self, newest: Checkpoint) -> list[int]:
-        """Numbers of the checkpoints that one can come back to."""
+    def sequences(
+        self, newest: Checkpoint, policy: CheckpointPolicy, referenced: Collection[int], *, active: bool
+    ) -> list[int]:
+        """Numbers of the checkpoints that one can come back to, and that nobody is about to delete."""
         # A greater number was written by somebody who could not move the head to it.
+        going = {*self._dispensable(policy, referenced, active=active), *self._going}
         found = {
             one.sequence
             for key, one in self._checkpoints.items()
-            if one.sequence <= newest.sequence and key not in self._going
+            if one.sequence <= newest.sequence and key not in going
         }
         return sorted(found)
 
-    async def prune(self, policy: CheckpointPolicy, referenced: Collection[int], *, active: bool) -> None:
-        """Deletes what is not needed any more, if it is enough to be worth a request. Raises StorageError."""
-        keys = dispensable(
+    def _dispensable(self, policy: CheckpointPolicy, referenced: Collection[int], *, active: bool) -> list[str]:
+        return dispensable(
             self._checkpoints.values(),
             self._snapshots.values(),
             keep=policy.keep,
@@ -63,6 +65,10 @@ class Kept:
             referenced=referenced,
             active=active,
         )
+
+    async def prune(self, policy: CheckpointPolicy, referenced: Collection[int], *, active: bool) -> None:
+        """Deletes what is not needed any more, if it is enough to be worth a request. Raises StorageError."""
+        keys = self._dispensable(policy, referenced, active=active)
         if len(keys) < (_AT_ONCE if active else 1):
             return
         self._going.update(keys)

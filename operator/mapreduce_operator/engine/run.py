@@ -452,7 +452,7 @@ class Run:
             before=self._reporter.conditions,
             queue=self._keeper.name if self._keeper else "",
             keeps={"PlanCurrent"} if self._input_watch is not None else (),
-            kept=self._journal.kept.sequences(self._state.checkpoint) if self._state and self._state.checkpoint else (),
+            kept=self._kept(),
         )
         if self._state is None or self._state.checkpoint is None:
             return status_without_plan(report, now)
@@ -490,3 +490,12 @@ class Run:
                 "spec.checkpoint.enabled is false: outcomes are durable, and there is no checkpoint to come back to",
             )
         return True, "Saved", "outcomes are durable"
+
+    def _kept(self) -> list[int]:
+        """Numbers of the checkpoints that the run can go back to."""
+        state = self._state
+        if state is None or state.checkpoint is None:
+            return []
+        forks = self._world.desk.forked_from(self.ref)
+        active = state.committed_turn.phase not in FINAL_PHASES
+        return self._journal.kept.sequences(state.checkpoint, state.spec.checkpoint, forks, active=active)
