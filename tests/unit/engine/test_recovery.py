@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mapreduce_operator.adapters.storage.memory import MemoryStore
-from mapreduce_operator.api import ItemState, LetterState, Phase, Restart, RestartPhase
+from mapreduce_operator.api import CheckpointPolicy, ItemState, LetterState, Phase, Restart, RestartPhase
 from mapreduce_operator.core.checkpoint import (
     CommitReason,
     StateLostError,
@@ -621,7 +621,8 @@ async def another_takes_over(story: Story) -> None:
 
 async def goes_back(story: Story, place: float) -> None:
     await story.commit()
-    kept = story.process.journal.kept.sequences(story.process.journal.head)
+    journal = story.process.journal
+    kept = journal.kept.sequences(journal.head, CheckpointPolicy(keep=100), (), active=True)
     if not story.state.active and story.state.course.settled:
         await story.goes_back(kept[int(place * len(kept))])
 
