@@ -33,7 +33,7 @@ async def items_of(store: ObjectStore, run: RunRef, checkpoint: Checkpoint) -> t
     """
     journal = Journal(store, run, SystemClock(), SoleLeader())
     journal.look_at(checkpoint)
-    ids = await journal.ids()
+    ids = await journal.plan.ids()
     books = Books(run, keys_of(run.uid, ids))
     books.read_back(*await journal.history())
     return ids, books

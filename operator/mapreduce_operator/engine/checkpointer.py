@@ -102,7 +102,7 @@ class StoredCheckpoints:
         """The run as of one of its checkpoints. Raises JournalError, StorageError."""
         journal = self._journal(run)
         journal.look_at(checkpoint)
-        items = [item async for item in journal.items()]
+        items = [item async for item in journal.plan.items()]
         books = await self._books(run, journal, [item.id for item in items])
         ledger = books.ledgers[Stage.MAP]
         records = await journal.last_records({ledger.key(position) for position in range(len(ledger))})
@@ -112,7 +112,7 @@ class StoredCheckpoints:
         """The same without payloads and results."""
         journal = self._journal(run)
         journal.look_at(checkpoint)
-        return await self._books(run, journal, await journal.ids())
+        return await self._books(run, journal, await journal.plan.ids())
 
     async def _books(self, run: RunRef, journal: Journal, ids: Sequence[str]) -> Books:
         books = Books(run, keys_of(run.uid, ids))

@@ -201,7 +201,7 @@ class Effects:
     async def _item(self, effect: Launch) -> PlannedItem:
         if effect.stage is Stage.REDUCE:
             return self._reduce_input.as_item()
-        return self._state.as_run(effect.position, await self._journal.planned_item(effect.position))
+        return self._state.as_run(effect.position, await self._journal.plan.item(effect.position))
 
     async def _verify(self, effect: VerifyTemplate) -> None:
         revision, work = self._state.templates.revision(effect.stage), self._state.work(effect.stage)
@@ -209,7 +209,7 @@ class Effects:
             return
         item = ReduceInput.empty().as_item()
         if effect.stage is Stage.MAP and self._ids:
-            item = await self._patiently("the template is not tried yet", lambda: self._journal.planned_item(0))
+            item = await self._patiently("the template is not tried yet", lambda: self._journal.plan.item(0))
         rejection = await self._dispatcher.try_out(trial(revision, self._run, item=item, work=work))
         self._verified(effect.stage, revision, rejection)
 

@@ -8,12 +8,8 @@ Who leads puts the epoch of his leadership into the head before anything else. A
 holds a version of the head that is not there any more, so that whatever it still writes does not count.
 """
 
-import asyncio
 import logging
-from bisect import bisect_right
-from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
-from itertools import accumulate
 from typing import Final
 
 import msgspec
@@ -27,35 +23,27 @@ from mapreduce_operator.core.checkpoint import (
     DamagedError,
     JournalError,
     Lineage,
-    PlanInfo,
     Recovered,
     SnapshotInfo,
     digest,
-    verified,
 )
 from mapreduce_operator.core.journal import Record, Segment, SegmentHeader, encode_segment
 from mapreduce_operator.core.names import RunRef, StorageKeys
-from mapreduce_operator.core.packing import PackingError, pack
+from mapreduce_operator.core.packing import pack
 from mapreduce_operator.core.plan import (
     Planned,
-    PlannedItem,
-    ShardInfo,
-    decode_shard,
-    decode_shard_list,
-    encode_shard_list,
-    encode_shards,
 )
 from mapreduce_operator.core.sizes import LIMIT_BYTES, WARN_BYTES, contributors
 from mapreduce_operator.core.snapshot import Snapshot, decode_snapshot, encode_snapshot
 from mapreduce_operator.core.validation import snapshot_violations
 from mapreduce_operator.engine.chain import segments_backwards
 from mapreduce_operator.engine.kept import Kept
+from mapreduce_operator.engine.plan_store import StoredPlan
 from mapreduce_operator.engine.reading import read_checked
 from mapreduce_operator.ports import Clock, DeposedError, Leadership, ObjectStore, StorageConflictError, StorageError
 
 log = logging.getLogger(__name__)
 
-_CACHED_SHARDS: Final = 4
 _CLAIMS: Final = 10
 _SNAPSHOT_AFTER: Final = 1 << 18
 """Bytes of segments that are read at a load rather than covered by a snapshot."""
@@ -76,16 +64,10 @@ class Journal:
         """Size of the journal when a snapshot was not written for what it was."""
         self.snapshot_problem: tuple[bool, str, str] | None = None
         """What a condition is to say of the last snapshot: status, reason, message."""
+        self.plan: Final = StoredPlan(store, self._keys)
         self.kept: Final = Kept(store, self._keys)
         self._written: tuple[Batch, Checkpoint] | None = None
         """The checkpoint that a batch makes, while the head does not say so."""
-        self._plan = ""
-        self._shard_list: tuple[ShardInfo, ...] = ()
-        self._ends: list[int] = []
-        self._shards: OrderedDict[int, list[PlannedItem]] = OrderedDict()
-        self._turn: Final = asyncio.Lock()
-        self._failure: StorageError | None = None
-        self._failures = 0
 
     @property
     def head(self) -> Checkpoint:
@@ -190,6 +172,7 @@ class Journal:
 
     def _take(self, head: Checkpoint, etag: str) -> None:
         self._head, self._etag, self._written = head, etag, None
+        self.plan.look_at(head.plan)
 
     # --------------------------------------------------------------------------------------------------- writing
 
@@ -210,7 +193,7 @@ class Journal:
             phase=Phase.MAP,
             phase_reason="Planned",
             phase_message=f"{len(planned.items):,} items are planned",
-            plan=await self.write_plan(planned),
+            plan=await self.plan.write(planned),
             epoch=self._leadership.epoch,
             started_at=now,
             opened_at=now,
@@ -233,16 +216,6 @@ class Journal:
         if kept:
             await self.keep()
         return head
-
-    async def write_plan(self, planned: Planned) -> PlanInfo:
-        """The shards of a plan and their list; they count when a head names the list."""
-        shards: list[ShardInfo] = []
-        for number, (info, data) in enumerate(encode_shards(planned.items)):
-            await self._store.put(self._keys.plan_shard(number, info.sha256), data)
-            shards.append(info)
-        data = encode_shard_list(shards)
-        await self._store.put(self._keys.plan(digest(data)), data)
-        return PlanInfo(len(planned.items), planned.duplicates, digest(data), input_sha256=planned.input_sha256)
 
     async def append(self, batch: Batch) -> Checkpoint:
         """Makes a batch durable: its records in a segment, then the head that counts it.
@@ -379,64 +352,6 @@ class Journal:
             log.warning("checkpoint %d of %s is not kept yet: %s", head.sequence, self._keys.prefix, error)
         else:
             self.kept.add_checkpoint(key)
-
-    # -------------------------------------------------------------------------------------------------- the plan
-
-    async def ids(self) -> list[str]:
-        """Ids of all items in plan order."""
-        return [item.id async for item in self.items()]
-
-    async def items(self) -> AsyncIterator[PlannedItem]:
-        """All items in plan order. Raises DamagedError, StorageError."""
-        for number in range(len(await self._list())):
-            for item in await self._shard(number):
-                yield item
-
-    async def planned_item(self, position: int) -> PlannedItem:
-        """One item of the plan; a few shards stay in memory."""
-        await self._list()
-        number = bisect_right(self._ends, position)
-        if number not in self._shards:
-            await self._cache(number)
-        self._shards.move_to_end(number)
-        return self._shards[number][position - (self._ends[number - 1] if number else 0)]
-
-    async def _cache(self, number: int) -> None:
-        """Many items of a shard are asked for at the same time: one reads it for all, or fails for all."""
-        failures = self._failures
-        async with self._turn:
-            if number in self._shards:
-                return
-            if self._failure is not None and self._failures != failures:
-                raise self._failure
-            try:
-                shard = await self._shard(number)
-            except StorageError as error:
-                self._failure, self._failures = error, self._failures + 1
-                raise
-            while len(self._shards) >= _CACHED_SHARDS:
-                self._shards.popitem(last=False)
-            self._shards[number] = shard
-
-    async def _list(self) -> tuple[ShardInfo, ...]:
-        plan = self.head.plan
-        if self._plan != plan.sha256:
-            key = self._keys.plan(plan.sha256)
-            shards = plan.shards or await read_checked(
-                self._store, key, lambda data: decode_shard_list(verified(data, plan.sha256, key))
-            )
-            self._ends = list(accumulate(shard.items for shard in shards))
-            self._shards.clear()
-            self._plan, self._shard_list = plan.sha256, shards
-        return self._shard_list
-
-    async def _shard(self, number: int) -> list[PlannedItem]:
-        info = self._shard_list[number]
-        key = self._keys.plan_shard(number, info.sha256)
-        try:
-            return await read_checked(self._store, key, lambda data: decode_shard(verified(data, info.sha256, key)))
-        except PackingError as error:
-            raise DamagedError(f"{key} cannot be unpacked: {error}") from error
 
     # ------------------------------------------------------------------------------------------------ what was
 

@@ -73,7 +73,7 @@ class Letters:
         outcome, item = given_up.outcome, given_up.item
         if item.cause is None or outcome.reason is None:
             raise ValueError(f"item {given_up.position} was not given up")
-        planned = await self._journal.planned_item(given_up.position)
+        planned = await self._journal.plan.item(given_up.position)
         signature = signature_of(outcome.reason, outcome.exit_code, outcome.message)
         *earlier, last = given_up.history
         last = msgspec.structs.replace(last, log_tail=self._logs.get(outcome.pod, ""))

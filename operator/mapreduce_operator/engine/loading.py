@@ -80,7 +80,7 @@ class _Loader:
         if await self._head(damage, planned_before=planned_before) is None:
             events.append(await self._plan())
         try:
-            ids = await self.journal.ids()
+            ids = await self.journal.plan.ids()
         except DamagedError as error:
             raise StateLostError(self._lost(str(error))) from error
         loaded = await self._read_back(ids, damage, thorough=thorough)
@@ -238,6 +238,6 @@ async def read_books(journal: Journal, run: RunRef) -> Books | None:
     """
     if await journal.peek() is None:
         return None
-    books = Books(run, keys_of(run.uid, await journal.ids()))
+    books = Books(run, keys_of(run.uid, await journal.plan.ids()))
     books.read_back(*await journal.history())
     return books

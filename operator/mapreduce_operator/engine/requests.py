@@ -194,7 +194,7 @@ class Requests:
         )
         base: Checkpoint = msgspec.structs.replace(
             head,
-            plan=await self._journal.write_plan(planned),
+            plan=await self._journal.plan.write(planned),
             phase=Phase.PLANNING,
             sequence=0,
             tail_sha256="",

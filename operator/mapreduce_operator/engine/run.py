@@ -231,7 +231,7 @@ class Run:
         letters = Letters(self._world, self.ref, self._journal)
         self._keeper = keeper = QueueKeeper(self._world, state, letters, self._id_of, self._awake.set)
         self._redriving = redriving = Redriving(
-            self._world, state, letters, self._ids, item=self._journal.planned_item, wake=self._awake.set
+            self._world, state, letters, self._ids, item=self._journal.plan.item, wake=self._awake.set
         )
         async with asyncio.TaskGroup() as tasks:
             effects = Effects(
@@ -413,7 +413,7 @@ class Run:
         position = state.ledgers[Stage.MAP].position(pod.carried.dispatches[0].item_key)
         if position is None:
             return rule
-        item = state.as_run(position, await self._journal.planned_item(position))
+        item = state.as_run(position, await self._journal.plan.item(position))
         return ResultRule(rule.required, rule.expression, item.payload)
 
     async def _write_status(self) -> None:

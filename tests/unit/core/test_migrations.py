@@ -47,7 +47,7 @@ async def read(store: MemoryStore, leader: Leader | None = None) -> Read:
     assert books is not None
     if leader is not None:
         await journal.load()
-    return Read(journal, books, await journal.ids())
+    return Read(journal, books, await journal.plan.ids())
 
 
 async def told(run: Read) -> dict[str, Any]:
@@ -164,7 +164,7 @@ async def test_its_whole_journal_tells_the_same_as_its_snapshot(variant: str) ->
 async def test_the_payloads_of_its_plan_are_there(variant: str) -> None:
     run = await read(stored(variant))
     for position, name in enumerate(run.ids):
-        planned = await run.journal.planned_item(position)
+        planned = await run.journal.plan.item(position)
         assert planned.id == name
         assert msgspec.json.decode(planned.payload)["id"] == name
 

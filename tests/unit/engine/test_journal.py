@@ -169,7 +169,7 @@ async def test_a_plan_whose_writing_failed_is_loaded_or_made_again(lost: int, pe
     else:
         assert head is None
         head = await writer.create(PLANNED, SPEC)
-    assert await writer.ids() == ["a", "b"]
+    assert await writer.plan.ids() == ["a", "b"]
     assert (await writer.append(batch(failed("a", 1)))).sequence == 1
 
 

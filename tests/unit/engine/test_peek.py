@@ -29,7 +29,7 @@ async def test_it_reads_what_was_committed_and_writes_nothing() -> None:
     _, (segment,) = await peeking.history()
 
     assert [start.job_uid for start in segment.header.starts] == ["uid-1"]
-    assert await peeking.ids() == ["a", "b"]
+    assert await peeking.plan.ids() == ["a", "b"]
     assert store.objects == before
 
 

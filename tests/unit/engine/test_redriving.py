@@ -27,7 +27,7 @@ async def answering(office: Office, *, commits: bool = True) -> AsyncIterator[Re
         office.state,
         office.letters,
         office.ids,
-        item=office.journal.planned_item,
+        item=office.journal.plan.item,
         wake=office.woken.set,
     )
 
@@ -309,7 +309,7 @@ async def test_patches_and_parallelism_are_kept_with_what_was_taken() -> None:
     revision = office.state.templates.redriven(accepted)
     assert revision is not None
     assert revision.pod_spec["containers"][0]["image"] == "agent:2"
-    planned = await office.journal.planned_item(0)
+    planned = await office.journal.plan.item(0)
     assert office.state.as_run(0, planned).payload == b'{"n":7,"name":"MIT"}'
     assert bytes(office.body("MIT").payload) == planned.payload, "what the plan says is not changed"
 
