@@ -181,6 +181,7 @@ class Subject:
         batch = self._state.begin_commit(CommitReason.ITEMS, now, with_snapshot=with_snapshot)
         await self._journal.append(batch)
         self._state.committed(batch, now)
+        await self._journal.keep()
 
     async def snapshot(self) -> Cost:
         """What a snapshot of all items adds to a save."""
