@@ -158,6 +158,9 @@ class _Loader:
                 f"checkpoint {head.sequence} of {StorageKeys(self.run).prefix} contradicts itself: {'; '.join(wrong)}"
             )
         state.resume(self.world.clock.now(), head)
+        if state.spec.checkpoint.enabled:
+            # Whoever made it may have died, or been deposed, before that; all leaders must count the same ones.
+            await self.journal.keep()
         if head.sequence:
             log.info(
                 "%s/%s: resumed at checkpoint %d with %d Jobs and pods",
