@@ -41,6 +41,18 @@ async def call(api: ApiSession, verb: str, path: str, body: Any = None) -> Any:
     return json.loads(await api.request(verb, path, about=path, body=body))
 
 
+def _service_account(namespace: str) -> str:
+    return f"/api/v1/namespaces/{namespace}/serviceaccounts/default"
+
+
+async def _is_there(api: ApiSession, path: str) -> bool:
+    try:
+        await call(api, "GET", path)
+    except ClusterError as error:
+        return error.reason is not ClusterErrorReason.NOT_FOUND
+    return True
+
+
 @pytest.fixture
 async def api() -> AsyncIterator[ApiSession]:
     async with ApiSession(await KubeconfigCredentials.load()) as api:
@@ -51,6 +63,7 @@ async def api() -> AsyncIterator[ApiSession]:
 async def namespace(api: ApiSession) -> AsyncIterator[str]:
     name = f"mapreduce-adapters-{secrets.token_hex(4)}"
     await call(api, "POST", "/api/v1/namespaces", {"metadata": {"name": name, "labels": CREATED_BY_TESTS}})
+    await until(lambda: _is_there(api, _service_account(name)), "the service account without which no pod is admitted")
     yield name
     await call(api, "DELETE", f"/api/v1/namespaces/{name}")
 
@@ -69,19 +82,9 @@ async def some_node_has_the_image(api: ApiSession) -> None:
 
 
 @pytest.fixture
-async def service_account(api: ApiSession, namespace: str) -> str:
-    """Path of the namespace's default service account, without which no pod is admitted."""
-    account = f"/api/v1/namespaces/{namespace}/serviceaccounts/default"
-
-    async def is_there() -> bool:
-        try:
-            await call(api, "GET", account)
-        except ClusterError as error:
-            return error.reason is not ClusterErrorReason.NOT_FOUND
-        return True
-
-    await until(is_there, "the service account is there")
-    return account
+def service_account(namespace: str) -> str:
+    """Path of the namespace's default service account."""
+    return _service_account(namespace)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,11 +116,7 @@ class Objects:
         await call(self.api, "DELETE", self.resource.path(self.namespace, name))
 
     async def is_gone(self, name: str) -> bool:
-        try:
-            await self.get(name)
-        except ClusterError as error:
-            return error.reason is ClusterErrorReason.NOT_FOUND
-        return False
+        return not await _is_there(self.api, self.resource.path(self.namespace, name))
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from mapreduce_operator.adapters.kube import ApiSession, KubeCluster
 from mapreduce_operator.ports import ClusterError, ClusterErrorReason
 from tests.integration.adapters.conftest import REAL_IMAGE, call, until
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(120), pytest.mark.usefixtures("service_account")]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(120)]
 
 
 class Pods:
