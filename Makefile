@@ -119,7 +119,7 @@ lock: $(VENV)/.complete ## Lock the dependencies anew
 	@$(BIN)/uv pip compile -q pyproject.toml --upgrade --universal --python-version 3.11 --generate-hashes --no-header \
 		--no-emit-index-url --no-emit-find-links -o requirements/runtime.txt
 	@$(BIN)/uv pip compile -q pyproject.toml --upgrade --universal --python-version 3.11 --generate-hashes --no-header \
-		--no-emit-index-url --no-emit-find-links --extra kubeconfig --group dev -o requirements/dev.txt
+		--no-emit-index-url --no-emit-find-links --extra cli --group dev -o requirements/dev.txt
 
 $(VENV)/.complete: requirements/dev.txt pyproject.toml dev/venv.sh
 	@dev/venv.sh $(VENV)

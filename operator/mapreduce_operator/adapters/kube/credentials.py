@@ -154,7 +154,7 @@ def _load(file: str, context: str | None) -> "Configuration":
     except ImportError as error:
         raise CredentialsError(
             "Outside a cluster a kubeconfig is needed, and for that the official client: "
-            "pip install 'mapreduce-operator[kubeconfig]'"
+            "pip install 'mapreduce-operator[cli]'"
         ) from error
     configuration = Configuration()
     try:

@@ -179,7 +179,7 @@ async def test_a_client_certificate_that_is_missing_is_named(tmp_path: Path) -> 
 async def test_without_the_official_client_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "kubernetes.client", None)
 
-    with pytest.raises(CredentialsError, match=r"mapreduce-operator\[kubeconfig\]"):
+    with pytest.raises(CredentialsError, match=r"mapreduce-operator\[cli\]"):
         await KubeconfigCredentials.load(tmp_path / "any")
 
 
