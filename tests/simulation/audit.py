@@ -30,6 +30,7 @@ _STOPPED: Final = {
     "DeadLetterQueueFull",
     "NotAllItemsRun",
     "DeadlineExceeded",
+    "Cancelled",
 }
 """Reasons for which a job ends before all of its items have run."""
 
@@ -312,7 +313,7 @@ def max_parallel(spec: dict[str, Any]) -> int:
 
 def interrupts(spec: dict[str, Any]) -> bool:
     """Agents that run are to be stopped."""
-    return bool(spec.get("suspend")) and spec.get("suspendPolicy") == "Interrupt"
+    return bool(spec.get("cancel") or (spec.get("suspend") and spec.get("suspendPolicy") == "Interrupt"))
 
 
 def recent(edits: list[tuple[float, Any]], now: float) -> list[Any]:

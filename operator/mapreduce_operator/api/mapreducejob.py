@@ -142,6 +142,11 @@ class MapReduceJobSpec(Model):
     stay Pending. It is counted from status.startTime, and anew when a job that ended is taken up again.
     """
 
+    cancel: bool = False
+    """Ends the job: agents that run are stopped, no more are started, and the job fails, with the reason Cancelled.
+    Results and dead letters stay. With false again, spec.restart takes the job up where it was.
+    """
+
     suspend: bool = False
     """Starts no agents as long as it is true. Nothing is lost: with false the job goes on."""
 

@@ -40,6 +40,11 @@ class Course:
         """Time has passed."""
         self.overdue = self.deadline is not None and now >= self.deadline
 
+    @property
+    def ends_now(self) -> bool:
+        """The run waits for none of its agents: they are interrupted, and it ends."""
+        return self.overdue or (self._spec.cancel and self.turn.phase not in FINAL_PHASES)
+
     def respec(self, spec: MapReduceJobSpec) -> None:
         self._spec = spec
 
@@ -59,6 +64,12 @@ class Course:
 
     def stop(self) -> tuple[str, str] | None:
         """(reason, message) of why no more items are started for good; those that run come to their end."""
+        if self.ends_now and self._spec.cancel:
+            message = (
+                "spec.cancel is true; its agents were interrupted. Set it to false, and restart the map to go on: what "
+                "has succeeded stays"
+            )
+            return "Cancelled", message
         if self.overdue:
             seconds = self._spec.active_deadline_seconds
             message = (
@@ -78,7 +89,7 @@ class Course:
         """(reason, message) of which limit keeps items from being started, for now or for good; None when none does."""
         if self.turn.phase is not Phase.MAP:
             return None
-        if self.turn.reason in CLOSED and not self.overdue:
+        if self.turn.reason in CLOSED and not self.ends_now:
             # A queue that is full keeps back only what no Redrive has taken.
             return self._guard.circuit()
         return self.stop() or self._guard.hindrance(self._books.account.dead_letters.open_count)

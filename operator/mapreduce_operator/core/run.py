@@ -446,13 +446,13 @@ class RunState:
         effects += self._story.breaker(self.guard.breaker.state, self.guard.circuit())
         for hopeless in list(self._starting.hopeless()):
             self.letterbox.call_off(*hopeless, now)
-        if self.course.overdue and (stop := self.course.stop()) is not None:
+        if self.course.ends_now and (stop := self.course.stop()) is not None:
             for number in list(self.redrives.running()):
                 self.letterbox.call_off(number, *stop, now)
         self.letterbox.give_back(now)
         effects += self._starting.give_up(self._unrecorded(), now)
         interrupting = self._spec.suspend and self._spec.suspend_policy is SuspendPolicy.INTERRUPT
-        if interrupting or self.course.overdue:
+        if interrupting or self.course.ends_now:
             effects += self._interrupt()
         self.course.turn_if_done(self._retry(Stage.REDUCE), now)
         for stage, ledger in self.ledgers.items():
@@ -507,11 +507,11 @@ class RunState:
             return [Commit(CommitReason.ITEMS)]
         if now >= self.unsaved.since + self._spec.checkpoint.every_seconds:
             return [Commit(CommitReason.TIME)]
-        idle = self.active == 0 or self._spec.suspend or self.course.overdue
+        idle = self.active == 0 or self._spec.suspend or self.course.ends_now
         return [Commit(CommitReason.IDLE)] if idle else []
 
     def _may_dispatch(self) -> bool:
-        if self._spec.suspend or self.course.overdue or not self.course.settled or self.phase in FINAL_PHASES:
+        if self._spec.suspend or self.course.ends_now or not self.course.settled or self.phase in FINAL_PHASES:
             return False
         return len(self.uncommitted) <= MAX_UNCOMMITTED and self.templates.good
 
@@ -531,8 +531,8 @@ class RunState:
 
     def _settle(self, outcome: Outcome, now: float, *, still_to_go: frozenset[str]) -> list[Effect]:
         if outcome.verdict is Verdict.INTERRUPTED and self._sightings.is_interrupting(outcome.job_uid):
-            overdue = self.course.stop() if self.course.overdue else None
-            message = overdue[1] if overdue else MEANINGS[Reason.SUSPENDED].hint
+            stop = self.course.stop() if self.course.ends_now else None
+            message = stop[1] if stop else MEANINGS[Reason.SUSPENDED].hint
             outcome = replace(outcome, reason=Reason.SUSPENDED, message=message)
         else:
             outcome = self.books.startup.explained(outcome)
