@@ -19,6 +19,8 @@ usage: cluster.sh COMMAND
   status      says how it is; exit code 0 if it is well
   kubeconfig  prints the path of its kubeconfig
   env         prints what to eval in a shell: DOCKER_HOST, KUBECONFIG, PATH
+  audit       prints what the service accounts of mapreduce-system asked of the API server, a line of JSON for each request
+  audit-clear empties that log
 With KUBECONFIG set to a file of yours, the cluster behind it is used and never touched.
 MAPREDUCE_CLUSTER names another cluster beside the usual one; 'down' leaves the engine to the latter then.
 EOF
@@ -53,9 +55,11 @@ choose_node_image() { # sets node_image and node_config
 create() {
   local config=$CACHE/kind.yaml _
   choose_node_image
-  sed -e "s/COREDNS_VERSION/$COREDNS_VERSION/; s/ETCD_VERSION/$ETCD_VERSION/" "$node_config" >"$config"
+  # A copy, since the cluster outlives the checkout that made it.
+  cp "$PROJECT/dev/cluster/audit-policy.yaml" "$CACHE/"
   # Both end with the control plane's node: what is appended before the workers is about it.
-  if [ -n "${CONTROL_PLANE_PATCHES:-}" ]; then cat "$CONTROL_PLANE_PATCHES" >>"$config"; fi
+  cat "$node_config" "${CONTROL_PLANE_PATCHES:-$PROJECT/dev/cluster/audit.yaml}" |
+    sed -e "s/COREDNS_VERSION/$COREDNS_VERSION/; s/ETCD_VERSION/$ETCD_VERSION/; s|CACHE|$CACHE|" >"$config"
   for _ in $(seq "${WORKERS:-1}"); do echo "  - role: worker" >>"$config"; done
   long_step "cluster $CLUSTER: creating it with ${WORKERS:-1} worker(s) (about 30 s)" kind-create \
     timeout 600 kind create cluster --name "$CLUSTER" --image "$node_image" --config "$config" --kubeconfig "$OWN_KUBECONFIG"
@@ -65,6 +69,14 @@ create() {
 remove_cluster() {
   docker ps -aq --filter "label=io.x-k8s.kind.cluster=$CLUSTER" | xargs -r docker rm -fv >/dev/null
   rm -f "$OWN_KUBECONFIG"
+}
+
+on_control_plane() { docker exec "$CLUSTER-control-plane" sh -c "$1"; }
+
+# Patches of one's own take the place of the audit log.
+lacks_audit_log() {
+  ! is_beside_the_usual_one && ! docker inspect -f '{{range .Mounts}}{{println .Destination}}{{end}}' "$CLUSTER-control-plane" |
+    grep -qx /etc/kubernetes/audit/policy.yaml
 }
 
 repair() {
@@ -89,6 +101,10 @@ up() {
     return
   fi
   start_engine
+  if [ -n "$(node_containers -a)" ] && lacks_audit_log; then
+    say "cluster $CLUSTER: made before the API server had an audit log; replacing it"
+    remove_cluster
+  fi
   if [ -z "$(node_containers -a)" ]; then
     create
   elif ! is_healthy && ! repair; then
@@ -120,7 +136,7 @@ purge() {
   if is_beside_the_usual_one; then fail "the cache is the usual cluster's, too" "unset MAPREDUCE_CLUSTER to purge it"; fi
   down
   # By name: the cache folder may have been set to one that holds other things.
-  (cd "$CACHE" && rm -rf bin engine images log offline venv build-* kind.yaml registry-refused lock)
+  (cd "$CACHE" && rm -rf bin engine images log offline venv build-* kind.yaml audit-policy.yaml registry-refused lock)
   rmdir "$CACHE" 2>/dev/null || note "$CACHE holds files that are not ours: left there"
 }
 
@@ -146,10 +162,17 @@ print_env() {
   if find_engine && engine_is_ours; then printf 'export DOCKER_HOST=%q\n' "$DOCKER_HOST"; fi
 }
 
+need_audit_log() {
+  if has_cluster_of_the_user; then fail "the cluster behind KUBECONFIG=$KUBECONFIG is not ours: its audit log is out of reach"; fi
+  find_engine || fail "no Docker engine answers: the cluster is down"
+}
+
 case ${1:-} in
   up | down | purge) alone "$1" ;;
   status) status ;;
   kubeconfig) if has_cluster_of_the_user; then echo "$KUBECONFIG"; else echo "$OWN_KUBECONFIG"; fi ;;
   env) print_env ;;
+  audit) need_audit_log && on_control_plane 'cat /var/log/kubernetes/audit*.log' ;;
+  audit-clear) need_audit_log && on_control_plane 'rm -f /var/log/kubernetes/audit-*.log; : >/var/log/kubernetes/audit.log' ;;
   *) usage ;;
 esac
