@@ -51,11 +51,17 @@ class Credentials(Protocol):
         """
 
 
-async def find_credentials() -> Credentials:
-    """Those of the pod when this is one, else those of the kubeconfig; raises CredentialsError."""
-    if os.environ.get("KUBERNETES_SERVICE_HOST") and (SERVICE_ACCOUNT / "token").exists():
+async def find_credentials(
+    file: Path | None = None, *, context: str | None = None
+) -> "InClusterCredentials | KubeconfigCredentials":
+    """Those of the pod when this is one and no kubeconfig is asked for, else those of the kubeconfig.
+
+    Raises CredentialsError.
+    """
+    asked_for = file is not None or context is not None
+    if not asked_for and os.environ.get("KUBERNETES_SERVICE_HOST") and (SERVICE_ACCOUNT / "token").exists():
         return InClusterCredentials()
-    return await KubeconfigCredentials.load()
+    return await KubeconfigCredentials.load(file, context=context)
 
 
 class InClusterCredentials:
@@ -79,6 +85,7 @@ class InClusterCredentials:
         host = f"[{host}]" if ":" in host else host
         self._endpoint: Final = Endpoint(f"https://{host}:{port}", context)
         self._token_file: Final = folder / "token"
+        self._namespace_file: Final = folder / "namespace"
         self._refresh_seconds: Final = refresh_seconds
         self._value = self._read()
         self._read_at = time.monotonic()
@@ -86,6 +93,14 @@ class InClusterCredentials:
     @property
     def endpoint(self) -> Endpoint:
         return self._endpoint
+
+    @property
+    def namespace(self) -> str:
+        """That of the pod."""
+        try:
+            return self._namespace_file.read_text(encoding="ascii").strip()
+        except (OSError, UnicodeError) as error:
+            raise CredentialsError(f"Cannot read the pod's namespace {self._namespace_file}: {error}") from error
 
     async def authorization(self, *, refused: str | None = None) -> str:
         if refused == self._value or time.monotonic() - self._read_at >= self._refresh_seconds:
@@ -106,8 +121,12 @@ class KubeconfigCredentials:
     The loader blocks and may run exec plugins, so it is called in a thread.
     """
 
-    def __init__(self, file: str, context: str | None, configuration: "Configuration", refresh_seconds: float) -> None:
+    def __init__(
+        self, file: str, context: str | None, namespace: str, configuration: "Configuration", refresh_seconds: float
+    ) -> None:
         """Not to be called from outside: `load` does the blocking part first."""
+        self.namespace: Final = namespace
+        """That of the context."""
         self._file: Final = file
         self._context: Final = context
         self._refresh_seconds: Final = refresh_seconds
@@ -123,7 +142,8 @@ class KubeconfigCredentials:
     ) -> "KubeconfigCredentials":
         source = str(file or os.environ.get("KUBECONFIG") or "~/.kube/config")
         configuration = await asyncio.to_thread(_load, source, context)
-        return await asyncio.to_thread(cls, source, context, configuration, refresh_seconds)
+        namespace = await asyncio.to_thread(_namespace_of, source, context)
+        return await asyncio.to_thread(cls, source, context, namespace, configuration, refresh_seconds)
 
     @property
     def endpoint(self) -> Endpoint:
@@ -162,6 +182,15 @@ def _load(file: str, context: str | None) -> "Configuration":
     except (ConfigException, OSError) as error:
         raise CredentialsError(f"Cannot use the kubeconfig {file}: {error}") from error
     return configuration
+
+
+def _namespace_of(file: str, context: str | None) -> str:
+    """That of a context, or of the current one, in a kubeconfig that could be loaded."""
+    from kubernetes.config import list_kube_config_contexts  # noqa: PLC0415 - as above
+
+    contexts, current = list_kube_config_contexts(file)  # type: ignore[no-untyped-call]
+    chosen = next(one for one in contexts if one["name"] == context) if context else current
+    return str(chosen["context"].get("namespace") or "default")
 
 
 def _authorization_of(configuration: "Configuration") -> str:

@@ -1,0 +1,150 @@
+"""What all commands have in common: how they are declared, where they work, how they fail and what they print.
+
+    @command("show", everywhere=False)
+    @click.argument("job")
+    @output_option("table", "json")
+    async def show(session: Session, job: str, output: str) -> None: ...
+
+The function is run with a session that is open. It returns, or raises CommandError with an exit code.
+"""
+
+import asyncio
+import sys
+from collections.abc import Callable, Sequence
+from functools import wraps
+from typing import Any, Final, TypeVar
+
+import click
+
+from mapreduce_operator.adapters.kube import CredentialsError
+from mapreduce_operator.cli.errors import CommandError, ExitCode, explained
+from mapreduce_operator.cli.session import Place, Session
+from mapreduce_operator.core.expressions import ExpressionError
+from mapreduce_operator.ports import ClusterError
+
+FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
+
+_UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+
+
+def command(
+    name: str, *, everywhere: bool = False, offline: bool = False
+) -> Callable[[Callable[..., Any]], click.Command]:
+    """Makes a command of a coroutine function that takes a Session first.
+
+    With `everywhere` it knows what -A means. With `offline` it is a plain function, takes no Session, and asks nobody.
+    """
+
+    def make(work: Callable[..., Any]) -> click.Command:
+        @wraps(work)
+        def run(**given: Any) -> None:
+            place = _place()
+            if place.all_namespaces and not everywhere:
+                raise click.UsageError("-A is of no use here: this is about one object, whose namespace -n says")
+            asyncio.run(_in_session(work, place, given))
+
+        made = click.command(name)(work if offline else run)
+        if not offline:
+            made.params.extend(PLACE)
+        return made
+
+    return make
+
+
+async def _in_session(work: Callable[..., Any], place: Place, given: dict[str, Any]) -> None:
+    async with Session(place) as session:
+        await work(session, **given)
+
+
+def run(root: click.Command, arguments: Sequence[str] | None, program: str) -> int:
+    """Does what a command line says; returns the exit code, having told on stderr of what went wrong."""
+    try:
+        answer = root.main(arguments, program, standalone_mode=False)
+        sys.stdout.flush()
+    except CommandError as error:
+        return _failed(error)
+    except ClusterError as error:
+        return _failed(explained(error))
+    except (CredentialsError, ExpressionError) as error:
+        return _failed(CommandError(str(error)))
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        return ExitCode.INTERRUPTED
+    except OSError as error:
+        return _failed(CommandError(str(error)))
+    return answer if isinstance(answer, int) else ExitCode.DONE
+
+
+def _failed(error: CommandError) -> int:
+    click.echo(f"error: {' '.join(str(error).split())}", err=True)
+    return error.code
+
+
+# ------------------------------------------------------------------------------------------------------------ options
+
+
+def _place() -> Place:
+    """That of the command line: one, whether its options stand before the command or after it."""
+    return click.get_current_context().find_root().ensure_object(Place)
+
+
+def _keep(context: click.Context, parameter: click.Parameter, value: Any) -> None:
+    if value and parameter.name is not None:
+        setattr(context.find_root().ensure_object(Place), parameter.name, value)
+
+
+PLACE: Final[Sequence[click.Parameter]] = [
+    click.Option(
+        ["-n", "--namespace"], expose_value=False, callback=_keep, help="Namespace; that of the context without it."
+    ),
+    click.Option(
+        ["-A", "--all-namespaces"], is_flag=True, expose_value=False, callback=_keep, help="In all namespaces."
+    ),
+    click.Option(["--context"], expose_value=False, callback=_keep, help="Context of the kubeconfig."),
+    click.Option(["--kubeconfig"], expose_value=False, callback=_keep, help="Path of the kubeconfig."),
+    click.Option(
+        ["--operator-namespace"],
+        envvar="MAPREDUCE_OPERATOR_NAMESPACE",
+        expose_value=False,
+        callback=_keep,
+        help="Namespace of the operator, where it is not found without.",
+    ),
+]
+"""Options of every command, and of those above them."""
+
+
+class Duration(click.ParamType[float]):
+    """Seconds, as in kubectl: 90s, 10m, 1h30m, or a plain number."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        if isinstance(value, float | int):
+            return float(value)
+        seconds, digits = 0.0, ""
+        for letter in str(value):
+            if letter.isdigit():
+                digits += letter
+            elif digits and letter in _UNITS:
+                seconds += int(digits) * _UNITS[letter]
+                digits = ""
+            else:
+                self.fail(f"{value!r} is no duration, such as 90s, 10m or 1h30m", param, ctx)
+        return seconds + int(digits or 0)
+
+
+def output_option(*forms: str) -> Callable[[FunctionT], FunctionT]:
+    """-o; the first of the forms is the default."""
+    return click.option("-o", "--output", type=click.Choice(forms), default=forms[0], show_default=True)
+
+
+def wait_options(what: str) -> Callable[[FunctionT], FunctionT]:
+    """--wait and --timeout, as the arguments `wait` and `timeout`; the latter in seconds."""
+
+    def add(function: FunctionT) -> FunctionT:
+        timeout = click.option("--timeout", type=Duration(), default="1h", show_default=True, help="How long to wait.")
+        return click.option("--wait", is_flag=True, help=what)(timeout(function))
+
+    return add
