@@ -189,6 +189,7 @@ class _Process:
                 limits=Limits(settings.max_items, settings.max_item_bytes),
                 leadership=elector,
                 known_workloads=informer.known,
+                copied_labels=settings.copied_labels,
             )
             supervisor = Supervisor(world, informer)
             engine = asyncio.create_task(supervisor.serve(), name="engine")

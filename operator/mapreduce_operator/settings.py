@@ -2,11 +2,31 @@
 
 import logging
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Self
+from typing import Final, Self
 
 _PREFIX = "MAPREDUCE_"
+_LABEL_KEY: Final = re.compile(
+    r"([a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?"
+)
+_TRACKED: Final = (
+    "tools that deploy from Git know their objects by it, and would delete Jobs and pods that are not in Git"
+)
+_SET: Final = "the operator and Kubernetes set it themselves"
+_NOT_COPIED: Final = {
+    "app.kubernetes.io/instance": _TRACKED,
+    "argocd.argoproj.io": _TRACKED,
+    "kustomize.toolkit.fluxcd.io": _TRACKED,
+    "helm.toolkit.fluxcd.io": _TRACKED,
+    "mapreduce.dev": _SET,
+    "app.kubernetes.io/managed-by": _SET,
+    "batch.kubernetes.io": _SET,
+    "job-name": _SET,
+    "controller-uid": _SET,
+}
+"""Keys of labels, or what comes before the slash in them."""
 
 
 class SettingsError(Exception):
@@ -37,6 +57,8 @@ class Settings:
     lease_name: str = "mapreduce-operator"
     lease_seconds: int = 15
     """Another process may take over after so long without renewal; at least 5."""
+    copied_labels: tuple[str, ...] = ()
+    """Keys, with commas between them, of the labels of a MapReduceJob that its Jobs and pods get as well."""
     identity: str = ""
     """Name of this process in the Lease; empty: the host's name."""
     log_level: str = "INFO"
@@ -46,7 +68,7 @@ class Settings:
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Self:
         """Raises SettingsError for a value that cannot be used."""
-        given: dict[str, str | int] = {}
+        given: dict[str, str | int | tuple[str, ...]] = {}
         for field in fields(cls):
             name = _PREFIX + field.name.upper()
             text = environment.get(name)
@@ -56,6 +78,8 @@ class Settings:
                 given[field.name] = _number(name, text)
             elif field.type is str:
                 given[field.name] = text
+            elif field.name == "copied_labels":
+                given[field.name] = _label_keys(name, text)
             else:
                 given[field.name] = _boolean(name, text)
         settings = cls(**given)  # type: ignore[arg-type]
@@ -80,6 +104,16 @@ def _number(name: str, text: str) -> int:
     if number < 1:
         raise SettingsError(f"{name} is {number}; it must be at least 1")
     return number
+
+
+def _label_keys(name: str, text: str) -> tuple[str, ...]:
+    keys = tuple(stripped for key in text.split(",") if (stripped := key.strip()))
+    for key in keys:
+        if not _LABEL_KEY.fullmatch(key):
+            raise SettingsError(f"{name} has {key!r}, which is no key of a label, such as team or example.com/team")
+        if why := next((why for what, why in _NOT_COPIED.items() if key == what or key.startswith(what + "/")), ""):
+            raise SettingsError(f"{name} has {key!r}, which cannot be copied: {why}. Take it out")
+    return keys
 
 
 def _boolean(name: str, text: str) -> bool:

@@ -64,6 +64,7 @@ class OperatorInMemory:
         chance: Random | None = None,
         clock: Clock | None = None,
         kopf: Random | None = None,
+        copied_labels: tuple[str, ...] = (),
     ) -> None:
         """Starts at once, on the running loop. `chance` is the operator's own; without one it is always the same.
 
@@ -88,6 +89,7 @@ class OperatorInMemory:
             limits=Limits(),
             leadership=self.leadership,
             known_workloads=informer.known,
+            copied_labels=copied_labels,
         )
         self.supervisor: Final = Supervisor(world, informer)
         self.engine: Final = asyncio.create_task(self.supervisor.serve())
@@ -195,6 +197,7 @@ async def operating(
     graceful: bool = True,
     faults: ApiFaults | None = None,
     leadership: Leads | None = None,
+    copied_labels: tuple[str, ...] = (),
 ) -> AsyncIterator[OperatorInMemory]:
     """An operator at work on one object. At the end it is shut down in order, or killed.
 
@@ -210,6 +213,7 @@ async def operating(
         capacity=capacity,
         faults=faults,
         leadership=leadership,
+        copied_labels=copied_labels,
     )
     try:
         yield operator

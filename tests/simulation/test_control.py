@@ -1,6 +1,8 @@
 """What a user does to a job while it runs: suspend, scale, correct, delete."""
 
 import asyncio
+from collections.abc import Mapping
+from typing import Any
 
 import msgspec
 import pytest
@@ -147,6 +149,30 @@ async def test_a_corrected_template_serves_the_dispatches_from_then_on() -> None
     ]
     assert {line["revision"] for line in lines if "verdict" in line} == {before, after}
     assert before != after
+
+
+async def test_jobs_and_pods_get_the_labels_that_are_let_through_as_they_are_when_they_start() -> None:
+    cluster = SimulatedCluster(steady(5.0))
+    tried: list[dict[str, str]] = []
+
+    def policy(manifest: Mapping[str, Any], dry_run: bool) -> None:
+        if dry_run:
+            tried.append(manifest["spec"]["template"]["metadata"]["labels"])
+
+    cluster.refuse = policy
+    body = map_reduce_job([1, 2], map_={"maxParallel": 1})
+    body["metadata"]["labels"] = {"team": "a", "app.kubernetes.io/instance": "shop"}
+    async with operating(cluster, body, copied_labels=("team", "cost-centre")) as operator:
+        await operator.until(lambda: len(cluster.history) == 1)
+        body["metadata"]["labels"]["team"] = "b"
+        operator.observe()
+        await operator.until_finished()
+    metadata = [job.manifest["metadata"] for job in cluster.history]
+    metadata += [job.manifest["spec"]["template"]["metadata"] for job in cluster.history]
+    assert [one["labels"]["team"] for one in metadata] == ["a", "b", "a", "b"]
+    assert not any({"app.kubernetes.io/instance", "cost-centre"} & one["labels"].keys() for one in metadata)
+    # A policy of the cluster that asks for the label lets the template pass too, and is not asked again.
+    assert [labels["team"] for labels in tried] == ["a"]
 
 
 async def test_an_invalid_rule_stops_dispatching_until_it_is_corrected() -> None:

@@ -175,18 +175,21 @@ def manifest(
     attempt: int,
     item: PlannedItem,
     work: Work,
+    labels: Mapping[str, str] | None = None,
     max_attempts: int | None = None,
     oom_kills: int = 0,
 ) -> Manifest:
     """The Job of one dispatch.
 
-    `max_attempts` is what a Redrive granted the item in all. After `oom_kills` its agent gets more memory, if
-    retry.onOOM says so.
+    `labels` are those of the MapReduceJob that an administrator lets through: on its pod the template's come before
+    them, and the operator's own everywhere. `max_attempts` is what a Redrive granted the item in all. After `oom_kills`
+    its agent gets more memory, if retry.onOOM says so.
 
     No retry by Kubernetes: which failure is worth another attempt is decided in core.items. A disruption fails the
     Job at once, so that it is seen and counted rather than repaired silently.
     """
-    labels = names.run_labels(run) | {
+    copied = labels or {}
+    own = names.run_labels(run) | {
         names.LABEL_STAGE: revision.stage.value,
         names.LABEL_ITEM: dispatch.item_key,
         names.LABEL_DISPATCH: str(dispatch.number),
@@ -215,7 +218,7 @@ def manifest(
         "metadata": {
             "name": names.job_name(run, dispatch.item_key, dispatch.number),
             "namespace": run.namespace,
-            "labels": labels,
+            "labels": {**copied, **own},
             "annotations": {names.ANNOTATION_ITEM_ID: item.id},
             "ownerReferences": [owner_reference(run)],
         },
@@ -227,7 +230,7 @@ def manifest(
             },
             "template": {
                 "metadata": {
-                    "labels": {**revision.pod_labels, **labels},
+                    "labels": {**copied, **revision.pod_labels, **own},
                     "annotations": {**revision.pod_annotations, **annotations},
                 },
                 "spec": _with_more_memory(revision.pod_spec, work, oom_kills) if oom_kills else revision.pod_spec,
@@ -236,9 +239,11 @@ def manifest(
     }
 
 
-def trial(revision: Revision, run: RunRef, *, item: PlannedItem, work: Work) -> Manifest:
+def trial(
+    revision: Revision, run: RunRef, *, item: PlannedItem, work: Work, labels: Mapping[str, str] | None = None
+) -> Manifest:
     """A Job that is only tried out, by a dry run: what the API server thinks of a template."""
-    return manifest(revision, run, Dispatch("dry-run", 0), attempt=1, item=item, work=work)
+    return manifest(revision, run, Dispatch("dry-run", 0), attempt=1, item=item, work=work, labels=labels)
 
 
 def _with_more_memory(pod_spec: Manifest, work: Work, oom_kills: int) -> Manifest:

@@ -36,6 +36,8 @@ class Templates:
 
     def __init__(self, ref: RunRef, spec: MapReduceJobSpec) -> None:
         self._ref: Final = ref
+        self.labels: dict[str, str] = {}
+        """Labels of the MapReduceJob that its Jobs and pods get as well; other ones make no other revision."""
         self._verified: dict[Stage, str] = {}
         self._verifying: dict[Stage, str] = {}
         self._rules: dict[Stage, ResultRule] = {}

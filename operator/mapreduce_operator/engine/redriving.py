@@ -224,7 +224,8 @@ class Redriving:
         revision = self._state.templates.redriven(accepted)
         if problem is not None or revision is None:
             raise _RefusedError("InvalidTemplatePatch", problem or "spec.templatePatch makes no pod template")
-        body = trial(revision, self._state.ref, item=await self._item(0), work=self._state.spec.map)
+        labels = self._state.templates.labels
+        body = trial(revision, self._state.ref, item=await self._item(0), work=self._state.spec.map, labels=labels)
         rejection = await Dispatcher(self._world.cluster, self._state.ref, self._world.pace).try_out(body)
         if rejection is not None:
             raise _RefusedError(

@@ -350,6 +350,8 @@ class Run:
         self._seen = self._job.spec
         if self._job.spec is not state.spec:
             state.respec(self._job.spec, self._world.clock.now())
+        labels = self._job.metadata.labels
+        state.templates.labels = {key: labels[key] for key in self._world.copied_labels if key in labels}
         self._requeue(state)
         await self._absorb(state, effects)
         now = self._world.clock.now()

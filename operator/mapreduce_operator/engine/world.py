@@ -30,6 +30,8 @@ class World:
     known_workloads: Callable[[str], list[Workload]]
     """Jobs and pods of a run, as the informer knows them."""
     desk: Desk = field(default_factory=Desk)
+    copied_labels: tuple[str, ...] = ()
+    """Keys of the labels of a MapReduceJob that its Jobs and pods get as well."""
 
     @property
     def checkpoints(self) -> StoredCheckpoints:

@@ -542,6 +542,19 @@ def test_a_template_is_not_changed_by_preparing_it() -> None:
     assert first == second
 
 
+def test_labels_of_the_mapreducejob_give_way_to_those_of_the_template_and_of_the_operator() -> None:
+    work = map_work({"metadata": {"labels": {"team": "template"}}} | SMALLEST)
+    copied = {"team": "job", "tier": "job", "mapreduce.dev/job": "another"}
+
+    body = manifest(prepare(Stage.MAP, work, RUN), RUN, DISPATCH, attempt=1, item=ITEM, work=work, labels=copied)
+
+    def told(metadata: Manifest) -> list[str]:
+        return [metadata["labels"][key] for key in copied]
+
+    assert told(body["metadata"]) == ["job", "job", "licence-words"]
+    assert told(body["spec"]["template"]["metadata"]) == ["template", "job", "licence-words"]
+
+
 def test_making_a_job_changes_nothing_of_the_revision() -> None:
     work = map_work(SMALLEST)
     revision = prepare(Stage.MAP, work, RUN)
