@@ -16,18 +16,24 @@
 {{- end }}
 {{- end }}
 
-{{- define "mapreduce-operator.selectorLabels" -}}
+{{- define "mapreduce-operator.releaseLabels" -}}
 app.kubernetes.io/name: {{ include "mapreduce-operator.name" . | quote }}
 app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end }}
 
+{{/* Of the component that the context names: merge (dict "component" "api") . */}}
+{{- define "mapreduce-operator.selectorLabels" -}}
+{{ include "mapreduce-operator.releaseLabels" . }}
+app.kubernetes.io/component: {{ .component | default "operator" }}
+{{- end }}
+
 {{- define "mapreduce-operator.labels" -}}
-helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" }}
-{{ include "mapreduce-operator.selectorLabels" . }}
-app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
-app.kubernetes.io/component: operator
-app.kubernetes.io/part-of: mapreduce-operator
-app.kubernetes.io/managed-by: {{ .Release.Service }}
+{{- $labels := dict
+  "helm.sh/chart" (printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-")
+  "app.kubernetes.io/version" .Chart.AppVersion
+  "app.kubernetes.io/part-of" "mapreduce-operator"
+  "app.kubernetes.io/managed-by" .Release.Service }}
+{{- merge $labels (include "mapreduce-operator.selectorLabels" . | fromYaml) .Values.commonLabels | toYaml }}
 {{- end }}
 
 {{- define "mapreduce-operator.serviceAccountName" -}}
@@ -39,6 +45,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end }}
 
 {{- define "mapreduce-operator.image" -}}
+{{- with .Values.global.imageRegistry }}{{ . }}/{{ end }}
 {{- if .Values.image.digest }}
 {{- printf "%s@%s" .Values.image.repository .Values.image.digest }}
 {{- else }}
@@ -50,15 +57,29 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- default (include "mapreduce-operator.fullname" .) .Values.storage.persistence.existingClaim }}
 {{- end }}
 
-{{/* "true" if all pods must be on the node of a volume that no other node can mount meanwhile. */}}
-{{- define "mapreduce-operator.onOneNode" -}}
-{{- with .Values }}
-{{- if and (gt (int .replicas) 1) (hasPrefix "file://" .storage.url) (not (has "ReadWriteMany" .storage.persistence.accessModes)) }}true{{ end }}
+{{/* "true" if the storage is a volume that one node at a time can mount: whoever needs it must be on that node. */}}
+{{- define "mapreduce-operator.storageIsOnOneNode" -}}
+{{- with .Values.storage }}
+{{- if and (hasPrefix "file://" .url) (not (has "ReadWriteMany" .persistence.accessModes)) }}true{{ end }}
 {{- end }}
 {{- end }}
 
+{{/* "true" if several pods of the operator must be on one node. */}}
+{{- define "mapreduce-operator.onOneNode" -}}
+{{- if gt (int .Values.replicas) 1 }}{{ include "mapreduce-operator.storageIsOnOneNode" . }}{{ end }}
+{{- end }}
+
+{{/* As a term of an affinity: the nodes of the operator's pods. */}}
+{{- define "mapreduce-operator.nodesOfPods" -}}
+topologyKey: kubernetes.io/hostname
+labelSelector:
+  matchLabels:
+    {{- include "mapreduce-operator.releaseLabels" . | nindent 4 }}
+    app.kubernetes.io/component: operator
+{{- end }}
+
 {{- define "mapreduce-operator.affinity" -}}
-{{- $term := dict "topologyKey" "kubernetes.io/hostname" "labelSelector" (dict "matchLabels" (include "mapreduce-operator.selectorLabels" . | fromYaml)) }}
+{{- $term := include "mapreduce-operator.nodesOfPods" . | fromYaml }}
 {{- $affinity := dict }}
 {{- if include "mapreduce-operator.onOneNode" . }}
 {{- $_ := set $affinity "podAffinity" (dict "requiredDuringSchedulingIgnoredDuringExecution" (list $term)) }}
@@ -71,6 +92,109 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- with $affinity }}{{ toYaml . }}{{ end }}
 {{- end }}
 
+{{/* What the pods of all components have in common, but for their volumes. */}}
+{{- define "mapreduce-operator.podSettings" -}}
+# Variables of the namespace's Services could pass for settings of ours.
+enableServiceLinks: false
+{{- with .Values.imagePullSecrets }}
+imagePullSecrets:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.podSecurityContext }}
+securityContext:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.priorityClassName }}
+priorityClassName: {{ . | quote }}
+{{- end }}
+{{- with .Values.nodeSelector }}
+nodeSelector:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.tolerations }}
+tolerations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+
+{{- define "mapreduce-operator.podMetadata" -}}
+labels:
+  {{- merge (include "mapreduce-operator.labels" . | fromYaml) .Values.podLabels | toYaml | nindent 2 }}
+{{- with .Values.podAnnotations }}
+annotations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+
+{{/* Where the storage is, and how to get at it. */}}
+{{- define "mapreduce-operator.storageEnv" -}}
+- name: MAPREDUCE_STORAGE_URL
+  value: {{ .Values.storage.url | quote }}
+{{- if hasPrefix "s3://" .Values.storage.url }}
+{{- with .Values.storage.s3 }}
+- name: MAPREDUCE_S3_ENDPOINT
+  value: {{ .endpoint | quote }}
+- name: MAPREDUCE_S3_REGION
+  value: {{ .region | quote }}
+{{- if kindIs "bool" .pathStyle }}
+- name: MAPREDUCE_S3_PATH_STYLE
+  value: {{ .pathStyle | quote }}
+{{- end }}
+{{- with .existingSecret }}
+- name: AWS_ACCESS_KEY_ID
+  valueFrom:
+    secretKeyRef:
+      name: {{ . | quote }}
+      key: AWS_ACCESS_KEY_ID
+- name: AWS_SECRET_ACCESS_KEY
+  valueFrom:
+    secretKeyRef:
+      name: {{ . | quote }}
+      key: AWS_SECRET_ACCESS_KEY
+- name: AWS_SESSION_TOKEN
+  valueFrom:
+    secretKeyRef:
+      name: {{ . | quote }}
+      key: AWS_SESSION_TOKEN
+      optional: true
+{{- end }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{/* For the API, whose context names it, the storage is read-only. */}}
+{{- define "mapreduce-operator.volumeMounts" -}}
+{{- if hasPrefix "file://" .Values.storage.url }}
+- name: storage
+  mountPath: {{ .Values.storage.url | trimPrefix "file://" }}
+  {{- if eq (.component | default "") "api" }}
+  readOnly: true
+  {{- end }}
+{{- end }}
+- name: tmp
+  mountPath: /tmp
+{{- with .Values.extraVolumeMounts }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
+{{- define "mapreduce-operator.volumes" -}}
+{{- if hasPrefix "file://" .Values.storage.url }}
+- name: storage
+  {{- if .Values.storage.persistence.enabled }}
+  persistentVolumeClaim:
+    claimName: {{ include "mapreduce-operator.claimName" . | quote }}
+  {{- else }}
+  emptyDir: {}
+  {{- end }}
+{{- end }}
+- name: tmp
+  emptyDir: {}
+{{- with .Values.extraVolumes }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
 {{/* What the schema cannot say, or not in words that help. */}}
 {{- define "mapreduce-operator.checkValues" -}}
 {{- $storage := .Values.storage }}
@@ -78,6 +202,13 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- range $name, $value := $storage.s3 }}
 {{- if not (has $value (list nil "")) }}
 {{- fail (printf "storage.s3.%s is set, but storage.url is %s: set storage.url to s3://bucket/prefix, or leave storage.s3 as it is" $name $storage.url) }}
+{{- end }}
+{{- end }}
+{{- if .Values.api.enabled }}
+{{- if not $storage.persistence.enabled }}
+{{- fail "api.enabled is true, but without storage.persistence.enabled the storage is within the operator's pod, where the API cannot read it: set api.enabled to false, or keep the data in a volume or a bucket" }}
+{{- else if has "ReadWriteOncePod" $storage.persistence.accessModes }}
+{{- fail "api.enabled is true, but a volume with the access mode ReadWriteOncePod takes one pod, which is the operator's: set api.enabled to false, or storage.persistence.accessModes to [ReadWriteOnce]" }}
 {{- end }}
 {{- end }}
 {{- if gt (int .Values.replicas) 1 }}

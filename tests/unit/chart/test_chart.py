@@ -21,6 +21,7 @@ NAME: Final = "mapreduce-operator"
 CLUSTER_SCOPED: Final = {"ClusterRole", "ClusterRoleBinding", "CustomResourceDefinition"}
 
 DEPLOYMENT: Final = f"Deployment/{NAME}"
+API: Final = f"Deployment/{NAME}-api"
 SERVICE_ACCOUNT: Final = f"ServiceAccount/{NAME}"
 CLAIM: Final = f"PersistentVolumeClaim/{NAME}"
 BUCKET: Final = "s3://bucket/prefix"
@@ -199,7 +200,7 @@ def test_chart_may_be_part_of_another(helm: Helm, tmp_path: Path, defaults: Mani
     (tmp_path / "Chart.yaml").write_text("{apiVersion: v2, name: platform, version: 1.0.0}")
     shutil.copytree(CHART, tmp_path / "charts" / CHART.name)
 
-    assert helm.template({"global": {"registry": "x"}}, chart=tmp_path) == defaults
+    assert helm.template({"global": {"storageClass": "x"}}, chart=tmp_path) == defaults
 
 
 # ------------------------------------------------------------------------------------------------------------- values
@@ -215,10 +216,19 @@ ENVIRONMENT: Final = {
     "MAPREDUCE_MAX_ACTIVE_JOBS": "500",
     "MAPREDUCE_MAX_ITEMS": "100000",
     "MAPREDUCE_MAX_ITEM_BYTES": "32768",
+    "MAPREDUCE_COPIED_LABELS": "",
+    "MAPREDUCE_PER_JOB_METRICS": "false",
     "MAPREDUCE_LOG_LEVEL": "INFO",
     "MAPREDUCE_LOG_FORMAT": "json",
 }
 OF_A_BUCKET: Final = ("MAPREDUCE_S3_ENDPOINT", "MAPREDUCE_S3_REGION", "MAPREDUCE_S3_PATH_STYLE")
+POD_MONITOR: Final = f"PodMonitor/{NAME}"
+RULE: Final = f"PrometheusRule/{NAME}"
+DASHBOARD: Final = f"ConfigMap/{NAME}-dashboard"
+POLICY: Final = f"NetworkPolicy/{NAME}"
+SCRAPE: Final = {"port": "probes", "path": "/metrics", "interval": "30s", "honorLabels": True}
+DNS: Final = [{"ports": [{"port": 53, "protocol": "UDP"}, {"port": 53, "protocol": "TCP"}]}]
+PROMETHEUS: Final = {"namespaceSelector": {"matchLabels": {"team": "monitoring"}}}
 DIGEST: Final = f"sha256:{'0' * 64}"
 TOLERATION: Final = {"key": "dedicated", "operator": "Equal", "value": "control", "effect": "NoSchedule"}
 SPREAD: Final = {"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "ScheduleAnyway"}
@@ -232,11 +242,23 @@ NODE_AFFINITY: Final = {
 
 # Of each value: another setting than the default, and what must then stand where.
 EFFECTS: Final[dict[str, tuple[Any, list[tuple[str, str, Any]]]]] = {
+    "global.imageRegistry": (
+        "mirror.example.org:5000/hub",
+        [(DEPLOYMENT, f"{CONTAINER}.image", "mirror.example.org:5000/hub/mapreduce-operator:0.1.0")],
+    ),
     "nameOverride": (
         "runner",
         [(f"Deployment/{NAME}-runner", "metadata.name", f"{NAME}-runner"), (DEPLOYMENT, "", None)],
     ),
     "fullnameOverride": ("runner", [("Deployment/runner", "metadata.name", "runner"), (DEPLOYMENT, "", None)]),
+    "commonLabels": (
+        {"team": "a"},
+        [
+            (DEPLOYMENT, "metadata.labels.team", "a"),
+            (DEPLOYMENT, "spec.template.metadata.labels.team", "a"),
+            (CLAIM, "metadata.labels.team", "a"),
+        ],
+    ),
     "replicas": (3, [(DEPLOYMENT, "spec.replicas", 3)]),
     "image.repository": ("example.org/mine", [(DEPLOYMENT, f"{CONTAINER}.image", "example.org/mine:0.1.0")]),
     "image.tag": ("dev", [(DEPLOYMENT, f"{CONTAINER}.image", "mapreduce-operator:dev")]),
@@ -254,6 +276,10 @@ EFFECTS: Final[dict[str, tuple[Any, list[tuple[str, str, Any]]]]] = {
     "operator.maxItems": (2000000, [(DEPLOYMENT, f"{CONTAINER}.env.MAPREDUCE_MAX_ITEMS.value", "2000000")]),
     "operator.maxItemBytes": (1048576, [(DEPLOYMENT, f"{CONTAINER}.env.MAPREDUCE_MAX_ITEM_BYTES.value", "1048576")]),
     "operator.leaseSeconds": (30, [(DEPLOYMENT, f"{CONTAINER}.env.MAPREDUCE_LEASE_SECONDS.value", "30")]),
+    "operator.copiedLabels": (
+        ["team", "example.org/cost-centre"],
+        [(DEPLOYMENT, f"{CONTAINER}.env.MAPREDUCE_COPIED_LABELS.value", "team,example.org/cost-centre")],
+    ),
     "operator.logLevel": ("DEBUG", [(DEPLOYMENT, f"{CONTAINER}.env.MAPREDUCE_LOG_LEVEL.value", "DEBUG")]),
     "operator.logFormat": ("text", [(DEPLOYMENT, f"{CONTAINER}.env.MAPREDUCE_LOG_FORMAT.value", "text")]),
     "storage.url": (
@@ -333,7 +359,69 @@ EFFECTS: Final[dict[str, tuple[Any, list[tuple[str, str, Any]]]]] = {
         ],
     ),
     "rbac.aggregate": (False, [(f"ClusterRole/{NAME}-view", "", None), (f"ClusterRole/{NAME}-edit", "", None)]),
+    "api.enabled": (False, [(API, "", None), (f"ServiceAccount/{NAME}-api", "", None)]),
+    "api.replicas": (2, [(API, "spec.replicas", 2)]),
+    "api.resources.requests": (
+        {"cpu": "2"},
+        [(API, f"{POD}.containers.api.resources.requests", {"cpu": "2", "memory": "96Mi"})],
+    ),
+    "api.resources.limits": ({"memory": "1Gi"}, [(API, f"{POD}.containers.api.resources.limits", {"memory": "1Gi"})]),
+    "api.serviceAccount.create": (
+        False,
+        [(f"ServiceAccount/{NAME}-api", "", None), (API, f"{POD}.serviceAccountName", "default")],
+    ),
+    "api.serviceAccount.name": (
+        "reader",
+        [("ServiceAccount/reader", "metadata.name", "reader"), (API, f"{POD}.serviceAccountName", "reader")],
+    ),
+    "api.serviceAccount.annotations": (
+        {"example.org/role": "storage"},
+        [(f"ServiceAccount/{NAME}-api", "metadata.annotations", {"example.org/role": "storage"})],
+    ),
+    "metrics.perJob": (True, [(DEPLOYMENT, f"{CONTAINER}.env.MAPREDUCE_PER_JOB_METRICS.value", "true")]),
     "metrics.service.enabled": (False, [(f"Service/{NAME}-metrics", "", None)]),
+    "metrics.podMonitor.enabled": (True, [(POD_MONITOR, "spec.podMetricsEndpoints", [SCRAPE])]),
+    "metrics.podMonitor.interval": ("1m", [(POD_MONITOR, "spec.podMetricsEndpoints", [SCRAPE | {"interval": "1m"}])]),
+    "metrics.podMonitor.labels": ({"release": "main"}, [(POD_MONITOR, "metadata.labels.release", "main")]),
+    "metrics.podMonitor.namespace": ("monitoring", [(POD_MONITOR, "metadata.namespace", "monitoring")]),
+    "metrics.prometheusRule.enabled": (True, [(RULE, "metadata.namespace", NAMESPACE)]),
+    "metrics.prometheusRule.labels": ({"release": "main"}, [(RULE, "metadata.labels.release", "main")]),
+    "metrics.prometheusRule.namespace": ("monitoring", [(RULE, "metadata.namespace", "monitoring")]),
+    "metrics.dashboard.enabled": (True, [(DASHBOARD, "metadata.labels.grafana_dashboard", "1")]),
+    "metrics.dashboard.labels": ({"found_by": "me"}, [(DASHBOARD, "metadata.labels.found_by", "me")]),
+    "metrics.dashboard.annotations": (
+        {"grafana_folder": "Batch"},
+        [(DASHBOARD, "metadata.annotations", {"grafana_folder": "Batch"})],
+    ),
+    "metrics.dashboard.namespace": ("monitoring", [(DASHBOARD, "metadata.namespace", "monitoring")]),
+    "networkPolicy.enabled": (True, [(POLICY, "spec.ingress", [{"ports": [{"port": "probes"}]}])]),
+    "networkPolicy.metricsFrom": (
+        [PROMETHEUS],
+        [(POLICY, "spec.ingress", [{"ports": [{"port": "probes"}], "from": [PROMETHEUS]}])],
+    ),
+    "networkPolicy.apiServerPorts": ([16443], [(POLICY, "spec.egress", [*DNS, {"ports": [{"port": 16443}]}])]),
+    "networkPolicy.egress": (
+        [{"to": [PROMETHEUS]}],
+        [(POLICY, "spec.egress", [*DNS, {"ports": [{"port": 443}, {"port": 6443}]}, {"to": [PROMETHEUS]}])],
+    ),
+    "podSecurityContext": (
+        {"runAsUser": None, "runAsGroup": None, "fsGroup": None},
+        [
+            (
+                DEPLOYMENT,
+                f"{POD}.securityContext",
+                {
+                    "runAsNonRoot": True,
+                    "fsGroupChangePolicy": "OnRootMismatch",
+                    "seccompProfile": {"type": "RuntimeDefault"},
+                },
+            )
+        ],
+    ),
+    "securityContext": (
+        {"readOnlyRootFilesystem": False},
+        [(DEPLOYMENT, f"{CONTAINER}.securityContext.readOnlyRootFilesystem", False)],
+    ),
     "resources.requests": (
         {"cpu": "2"},
         [(DEPLOYMENT, f"{CONTAINER}.resources.requests", {"cpu": "2", "memory": "128Mi"})],
@@ -363,9 +451,19 @@ EFFECTS: Final[dict[str, tuple[Any, list[tuple[str, str, Any]]]]] = {
     ),
 }
 
+ALONE: Final = {"replicas": 1, "api.enabled": False}
+MONITORING: Final = [
+    ("podMonitor", "interval"),
+    *((name, value) for name in ("podMonitor", "prometheusRule", "dashboard") for value in ("labels", "namespace")),
+    ("dashboard", "annotations"),
+]
 # Of values that make sense only with others: these others.
 BESIDE: Final[dict[str, dict[str, Any]]] = {
-    "storage.persistence.enabled": {"replicas": 1},
+    "storage.persistence.enabled": ALONE,
+    **{f"metrics.{name}.{value}": {f"metrics.{name}.enabled": True} for name, value in MONITORING},
+    **{
+        f"networkPolicy.{name}": {"networkPolicy.enabled": True} for name in ("metricsFrom", "apiServerPorts", "egress")
+    },
     **{f"storage.s3.{name}": {"storage.url": BUCKET} for name in ("endpoint", "region", "pathStyle", "existingSecret")},
 }
 
@@ -426,7 +524,8 @@ def test_schema_describes_every_value(schema: Any) -> None:
 
 def test_schema_is_closed_wherever_the_chart_has_values(schema: Any) -> None:
     assert schema["additionalProperties"] is False
-    groups = {path.rpartition(".")[0].replace(".", "/") for path, _, _ in default_values()} - {""}
+    # In `global` stand the values of other charts as well.
+    groups = {path.rpartition(".")[0].replace(".", "/") for path, _, _ in default_values()} - {"", "global"}
     nodes = dict(objects_in(schema))
     assert {group for group in groups if nodes[f"/{group}"]["additionalProperties"] is not False} == set()
 
@@ -467,6 +566,14 @@ def test_schema_is_closed_wherever_the_chart_has_values(schema: Any) -> None:
         ("storage.persistence.size", "a lot"),
         ("storage.persistence.accessModes", ["ReadOnlyMany"]),
         ("storage.persistence.storageClassName", False),
+        ("global.imageRegistry", "mirror.example.org/"),
+        ("operator.copiedLabels", ["team,cost"]),
+        ("api.replicas", 0),
+        ("api.port", 8081),
+        ("metrics.podMonitor.interval", "often"),
+        ("metrics.dashboard.labels", {"grafana_dashboard": 1}),
+        ("networkPolicy.apiServerPorts", ["https"]),
+        ("networkPolicy.metricsFrom", ["monitoring"]),
         ("crds.install", "yes"),
         ("serviceAccount.annotations", {"a": 1}),
         ("rbac.clusterAdmin", True),
@@ -678,7 +785,11 @@ def test_probes_and_metrics_are_on_the_port_that_the_operator_serves(defaults: M
 
 # ------------------------------------------------------------------------------------------------- replicas and storage
 
-SELECTOR: Final = {"app.kubernetes.io/name": NAME, "app.kubernetes.io/instance": NAME}
+SELECTOR: Final = {
+    "app.kubernetes.io/name": NAME,
+    "app.kubernetes.io/instance": NAME,
+    "app.kubernetes.io/component": "operator",
+}
 NODE_OF_A_REPLICA: Final = {"topologyKey": "kubernetes.io/hostname", "labelSelector": {"matchLabels": SELECTOR}}
 TOGETHER: Final = {"podAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [NODE_OF_A_REPLICA]}}
 APART: Final = {
@@ -756,11 +867,25 @@ def test_without_a_secret_credentials_are_the_environments(helm: Helm) -> None:
 @pytest.mark.parametrize(
     ("settings", "cause", "cure"),
     [
-        ({"storage.persistence.enabled": False}, "replicas is 2, but .* a storage of its own", "set replicas to 1"),
         (
-            {"storage.persistence.accessModes": ["ReadWriteOncePod"]},
+            {"api.enabled": False, "storage.persistence.enabled": False},
+            "replicas is 2, but .* a storage of its own",
+            "set replicas to 1",
+        ),
+        (
+            {"api.enabled": False, "storage.persistence.accessModes": ["ReadWriteOncePod"]},
             "replicas is 2, but .*ReadWriteOncePod takes one pod",
             "set replicas to 1",
+        ),
+        (
+            {"replicas": 1, "storage.persistence.enabled": False},
+            "api.enabled is true, but .* the API cannot read it",
+            "set api.enabled to false",
+        ),
+        (
+            {"replicas": 1, "storage.persistence.accessModes": ["ReadWriteOncePod"]},
+            "api.enabled is true, but .*ReadWriteOncePod takes one pod",
+            "set api.enabled to false",
         ),
         *(
             ({f"storage.s3.{name}": value}, f"storage.s3.{name} is set, but storage.url is file:///", "s3://bucket")
@@ -785,8 +910,8 @@ def test_values_that_contradict_each_other_are_refused(
 @pytest.mark.parametrize(
     "settings",
     [
-        {"replicas": 1, "storage.persistence.enabled": False},
-        {"replicas": 1, "storage.persistence.accessModes": ["ReadWriteOncePod"]},
+        {**ALONE, "storage.persistence.enabled": False},
+        {**ALONE, "storage.persistence.accessModes": ["ReadWriteOncePod"]},
         {"storage.url": BUCKET, "storage.persistence.enabled": False},
         {"storage.url": "s3://bucket.with.dots"},
         {"storage.url": "s3://bucket/a/b_c/d.e", "storage.s3.endpoint": "https://[fd00::1]:8333/"},
@@ -819,7 +944,7 @@ def test_values_in_the_documents_are_taken(helm: Helm, values: Values) -> None:
 
 def test_notes_warn_of_storage_that_does_not_last(helm: Helm) -> None:
     assert "WARNING" not in helm.notes({})
-    without_volume = helm.notes(nested({"storage.persistence.enabled": False, "replicas": 1}))
+    without_volume = helm.notes(nested({"storage.persistence.enabled": False, **ALONE}))
     assert "WARNING: storage is an emptyDir" in without_volume
 
 
