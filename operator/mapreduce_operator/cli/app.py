@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import click
 
+from mapreduce_operator.cli import control, status, submit, watch
 from mapreduce_operator.cli.framework import PLACE, run
 
 PROGRAM = "kubectl mapreduce"
@@ -15,7 +16,13 @@ def group(name: str, what: str, *commands: click.Command) -> click.Group:
     return click.Group(name, help=what, commands=commands, params=list(PLACE))
 
 
-root = group("mapreduce", "Runs a container over every item of a list, and loses nothing.")
+root = group(
+    "mapreduce",
+    "Runs a container over every item of a list, and loses nothing.",
+    *(submit.run, watch.watch, status.status),
+    *(control.suspend, control.resume, control.cancel, control.restart),
+    *(control.checkpoint, control.restore, submit.fork),
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

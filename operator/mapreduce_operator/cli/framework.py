@@ -9,6 +9,7 @@ The function is run with a session that is open. It returns, or raises CommandEr
 """
 
 import asyncio
+import io
 import sys
 from collections.abc import Callable, Sequence
 from functools import wraps
@@ -23,8 +24,6 @@ from mapreduce_operator.core.expressions import ExpressionError
 from mapreduce_operator.ports import ClusterError
 
 FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
-
-_UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
 def command(
@@ -58,6 +57,9 @@ async def _in_session(work: Callable[..., Any], place: Place, given: dict[str, A
 
 def run(root: click.Command, arguments: Sequence[str] | None, program: str) -> int:
     """Does what a command line says; returns the exit code, having told on stderr of what went wrong."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # What agents say may be in any language, whatever the terminal can show.
+        sys.stdout.reconfigure(errors="replace")
     try:
         answer = root.main(arguments, program, standalone_mode=False)
         sys.stdout.flush()
@@ -115,36 +117,6 @@ PLACE: Final[Sequence[click.Parameter]] = [
 """Options of every command, and of those above them."""
 
 
-class Duration(click.ParamType[float]):
-    """Seconds, as in kubectl: 90s, 10m, 1h30m, or a plain number."""
-
-    name = "duration"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        if isinstance(value, float | int):
-            return float(value)
-        seconds, digits = 0.0, ""
-        for letter in str(value):
-            if letter.isdigit():
-                digits += letter
-            elif digits and letter in _UNITS:
-                seconds += int(digits) * _UNITS[letter]
-                digits = ""
-            else:
-                self.fail(f"{value!r} is no duration, such as 90s, 10m or 1h30m", param, ctx)
-        return seconds + int(digits or 0)
-
-
 def output_option(*forms: str) -> Callable[[FunctionT], FunctionT]:
     """-o; the first of the forms is the default."""
     return click.option("-o", "--output", type=click.Choice(forms), default=forms[0], show_default=True)
-
-
-def wait_options(what: str) -> Callable[[FunctionT], FunctionT]:
-    """--wait and --timeout, as the arguments `wait` and `timeout`; the latter in seconds."""
-
-    def add(function: FunctionT) -> FunctionT:
-        timeout = click.option("--timeout", type=Duration(), default="1h", show_default=True, help="How long to wait.")
-        return click.option("--wait", is_flag=True, help=what)(timeout(function))
-
-    return add

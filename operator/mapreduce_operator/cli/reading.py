@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 DEFAULT_NAMESPACE: Final = "mapreduce-system"
 PORT: Final = 8081
 """Of the API inside its pod, on loopback."""
-_NAME: Final = "app.kubernetes.io/name=mapreduce-operator"
-_API: Final = f"{_NAME},app.kubernetes.io/component=api"
-_READER: Final = f"{_NAME},app.kubernetes.io/component=reader"
+_PART: Final = "app.kubernetes.io/part-of=mapreduce-operator"
+_API: Final = f"{_PART},app.kubernetes.io/component=api"
+_READER: Final = f"{_PART},app.kubernetes.io/component=reader"
 _SERVICE_ACCOUNTS: Final = Resource("/api/v1", "serviceaccounts")
 _TOKEN_SECONDS: Final = 3600
 _BUSY_ATTEMPTS: Final = 5

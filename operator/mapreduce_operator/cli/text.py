@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any, BinaryIO, Final
 
 import msgspec
+import yaml
 
 ITEM_CHARACTERS: Final = 64
 """Of the id of an item in a table."""
@@ -50,6 +51,21 @@ def told(value: Any) -> str:
             return str(value)
 
 
+def span(seconds: float) -> str:
+    """A length of time, as exact as people want it, in the way of kubectl."""
+    whole = max(0, round(seconds))
+    for unit, size, below in (("m", 60, 3 * 3600), ("h", 3600, 2 * 86_400)):
+        if whole < 120:
+            return f"{whole}s"
+        if whole < below:
+            large, rest = divmod(whole, size)
+            smaller = (
+                f"{rest // (size // 60)}{'s' if unit == 'm' else 'm'}" if large < 10 and rest >= size // 60 else ""
+            )
+            return f"{large}{unit}{smaller}"
+    return f"{whole // 86_400}d"
+
+
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
     """Lines in columns, as kubectl writes them."""
     widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
@@ -67,6 +83,10 @@ def pairs(values: Mapping[str, Any], indent: str = "") -> Iterator[str]:
 
 def as_json(value: Any) -> bytes:
     return msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n"
+
+
+def as_yaml(value: Any) -> str:
+    return yaml.safe_dump(msgspec.to_builtins(value), sort_keys=False, allow_unicode=True, width=120)
 
 
 def write(out: BinaryIO, lines: Iterable[str]) -> None:

@@ -1,0 +1,154 @@
+"""Commands that make a job: `run`, from a file, and `fork`, from a checkpoint of another one."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from mapreduce_operator.adapters.kube.resources import MAPREDUCE_JOBS
+from mapreduce_operator.api import API_VERSION, KIND
+from mapreduce_operator.cli.errors import CommandError, ExitCode
+from mapreduce_operator.cli.framework import command
+from mapreduce_operator.cli.manifests import documents
+from mapreduce_operator.cli.objects import about, status_of
+from mapreduce_operator.cli.parameters import JsonValue, Setting, job_argument, wait_options
+from mapreduce_operator.cli.session import Body, Session
+from mapreduce_operator.cli.watch import follow
+from mapreduce_operator.ports import ClusterError, ClusterErrorReason
+
+_PARAMS = click.option(
+    "--set", "settings", multiple=True, type=Setting(), help="A value of spec.params; may be given several times."
+)
+_DRY_RUN = click.option("--dry-run", is_flag=True, help="Ask the API server whether it would take it; make nothing.")
+
+
+@command("run")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, allow_dash=True))
+@click.option("--name", default="", help="Name of the job, in place of that in the file.")
+@click.option("--generate-name", is_flag=True, help="Put an ending behind the name that no other job has.")
+@_PARAMS
+@_DRY_RUN
+@wait_options("Show the progress, and wait for the end; the exit code tells how the job ended.")
+async def run(
+    session: Session,
+    *,
+    file: str,
+    name: str,
+    generate_name: bool,
+    settings: Sequence[tuple[str, Any]],
+    dry_run: bool,
+    wait: bool,
+    seconds: float,
+) -> None:
+    """Creates the MapReduceJob in a file, or on standard input (-)."""
+    manifest = _job_in(file)
+    metadata = manifest.setdefault("metadata", {})
+    name = name or metadata.pop("name", "") or metadata.get("generateName", "").rstrip("-")
+    if not name:
+        raise CommandError(f"{file}: metadata.name is missing; give it there, or with --name")
+    metadata |= {"generateName": f"{name}-"} if generate_name else {"name": name}
+    if settings:
+        manifest["spec"] = manifest.get("spec", {}) | {"params": manifest["spec"].get("params", {}) | dict(settings)}
+    _settle_namespace(session, metadata, file)
+    await _submit(session, manifest, dry_run=dry_run, seconds=seconds if wait else None)
+
+
+@command("fork")
+@job_argument
+@click.argument("new", metavar="NEW")
+@click.option("--at", "checkpoint", type=click.IntRange(min=0), help="Number of the checkpoint; the newest without it.")
+@click.option("--uid", default="", help="Uid of the job, where it was deleted and its storage kept.")
+@_PARAMS
+@click.option("--patch", "patches", multiple=True, type=Setting(), help="ID=JSON: a merge patch over that item.")
+@click.option("--remove", multiple=True, metavar="ID", help="Leave that item out.")
+@click.option("--reset", multiple=True, metavar="ID", help="Run that item again, as if it had never been run.")
+@click.option("--add", multiple=True, type=JsonValue(), help="A new item.")
+@click.option("--template-patch", type=JsonValue(kind=dict), help="JSON or @FILE: a merge patch over the pod template.")
+@_DRY_RUN
+@wait_options("Show the progress, and wait for the end; the exit code tells how the job ended.")
+async def fork(
+    session: Session,
+    *,
+    job: str,
+    new: str,
+    checkpoint: int | None,
+    uid: str,
+    settings: Sequence[tuple[str, Any]],
+    patches: Sequence[tuple[str, Any]],
+    remove: Sequence[str],
+    reset: Sequence[str],
+    add: Sequence[Any],
+    template_patch: Body | None,
+    dry_run: bool,
+    wait: bool,
+    seconds: float,
+) -> None:
+    """Makes a job NEW that begins where JOB was at a checkpoint; JOB itself is not changed.
+
+    What had succeeded is carried over with its results; all else is run, and so are the items that are edited.
+    """
+    if not uid and await session.find(MAPREDUCE_JOBS, job) is None:
+        raise CommandError(
+            f"there is no MapReduceJob {job!r} in the namespace {session.namespace!r}. If it was deleted and kept its "
+            "storage (retention.onDelete: Keep), say which one it was with --uid",
+            ExitCode.NOT_FOUND,
+        )
+    items: list[Body] = [
+        *({"id": name, "patch": patch} for name, patch in patches),
+        *({"id": name, "remove": True} for name in remove),
+        *({"id": name, "reset": True} for name in reset),
+        *({"add": item} for item in add),
+    ]
+    edits = {"items": items, "params": dict(settings), "template": template_patch}
+    source: Body = {"job": {"name": job} | ({"uid": uid} if uid else {})}
+    if checkpoint is not None:
+        source["checkpoint"] = checkpoint
+    if given := {kind: edit for kind, edit in edits.items() if edit}:
+        source["edits"] = given
+    manifest = {"apiVersion": API_VERSION, "kind": KIND, "metadata": {"name": new}, "spec": {"forkFrom": source}}
+    await _submit(session, manifest, dry_run=dry_run, seconds=seconds if wait else None)
+
+
+def _job_in(file: str) -> Body:
+    found = [body for _, body in documents(file)]
+    jobs = [body for body in found if body.get("kind") == KIND]
+    if len(jobs) != 1:
+        raise CommandError(f"{file} holds {len(jobs)} MapReduceJobs: `run` takes a file with one")
+    if others := sorted({str(body.get("kind")) for body in found if body.get("kind") != KIND}):
+        raise CommandError(
+            f"{file} holds a {others[0]} as well, which `run` does not make: put it into a file of its own, and apply "
+            "that with `kubectl apply` first"
+        )
+    return jobs[0]
+
+
+def _settle_namespace(session: Session, metadata: Body, file: str) -> None:
+    there = metadata.get("namespace", "")
+    if there and session.place.namespace and there != session.place.namespace:
+        raise CommandError(
+            f"{file} says namespace {there!r}, and -n says {session.place.namespace!r}: leave one of them out",
+            ExitCode.USAGE,
+        )
+    if there:
+        session.namespace = there
+
+
+async def _submit(session: Session, manifest: Body, *, dry_run: bool, seconds: float | None) -> None:
+    try:
+        body = await session.create(MAPREDUCE_JOBS, manifest, dry_run=dry_run)
+    except ClusterError as error:
+        if error.reason is ClusterErrorReason.ALREADY_EXISTS:
+            raise await _taken(session, manifest["metadata"]["name"]) from error
+        raise
+    click.echo(f"{about(body)} created{' (server dry run)' if dry_run else ''}")
+    if seconds is not None and not dry_run:
+        await follow(session, body["metadata"]["name"], seconds)
+
+
+async def _taken(session: Session, name: str) -> CommandError:
+    there = await session.get(MAPREDUCE_JOBS, name)
+    return CommandError(
+        f"mapreducejob/{name} is there already, {status_of(there).get('phase', 'Accepted')}: run it under another name "
+        "with --name or --generate-name; or look at it with `kubectl mapreduce watch`, change it with `kubectl apply`, "
+        "begin it again with `kubectl mapreduce restart`"
+    )
