@@ -1,19 +1,19 @@
-"""What kstatus (sigs.k8s.io/cli-utils), and with it Flux, Argo CD and `helm --wait`, concludes from an object."""
+"""What kstatus (sigs.k8s.io/cli-utils), and with it Flux and `helm --wait`, concludes from an object of ours."""
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
-from mapreduce_operator.api import DeadLetterQueueStatus, RedriveStatus
 
+def kstatus(status: Mapping[str, Any], generation: int) -> Literal["InProgress", "Failed", "Current"]:
+    """Its rules for what is no kind of Kubernetes' own and is not being deleted, in their order.
 
-def kstatus(
-    status: DeadLetterQueueStatus | RedriveStatus, generation: int
-) -> Literal["InProgress", "Failed", "Current"]:
-    """Its generic rules, in their order."""
-    if status.observed_generation != generation:
+    They stand in pkg/kstatus/status, in generic.go and status.go.
+    """
+    if status.get("observedGeneration", generation) != generation:
         return "InProgress"
-    holds = {one.type: one.status == "True" for one in status.conditions}
-    if holds.get("Reconciling"):
-        return "InProgress"
-    if holds.get("Stalled"):
-        return "Failed"
-    return "Current" if holds.get("Ready", True) else "InProgress"
+    conditions = status.get("conditions", [])
+    for condition in conditions:
+        if condition["status"] == "True" and condition["type"] in {"Reconciling", "Stalled"}:
+            return "InProgress" if condition["type"] == "Reconciling" else "Failed"
+    ready = all(condition["status"] == "True" for condition in conditions if condition["type"] == "Ready")
+    return "Current" if ready else "InProgress"

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Final, Literal
+from typing import Final
 
 import pytest
 from hypothesis import given
@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from mapreduce_operator.api import Condition, ConditionStatus, Phase
 from mapreduce_operator.core.conditions import Situation, conditions_of, merge
 from mapreduce_operator.core.phases import FINAL_PHASES, NEXT
+from tests.unit.core.kstatus import kstatus
 
 ALWAYS_PRESENT: Final = {
     "Accepted",
@@ -29,25 +30,10 @@ RUNNING: Final = Situation(Phase.MAP, "Planned", "3 items are planned")
 FULL: Final = ("StorageFull", "disk full")
 
 
-def kstatus(
-    conditions: Iterable[Condition], *, generation: int = 1, observed_generation: int | None = 1
-) -> Literal["InProgress", "Failed", "Current"]:
-    """What kstatus concludes of a custom resource that is not being deleted, in its order of evaluation.
-
-    sigs.k8s.io/cli-utils, pkg/kstatus/status: generic.go and core.go.
-    """
-    if observed_generation is not None and observed_generation != generation:
-        return "InProgress"
-    listed = list(conditions)
-    for condition in listed:
-        if condition.type == "Reconciling" and condition.status is ConditionStatus.TRUE:
-            return "InProgress"
-        if condition.type == "Stalled" and condition.status is ConditionStatus.TRUE:
-            return "Failed"
-    for condition in listed:
-        if condition.type == "Ready":
-            return "Current" if condition.status is ConditionStatus.TRUE else "InProgress"
-    return "Current"
+def concluded(conditions: Iterable[Condition], *, generation: int = 1, observed_generation: int = 1) -> str:
+    """By kstatus."""
+    written = [one.to_kubernetes() for one in conditions]
+    return kstatus({"observedGeneration": observed_generation, "conditions": written}, generation)
 
 
 def written(situation: Situation) -> tuple[Condition, ...]:
@@ -100,19 +86,19 @@ situations = st.builds(
     ],
 )
 def test_flux_and_helm_conclude_what_is_so(situation: Situation, conclusion: str) -> None:
-    assert kstatus(written(situation)) == conclusion
+    assert concluded(written(situation)) == conclusion
 
 
 def test_a_job_that_was_edited_is_in_progress_until_the_operator_has_seen_it() -> None:
-    assert kstatus(written(RUNNING), generation=2, observed_generation=1) == "InProgress"
-    assert kstatus(written(RUNNING), generation=2, observed_generation=2) == "Current"
+    assert concluded(written(RUNNING), generation=2, observed_generation=1) == "InProgress"
+    assert concluded(written(RUNNING), generation=2, observed_generation=2) == "Current"
 
 
 @given(situations)
 def test_the_order_of_the_conditions_does_not_matter_to_kstatus(situation: Situation) -> None:
     conditions = written(situation)
 
-    assert kstatus(conditions) == kstatus(reversed(conditions))
+    assert concluded(conditions) == concluded(reversed(conditions))
 
 
 @given(situations)
@@ -120,7 +106,7 @@ def test_only_what_failed_or_what_the_user_has_to_mend_is_failed(situation: Situ
     finished = situation.phase in FINAL_PHASES
     hopeless = situation.phase is Phase.FAILED or (situation.obstacle is not None and not finished)
 
-    assert (kstatus(written(situation)) == "Failed") == hopeless
+    assert (concluded(written(situation)) == "Failed") == hopeless
 
 
 # --------------------------------------------------------------------------------------------------------- kubectl wait

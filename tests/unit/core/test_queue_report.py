@@ -171,7 +171,7 @@ def test_a_queue_with_open_letters_says_how_many_and_what_to_do() -> None:
         "Empty": ("False", "OpenLetters", "open letters: 1,234. Create a Redrive to give them another run"),
         "Full": ("False", "RoomLeft", "the queue takes more letters"),
     }
-    assert kstatus(status, 4) == "Current"
+    assert kstatus(status.to_kubernetes(), 4) == "Current"
 
 
 def test_a_queue_is_empty_when_no_letter_is_open_whatever_else_is_in_it() -> None:
@@ -185,7 +185,7 @@ def test_a_full_queue_says_so_and_is_ready_all_the_same() -> None:
     status = told(letters(1), full=("DeadLetterQueueFull", "it holds 1 open letter"))
 
     assert conditions(status)["Full"] == ("True", "DeadLetterQueueFull", "it holds 1 open letter")
-    assert kstatus(status, 4) == "Current"
+    assert kstatus(status.to_kubernetes(), 4) == "Current"
 
 
 def test_a_rule_that_is_wrong_waits_for_a_person() -> None:
@@ -193,7 +193,7 @@ def test_a_rule_that_is_wrong_waits_for_a_person() -> None:
 
     assert conditions(status)["Ready"] == ("False", "InvalidEligibility", "spec.eligibility[0].filter: no")
     assert conditions(status)["Stalled"][0] == "True"
-    assert kstatus(status, 4) == "Failed"
+    assert kstatus(status.to_kubernetes(), 4) == "Failed"
 
 
 def test_a_rule_that_was_corrected_leaves_nothing_behind() -> None:
@@ -202,7 +202,7 @@ def test_a_rule_that_was_corrected_leaves_nothing_behind() -> None:
     status = told(letters(1), before=before, now=NOW + 5)
 
     assert "Stalled" not in conditions(status)
-    assert kstatus(status, 4) == "Current"
+    assert kstatus(status.to_kubernetes(), 4) == "Current"
 
 
 def test_a_condition_that_stays_keeps_its_time() -> None:

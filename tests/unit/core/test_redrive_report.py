@@ -58,7 +58,7 @@ def test_a_redrive_that_waits_says_for_what() -> None:
     assert (status.phase, status.selected) == ("Waiting", None)
     assert truths(status) == {"Reconciling"}
     assert conditions(status)["Accepted"] == ("False", "Reducing", "the reduce runs")
-    assert kstatus(status, 1) == "InProgress"
+    assert kstatus(status.to_kubernetes(), 1) == "InProgress"
     assert not is_over(redrive(status))
 
 
@@ -71,7 +71,7 @@ def test_a_redrive_that_is_refused_is_over_and_took_nothing() -> None:
     assert conditions(status)["Accepted"][0] == "False"
     assert status.completion_time is not None
     assert status.completion_time.timestamp() == NOW + 5
-    assert kstatus(status, 1) == "Failed"
+    assert kstatus(status.to_kubernetes(), 1) == "Failed"
     assert is_over(redrive(status))
 
 
@@ -79,7 +79,7 @@ def test_a_redrive_whose_job_went_away_keeps_what_it_has_come_to() -> None:
     status = refused(redrive(running(progress(succeeded=1, failed=2))), "JobGone", "it is gone", NOW + 9)
 
     assert (status.selected, status.succeeded, status.failed) == (4, 1, 2)
-    assert kstatus(status, 1) == "Failed"
+    assert kstatus(status.to_kubernetes(), 1) == "Failed"
 
 
 def test_a_redrive_that_found_nothing_is_complete_and_says_why() -> None:
@@ -94,7 +94,7 @@ def test_a_redrive_that_found_nothing_is_complete_and_says_why() -> None:
         "2 letters could not be taken, see status.skippedLetters",
     )
     assert conditions(nothing_selected(redrive(), [], NOW))["Complete"][2] == "no letter is meant"
-    assert kstatus(status, 1) == "Current"
+    assert kstatus(status.to_kubernetes(), 1) == "Current"
     assert is_over(redrive(status))
 
 
@@ -110,7 +110,7 @@ def test_a_redrive_under_way_says_how_far_it_is() -> None:
         "Redriving",
         "1 of 4 items succeeded, 2 back in the queue, 1 to go",
     )
-    assert kstatus(status, 1) == "InProgress"
+    assert kstatus(status.to_kubernetes(), 1) == "InProgress"
 
 
 def test_a_redrive_that_is_held_up_says_by_what() -> None:
@@ -121,7 +121,7 @@ def test_a_redrive_that_is_held_up_says_by_what() -> None:
         "CircuitOpen",
         "0 of 4 items succeeded, 0 back in the queue, 4 to go. attempts in a row failed",
     )
-    assert kstatus(status, 1) == "InProgress"
+    assert kstatus(status.to_kubernetes(), 1) == "InProgress"
 
 
 def test_a_redrive_whose_items_have_ended_waits_for_the_reduce_that_it_asked_for() -> None:
@@ -146,7 +146,7 @@ def test_a_redrive_that_is_over_is_complete_whatever_its_items_came_to(
     assert truths(status) == {"Accepted", "Complete", "Ready"}
     assert status.completion_time is not None
     assert status.completion_time.timestamp() == NOW + 60
-    assert kstatus(status, 1) == "Current"
+    assert kstatus(status.to_kubernetes(), 1) == "Current"
     assert is_over(redrive(status))
 
 
