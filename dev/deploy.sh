@@ -51,7 +51,7 @@ if ! kubectl get deployment "$RELEASE" --namespace "$NAMESPACE" >/dev/null 2>&1;
   say "operator: installing $image by Helm into the namespace $NAMESPACE (about 25 s)"
 fi
 if ! helm upgrade --install "$RELEASE" "$PROJECT/charts/mapreduce-operator" --namespace "$NAMESPACE" --create-namespace \
-  "${image_values[@]}" "${place_values[@]}" --wait --timeout 120s "$@" >"$CACHE/log/deploy.log" 2>&1; then
+  "${image_values[@]}" "${place_values[@]}" --set metrics.perJob=true --wait --timeout 120s "$@" >"$CACHE/log/deploy.log" 2>&1; then
   cat "$CACHE/log/deploy.log" >&2
   kubectl get pods,events --namespace "$NAMESPACE" >&2 || true
   kubectl logs --namespace "$NAMESPACE" --selector "app.kubernetes.io/instance=$RELEASE" --prefix --tail 50 >&2 || true
