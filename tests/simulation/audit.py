@@ -10,7 +10,7 @@ from typing import Any, Final
 import msgspec
 
 from mapreduce_operator.adapters.storage.memory import MemoryStore
-from mapreduce_operator.core.names import RunRef
+from mapreduce_operator.core.names import RunRef, Stage, item_key
 from mapreduce_operator.core.workloads import Dispatch
 from tests.simulation.api_server import Job
 from tests.simulation.audit_history import HistoryAudit
@@ -67,6 +67,7 @@ class Audit:
         self.durable: Final = Durable(store.objects, run, self._wrong)
         # Looked at with each write: later, what was written in the wrong order is all there.
         vars(store)["objects"] = self.durable.objects
+        self._unwanted(spec)
         self.durable.on_check.append(self._check_outcome)
         self._history: Final = HistoryAudit(cluster, self.durable, run, self._checkpoints, self._wrong)
         self._letters: Final = LettersAudit(cluster, self.durable, run, self._wrong, leads)
@@ -97,6 +98,12 @@ class Audit:
         self._interrupts.append((now, interrupts(spec)))
         self._deadlines.append((now, spec.get("activeDeadlineSeconds")))
         self._checkpoints.append((now, spec.get("checkpoint", {})))
+        self._unwanted(spec)
+
+    def _unwanted(self, spec: dict[str, Any]) -> None:
+        """Which items the user does not want to be run."""
+        names = spec.get("map", {}).get("skip", ())
+        self.durable.unwanted.update(item_key(self._run.uid, Stage.MAP, name) for name in names)
 
     # ------------------------------------------------------------------------------------------- what is durable
 
@@ -185,7 +192,9 @@ class Audit:
         self.durable.refresh()
         if self._run.uid in self._cluster.deleted:
             return
-        if job.dispatch in self.durable.outcomes or any(recent(self._interrupts, self._cluster.clock.now())):
+        if job.dispatch in self.durable.outcomes or job.dispatch.item_key in self.durable.unwanted:
+            return
+        if any(recent(self._interrupts, self._cluster.clock.now())):
             return
         if self._is_overdue:
             return

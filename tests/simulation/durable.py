@@ -135,6 +135,8 @@ class Durable:
         self._data = b""
         self._spent: Final[dict[str, tuple[int, int]]] = {}
         """Attempts and interruptions of each item of the map, by key."""
+        self.unwanted: Final[set[str]] = set()
+        """Keys of the items that the user did not want to be run at some time."""
         self.excused: Final[dict[str, int]] = {}
         """Dispatches of each item up to this one count no longer, whatever came of them."""
         self._last: Final[dict[str, int]] = {}
@@ -233,11 +235,7 @@ class Durable:
         self._go_on_with(header, again=again)
         for accepted in header.get("redrives", ()):
             self._accept(accepted)
-        # A letter that was set aside can be claimed in the same commit, and never the other way round.
-        for key, kind in header.get("marks", ()):
-            self._mark(key, kind)
-        for stage, key, redrive, *_ in header.get("claims", ()):
-            self._claim(stage, key, redrive)
+        self._take_letters(header)
         for accepted in header.get("redrives", ()):
             known = self.redrives[accepted["uid"]]
             if known.taken != known.selected:
@@ -247,10 +245,7 @@ class Durable:
             if not again:
                 self._check_line(line, segment)
             retries += self._outcome(line, carried=segment.carries)
-        for redrive, *_ in header.get("calledOff", ()):
-            self._numbers[redrive].called_off = True
-        for key in header.get("givenBack", ()):
-            self._give_back(key)
+        self._stop(header)
         states = Counter(state for key, state in self.settled.items() if key in self._map_keys)
         letters = Counter(self.letters.values())
         self.counts[segment.number] = Counts(
@@ -262,6 +257,22 @@ class Durable:
             retries=retries,
             letters=LetterStates(*(letters[state] for state in ("Open", "Claimed", "Resolved", "Archived"))),
         )
+
+    def _take_letters(self, header: dict[str, Any]) -> None:
+        # A letter that was set aside can be claimed in the same commit, and never the other way round.
+        for key, kind in header.get("marks", ()):
+            self._mark(key, kind)
+        for stage, key, redrive, *_ in header.get("claims", ()):
+            self._claim(stage, key, redrive)
+
+    def _stop(self, header: dict[str, Any]) -> None:
+        """What is not to be run any more."""
+        for redrive, *_ in header.get("calledOff", ()):
+            self._numbers[redrive].called_off = True
+        for key in header.get("givenBack", ()):
+            self._give_back(key)
+        for key in header.get("leftOut", ()):
+            self._leave_out(key)
 
     def _go_on_with(self, header: dict[str, Any], *, again: bool) -> None:
         """What was undone, and what runs."""
@@ -321,13 +332,21 @@ class Durable:
 
     def _give_back(self, key: str) -> None:
         known, state, letter = self.claims.get(key), self.settled.get(key), self.letters.get(key)
-        if known is None or not known.called_off or state is not None or letter not in {"Claimed", None}:
+        called_off = known is not None and (known.called_off or key in self.unwanted)
+        if known is None or not called_off or state is not None or letter not in {"Claimed", None}:
             self._wrong(f"{key} is given back; its item is {state}, its letter {letter}, of {known}")
             return
         self.settled[key] = "Skipped" if letter is None else "DeadLettered"
         if letter is not None:
             self.letters[key] = "Open"
         known.failed += 1
+
+    def _leave_out(self, key: str) -> None:
+        state = self.settled.get(key)
+        if key not in self.unwanted or state is not None:
+            self._wrong(f"{key} is left out; its item is {state}, and the user skipped {self.unwanted}")
+        self._map_keys.add(key)
+        self.settled[key] = "Skipped"
 
     def _check_line(self, line: Line, segment: _Segment) -> None:
         """Before a line is taken in for the first time."""

@@ -57,6 +57,7 @@ class Cause(StrEnum):
     NOT_RETRYABLE = "NotRetryable"
     TOO_MANY_INTERRUPTIONS = "TooManyInterruptions"
     RETRY_BUDGET_EXHAUSTED = "RetryBudgetExhausted"
+    SKIPPED_BY_USER = "SkippedByUser"
 
 
 class OnExhausted(StrEnum):

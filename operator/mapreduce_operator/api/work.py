@@ -185,6 +185,17 @@ class MapWork(Work):
     no more agents until it is raised.
     """
 
+    skip: frozenset[Annotated[str, Field(min_length=1, max_length=253)]] = Field(default=frozenset(), max_length=1000)
+    """Ids of items that are not to be run. Those that have not ended become Skipped, and their agents are stopped; those
+    that have ended stay what they are. The job comes to its end as if they were not in its input. An item whose id is
+    taken out again is run when the map is restarted.
+    """
+
+    @field_serializer("skip")
+    def _in_order(self, values: frozenset[str]) -> list[str]:
+        """A set has no order of its own: what is written twice must be the same twice."""
+        return sorted(values)
+
 
 class ReduceWork(Work):
     """Runs one agent over all results, after the map; without it the job ends with the map.

@@ -7,7 +7,7 @@ from mapreduce_operator.api import ItemState
 from mapreduce_operator.core.breaker import Breaker
 from mapreduce_operator.core.checkpoint import Answers, CommitReason
 from mapreduce_operator.core.items import Item
-from mapreduce_operator.core.journal import Accepted, CalledOff, Claim, Mark, Record, Start, Undone
+from mapreduce_operator.core.journal import Accepted, CalledOff, Claim, Mark, Record, SegmentHeader, Start, Undone
 from mapreduce_operator.core.letters import Attempt
 from mapreduce_operator.core.outcomes import Outcome
 from mapreduce_operator.core.phases import Turn
@@ -43,6 +43,7 @@ class Batch:
     marks: tuple[Mark, ...] = ()
     called_off: tuple[CalledOff, ...] = ()
     given_back: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
     letters: tuple[GivenUp, ...] = ()
     """Their bodies are written before all else."""
     undone: tuple[Undone, ...] = ()
@@ -55,6 +56,28 @@ class Batch:
     """What is run: map, reduce and params, as a JSON text."""
     kept: bool = True
     """The checkpoint gets an object of its own, so that one can come back to it."""
+
+    def header(self, sequence: int, previous: int, previous_sha256: str, epoch: int) -> SegmentHeader:
+        """What of it stands in the first line of its segment, which follows another one, 0 for none."""
+        return SegmentHeader(
+            sequence,
+            previous_sha256,
+            self.turn.phase,
+            self.at,
+            self.reason,
+            previous=None if previous == sequence - 1 else previous,
+            epoch=epoch,
+            count=len(self.records),
+            undone=self.undone,
+            starts=self.starts,
+            redrives=self.redrives,
+            claims=self.claims,
+            marks=self.marks,
+            called_off=self.called_off,
+            given_back=self.given_back,
+            left_out=self.left_out,
+            reduce_again=self.reduce_again,
+        )
 
 
 @dataclass(slots=True)
@@ -70,6 +93,7 @@ class Uncommitted:
     marks: list[Mark] = field(default_factory=list)
     called_off: list[CalledOff] = field(default_factory=list)
     given_back: list[str] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
     letters: list[GivenUp] = field(default_factory=list)
     reduce_again: bool = False
     asked: CommitReason | None = None
@@ -82,7 +106,7 @@ class Uncommitted:
     def urgent(self) -> bool:
         """Somebody waits for it."""
         taken = self.redrives or self.claims or self.marks or self.called_off or self.given_back
-        return bool(taken or self.reduce_again or self.asked)
+        return bool(taken or self.left_out or self.reduce_again or self.asked)
 
     def begin(self, now: float) -> None:
         """To be called before something is added."""
@@ -100,6 +124,7 @@ class Uncommitted:
             marks=tuple(self.marks),
             called_off=tuple(self.called_off),
             given_back=tuple(self.given_back),
+            left_out=tuple(self.left_out),
             letters=tuple(self.letters),
             reduce_again=self.reduce_again,
         )
@@ -116,4 +141,5 @@ class Uncommitted:
         del self.marks[: len(batch.marks)]
         del self.called_off[: len(batch.called_off)]
         del self.given_back[: len(batch.given_back)]
+        del self.left_out[: len(batch.left_out)]
         del self.letters[: len(batch.letters)]

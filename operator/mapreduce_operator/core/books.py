@@ -150,6 +150,8 @@ class Books:
             self.account.redrives[called_off.number].called_off = called_off
         for key in header.given_back:
             self._give_back(key)
+        for key in header.left_out:
+            self._leave_out(key)
         self.settle(self.account, _read_back(segment), header.at)
 
     def undo(self, undone: Undone) -> None:
@@ -172,10 +174,17 @@ class Books:
 
     def _give_back(self, key: str) -> None:
         ledger, position = self.ledgers[Stage.MAP], self.position(Stage.MAP, key)
-        back = given_back(self.account.dead_letters.get(position))
+        back = given_back(self.account.dead_letters.get(position), ledger[position])
         state = ItemState.SKIPPED if back.left_out else ItemState.DEAD_LETTERED
         ledger.restore(position, replace(ledger[position], state=state, not_before=0.0, cause=back.cause))
         self.account.redrives.settle(ledger[position].redrive)
+        self.take_history(position)
+
+    def _leave_out(self, key: str) -> None:
+        ledger, position = self.ledgers[Stage.MAP], self.position(Stage.MAP, key)
+        # The end of a wait is written nowhere.
+        item = replace(ledger[position], state=ItemState.SKIPPED, not_before=0.0, cause=Cause.SKIPPED_BY_USER)
+        ledger.restore(position, item)
         self.take_history(position)
 
     def _record(self, record: Record) -> None:
@@ -198,10 +207,11 @@ class Books:
                     ledger.restore(position, replace(item, not_before=latest))
 
 
-def given_back(entry: Entry | None) -> GivenBack:
+def given_back(entry: Entry | None, item: Item) -> GivenBack:
     """What an item is again when its Redrive is called off: a dead letter, or left out where there was no letter."""
     if entry is None:
-        return GivenBack(Cause.ATTEMPTS_EXHAUSTED, left_out=True)
+        # Of one that never failed, nobody but the user can have wanted that.
+        return GivenBack(Cause.ATTEMPTS_EXHAUSTED if item.reason else Cause.SKIPPED_BY_USER, left_out=True)
     return GivenBack(entry.cause)
 
 

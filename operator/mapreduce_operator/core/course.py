@@ -79,7 +79,7 @@ class Course:
             return "DeadlineExceeded", message
         if self.turn.phase is not Phase.MAP or self.turn.reason in CLOSED:
             return None
-        return self._guard.stop(self._books.ledgers[Stage.MAP].counts, self._given_up)
+        return self._guard.stop(self._books.ledgers[Stage.MAP].judged, self._given_up)
 
     def takes_new_items(self) -> bool:
         """Items other than those that a Redrive has taken may be started: what was taken is never left where it is."""
@@ -134,14 +134,14 @@ class Course:
         elif not reducing.running and not reducing.finished and (stop := self.stop()) is not None:
             self.turn_to(Turn(Phase.FAILED, *stop))
         elif self._spec.reduce is not None and reducing.finished:
-            self.turn_to(after_reduce(reducing[0].state is ItemState.SUCCEEDED, ledger.counts, self._spec))
+            self.turn_to(after_reduce(reducing[0].state is ItemState.SUCCEEDED, ledger.judged, self._spec))
         elif self._spec.reduce is None and not reducing.running:
             # It was taken out of the spec: one that runs may end, and decides nothing.
-            self.turn_to(after_map(ledger.counts, self._spec))
+            self.turn_to(after_map(ledger.judged, self._spec))
 
     def _after_map(self, reduce_retry: Retry, now: float) -> Turn:
         """Where the run goes; a reduce that has run before runs again only when a Redrive asked for that."""
-        counts, reducing = self._books.ledgers[Stage.MAP].counts, self._books.ledgers[Stage.REDUCE]
+        counts, reducing = self._books.ledgers[Stage.MAP].judged, self._books.ledgers[Stage.REDUCE]
         if (stop := self._guard.stop(counts, self._given_up)) is not None:
             return Turn(Phase.FAILED, *stop)
         turn = after_map(counts, self._spec)

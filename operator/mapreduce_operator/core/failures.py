@@ -111,7 +111,7 @@ MEANINGS: Final[dict[Reason, Meaning]] = {
         Verdict.INTERRUPTED,
         Action.RESUME,
         Delay.NONE,
-        "The job was suspended with suspendPolicy Interrupt.",
+        "The job was suspended with suspendPolicy Interrupt, or the item is in map.skip by now.",
     ),
     Reason.IMAGE_UNAVAILABLE: _template_fault(
         "An image of the template could not be pulled; correct its name, the pull secret or the registry."

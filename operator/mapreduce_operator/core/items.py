@@ -8,6 +8,7 @@
     DeadLettered -> Pending | RetryWait               a Redrive takes it
     DeadLettered | Skipped -> Pending                 the map is restarted
     Pending | RetryWait -> DeadLettered | Skipped     the Redrive is called off
+    Pending | RetryWait -> Skipped                    the user does not want it to be run
     Succeeded | DeadLettered -> Pending               the reduce is run again
 
 Attempts and interruptions live on the item and never go down; together they number its dispatches. `transition` is
@@ -119,7 +120,12 @@ class GivenBack:
     """It was no dead letter, and a restart took it."""
 
 
-ItemEvent = Dispatched | Started | Refused | Released | Ended | Redriven | GivenBack
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """The user does not want the item to be run."""
+
+
+ItemEvent = Dispatched | Started | Refused | Released | Ended | Redriven | GivenBack | LeftOut
 
 
 def transition(item: Item, event: ItemEvent, retry: Retry, now: float) -> Item | None:
@@ -154,6 +160,8 @@ def transition(item: Item, event: ItemEvent, retry: Retry, now: float) -> Item |
         case GivenBack(cause, left_out) if item.redrive and item.state in {ItemState.PENDING, ItemState.RETRY_WAIT}:
             state = ItemState.SKIPPED if left_out else ItemState.DEAD_LETTERED
             return replace(item, state=state, not_before=0.0, cause=cause)
+        case LeftOut() if not item.redrive and item.state in {ItemState.PENDING, ItemState.RETRY_WAIT}:
+            return replace(item, state=ItemState.SKIPPED, not_before=0.0, cause=Cause.SKIPPED_BY_USER)
         case _:
             return None
 

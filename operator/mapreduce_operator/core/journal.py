@@ -142,6 +142,8 @@ class SegmentHeader(msgspec.Struct, frozen=True, rename="camel", omit_defaults=T
     called_off: tuple[CalledOff, ...] = ()
     given_back: tuple[str, ...] = ()
     """Keys of the items that are dead letters again without having been run."""
+    left_out: tuple[str, ...] = ()
+    """Keys of the items that the user does not want to be run."""
     reduce_again: bool = False
     """Somebody asked for the reduce to run again."""
 

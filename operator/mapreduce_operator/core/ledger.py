@@ -10,7 +10,7 @@ from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
-from mapreduce_operator.api import ItemState, Reason, Retry
+from mapreduce_operator.api import Cause, ItemState, Reason, Retry
 from mapreduce_operator.core.items import (
     FINAL_STATES,
     Dispatched,
@@ -48,6 +48,7 @@ class Ledger:
         self._waiting: list[tuple[float, int]] = []
         self._running = {0: 0}
         self._carried = 0
+        self._left_out = 0
 
     def __len__(self) -> int:
         return len(self._items)
@@ -66,6 +67,11 @@ class Ledger:
     def counts(self) -> Mapping[ItemState, int]:
         """Items by state; the sum is the number of items, always."""
         return self._counts
+
+    @property
+    def judged(self) -> Mapping[ItemState, int]:
+        """The same without what the user does not want to be run: by these, a run is a success or not."""
+        return {**self._counts, ItemState.SKIPPED: self._counts[ItemState.SKIPPED] - self._left_out}
 
     @property
     def running(self) -> int:
@@ -149,6 +155,7 @@ class Ledger:
         self._running[before.redrive] = self.running_in(before.redrive) - (before.state is ItemState.RUNNING)
         self._running[item.redrive] = self.running_in(item.redrive) + (item.state is ItemState.RUNNING)
         self._carried += bool(item.job_uid) - bool(before.job_uid)
+        self._left_out += (item.cause is Cause.SKIPPED_BY_USER) - (before.cause is Cause.SKIPPED_BY_USER)
         self._attempts += item.attempts - before.attempts
         self._interruptions += item.interruptions - before.interruptions
 
@@ -186,6 +193,10 @@ class Ledger:
     def in_state(self, state: ItemState) -> Iterator[int]:
         """Positions of the items in a state, ascending."""
         return (match.start() for match in re.finditer(re.escape(bytes([_CODES[state]])), bytes(self._codes)))
+
+    def wanted(self) -> Iterator[int]:
+        """Positions of all items but those that the user did not want to be run, ascending."""
+        return (at for at, item in enumerate(self._items) if item.cause is not Cause.SKIPPED_BY_USER)
 
     def intervals(self, state: ItemState, instead: Mapping[int, ItemState], limit: int) -> str:
         """The positions of a state as Kubernetes' Jobs write their indexes ("0-5,7"), at most `limit` characters.

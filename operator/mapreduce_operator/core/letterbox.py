@@ -1,29 +1,33 @@
-"""What people do with the dead letters of a run: giving them another run, setting them aside, letting go of them."""
+"""What people do with the items of a run: letters that get another run, are set aside or let go; items left out."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Final
 
-from mapreduce_operator.api import DeadLetterPolicy, ItemState, LetterState, ResumePolicy, Retry
+from mapreduce_operator.api import DeadLetterPolicy, ItemState, LetterState, MapReduceJobSpec, ResumePolicy, Retry
 from mapreduce_operator.core.batches import GivenUp, Uncommitted
 from mapreduce_operator.core.books import Books, given_back
 from mapreduce_operator.core.guard import Guard
-from mapreduce_operator.core.items import Redriven
+from mapreduce_operator.core.items import LeftOut, Redriven
 from mapreduce_operator.core.journal import Accepted, CalledOff, Claim, Mark, MarkKind
-from mapreduce_operator.core.names import Stage
+from mapreduce_operator.core.names import RunRef, Stage, item_key
 
 
 class Letterbox:
     """Everything here waits for the next commit; dead letters and Redrives tell of it when it is durable."""
 
-    def __init__(self, books: Books, guard: Guard, unsaved: Uncommitted) -> None:
+    def __init__(self, run: RunRef, spec: MapReduceJobSpec, books: Books, guard: Guard, unsaved: Uncommitted) -> None:
+        self._run: Final = run
         self._letters: Final = books.account.dead_letters
         self._redrives: Final = books.account.redrives
         self._books: Final = books
         self._ledger: Final = books.ledgers[Stage.MAP]
         self._guard: Final = guard
         self._unsaved: Final = unsaved
+        self._unwanted: frozenset[int] = frozenset()
+        """Positions of items that the user does not want to be run."""
         self._purged: Final[set[int]] = set()
         """Positions of letters that are gone for good, or are about to be."""
+        self.respec(spec)
 
     def is_takeable(self, position: int) -> bool:
         """A Redrive can take the item: it is a dead letter that nobody is about to run or to purge."""
@@ -64,6 +68,7 @@ class Letterbox:
                 for one in self._ledger.in_state(ItemState.SKIPPED)
                 if self._ledger.is_settled(one) and self._ledger.key(one) not in going_back
             )
+            positions = [one for one in positions if one not in self._unwanted]
         number, name = len(self._redrives) + 1, f"restart-{token}"
         accepted = Accepted(
             number, f"{name}-{number}", name, now, selected=len(positions), rerun_reduce=True, restart=True
@@ -92,7 +97,7 @@ class Letterbox:
 
     def _give_back(self, position: int, now: float) -> None:
         entry, key = self._letters.get(position), self._ledger.key(position)
-        item = self._ledger.apply(position, given_back(entry), Retry(), now)
+        item = self._ledger.apply(position, given_back(entry, self._ledger[position]), Retry(), now)
         if item is None:
             raise ValueError(f"item {position} was not taken, or is at its end")
         self._unsaved.begin(now)
@@ -102,6 +107,33 @@ class Letterbox:
             self._books.take_history(position)
         elif history := self._books.take_history(position):
             self._unsaved.letters.append(GivenUp(position, item, history[-1].as_outcome(key), history))
+
+    def respec(self, spec: MapReduceJobSpec) -> None:
+        keys = (item_key(self._run.uid, Stage.MAP, name) for name in spec.map.skip)
+        positions = (self._ledger.position(key) for key in keys)
+        self._unwanted = frozenset(one for one in positions if one is not None)
+
+    def is_wanted(self, position: int) -> bool:
+        """The user wants the item to be run."""
+        return position not in self._unwanted
+
+    def unwanted(self, *states: ItemState) -> Iterator[int]:
+        """Positions of items in these states that the user does not want to be run."""
+        return (position for position in self._unwanted if self._ledger[position].state in states)
+
+    def leave_out(self, now: float) -> None:
+        """Items that the user does not want to be run are over, as far as they do not run and have not ended."""
+        for position in self.unwanted(ItemState.PENDING, ItemState.RETRY_WAIT):
+            # What is not durable yet of an item is written before.
+            if not self._ledger.is_settled(position):
+                continue
+            if self._ledger[position].redrive:
+                self._give_back(position, now)
+                continue
+            self._ledger.apply(position, LeftOut(), Retry(), now)
+            self._books.take_history(position)
+            self._unsaved.begin(now)
+            self._unsaved.left_out.append(self._ledger.key(position))
 
     def set_aside(self, now: float) -> None:
         """Archives the oldest open letters of a queue that is over its capacity."""

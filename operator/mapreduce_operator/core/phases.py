@@ -74,18 +74,23 @@ def after_reduce(reduce_succeeded: bool, counts: Mapping[ItemState, int], spec: 
             Phase.FAILED, "ReduceFailed", "reduce failed for good; the results of all items are kept in storage"
         )
     if sum(counts.values()) == 0:
-        return Turn(Phase.SUCCEEDED, "NoItems", "the input has no items; reduce ran without any")
+        return Turn(Phase.SUCCEEDED, "NoItems", f"{_nothing(spec)}; reduce ran without any")
     return _ending(counts, spec)
 
 
+def _nothing(spec: MapReduceJobSpec) -> str:
+    return "map.skip names all items" if spec.map.skip else "the input has no items"
+
+
 def _after_nothing(spec: MapReduceJobSpec) -> Turn:
+    nothing = _nothing(spec)
     match spec.input.empty_policy:
         case EmptyPolicy.RUN_REDUCE if spec.reduce is not None:
-            return Turn(Phase.REDUCE, "NoItems", "the input has no items; reduce runs without any")
+            return Turn(Phase.REDUCE, "NoItems", f"{nothing}; reduce runs without any")
         case EmptyPolicy.FAIL:
-            return Turn(Phase.FAILED, "NoItems", "the input has no items and input.emptyPolicy is Fail")
+            return Turn(Phase.FAILED, "NoItems", f"{nothing} and input.emptyPolicy is Fail")
         case _:
-            return Turn(Phase.SUCCEEDED, "NoItems", "the input has no items; there was nothing to do")
+            return Turn(Phase.SUCCEEDED, "NoItems", f"{nothing}; there was nothing to do")
 
 
 def _ending(counts: Mapping[ItemState, int], spec: MapReduceJobSpec) -> Turn:

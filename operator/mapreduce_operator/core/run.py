@@ -7,7 +7,7 @@ Two kinds of truth live side by side: the ledgers know what has happened, `commi
 deleted and the status speaks only by the second.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -81,7 +81,7 @@ class RunState:
         self.commit_in_flight = False
         self.guard: Final = Guard(spec, len(keys))
         self.course: Final = Course(self.books, self.guard, self.unsaved, spec, turn)
-        self.letterbox: Final = Letterbox(self.books, self.guard, self.unsaved)
+        self.letterbox: Final = Letterbox(ref, spec, self.books, self.guard, self.unsaved)
         self._retries = 0
         self._stale_events = 0
         self._spec = spec
@@ -228,6 +228,7 @@ class RunState:
         self._spec = spec
         self.guard.respec(spec, now)
         self.course.respec(spec)
+        self.letterbox.respec(spec)
         self._last_reduce = spec.reduce or self._last_reduce
         self.spec_text = canonical(spec.work_as_written())
         before = {stage: self.templates.revision(stage) for stage in Stage}
@@ -275,6 +276,8 @@ class RunState:
             return False
         if stage is Stage.REDUCE:
             return True
+        if not self.letterbox.is_wanted(position):
+            return False
         redriven = item.redrive and self.redrives[item.redrive].called_off is None
         may_start = redriven if item.redrive else self.course.takes_new_items()
         return bool(may_start) and ledger.running <= self._spec.map.max_parallel and self.guard.admits(position)
@@ -450,10 +453,14 @@ class RunState:
             for number in list(self.redrives.running()):
                 self.letterbox.call_off(number, *stop, now)
         self.letterbox.give_back(now)
+        self.letterbox.leave_out(now)
         effects += self._starting.give_up(self._unrecorded(), now)
         interrupting = self._spec.suspend and self._spec.suspend_policy is SuspendPolicy.INTERRUPT
         if interrupting or self.course.ends_now:
-            effects += self._interrupt()
+            for stage, ledger in self.ledgers.items():
+                effects += self._interrupt(stage, ledger.in_state(ItemState.RUNNING))
+        else:
+            effects += self._interrupt(Stage.MAP, self.letterbox.unwanted(ItemState.RUNNING))
         self.course.turn_if_done(self._retry(Stage.REDUCE), now)
         for stage, ledger in self.ledgers.items():
             ledger.release(self._retry(stage), now)
@@ -508,7 +515,9 @@ class RunState:
         if now >= self.unsaved.since + self._spec.checkpoint.every_seconds:
             return [Commit(CommitReason.TIME)]
         idle = self.active == 0 or self._spec.suspend or self.course.ends_now
-        return [Commit(CommitReason.IDLE)] if idle else []
+        # Agents are stopped when their start is durable.
+        stopping = idle or any(True for _ in self.letterbox.unwanted(ItemState.RUNNING))
+        return [Commit(CommitReason.IDLE)] if stopping else []
 
     def _may_dispatch(self) -> bool:
         if self._spec.suspend or self.course.ends_now or not self.course.settled or self.phase in FINAL_PHASES:
@@ -519,21 +528,16 @@ class RunState:
         """Jobs that must not vanish yet: whoever comes next does not know that they were started."""
         return {start.job_uid for start in self.unsaved.starts}
 
-    def _interrupt(self) -> list[Effect]:
-        effects: list[Effect] = []
+    def _interrupt(self, stage: Stage, positions: Iterable[int]) -> Iterator[Effect]:
         unrecorded = self._unrecorded()
-        for ledger in self.ledgers.values():
-            for position in ledger.in_state(ItemState.RUNNING):
-                uid = ledger[position].job_uid
-                if uid and uid not in unrecorded and (name := self._sightings.interrupt(uid)) is not None:
-                    effects.append(DeleteJob(name, uid))
-        return effects
+        for position in positions:
+            uid = self.ledgers[stage][position].job_uid
+            if uid and uid not in unrecorded and (name := self._sightings.interrupt(uid)) is not None:
+                yield DeleteJob(name, uid)
 
     def _settle(self, outcome: Outcome, now: float, *, still_to_go: frozenset[str]) -> list[Effect]:
         if outcome.verdict is Verdict.INTERRUPTED and self._sightings.is_interrupting(outcome.job_uid):
-            stop = self.course.stop() if self.course.ends_now else None
-            message = stop[1] if stop else MEANINGS[Reason.SUSPENDED].hint
-            outcome = replace(outcome, reason=Reason.SUSPENDED, message=message)
+            outcome = replace(outcome, reason=Reason.SUSPENDED, message=self._why_interrupted())
         else:
             outcome = self.books.startup.explained(outcome)
         ledger, retry = self.ledgers[outcome.stage], self._retry(outcome.stage)
@@ -569,6 +573,11 @@ class RunState:
         if outcome.stage is Stage.MAP:
             self._account_for(outcome, item, position, now)
         return list(self._story.failed(outcome, position))
+
+    def _why_interrupted(self) -> str:
+        if self.course.ends_now and (stop := self.course.stop()) is not None:
+            return stop[1]
+        return MEANINGS[Reason.SUSPENDED].hint
 
     def _gives_back(self, outcome: Outcome, position: int) -> Cause | None:
         """Why the item was a dead letter, if the Redrive that runs it was called off."""

@@ -225,7 +225,7 @@ def _not_durable_without_outcome(run: RunState) -> Iterator[tuple[int, ItemState
             position = ledger.position(claim.key) or 0
             left_out = run.dead_letters.get(position) is None
             yield position, ItemState.SKIPPED if left_out else ItemState.DEAD_LETTERED
-    for key in run.unsaved.given_back:
+    for key in (*run.unsaved.given_back, *run.unsaved.left_out):
         yield ledger.position(key) or 0, ItemState.PENDING
 
 

@@ -51,6 +51,7 @@ class _Fitting:
             marks=tuple(mark for mark in header.marks if self._is_marked(mark)),
             called_off=tuple(one for one in header.called_off if one.number in numbers),
             given_back=tuple(key for key in header.given_back if self._is_given_back(key, numbers)),
+            left_out=tuple(key for key in header.left_out if self._is_left_out(key)),
             count=len(records),
         )
         # Last, since all of the above may tell of dispatches.
@@ -122,3 +123,7 @@ class _Fitting:
         if item is None or position is None:
             return False
         return item.redrive in numbers and item.state in _WAITING
+
+    def _is_left_out(self, key: str) -> bool:
+        item = self._item(Stage.MAP, key)
+        return item is not None and not item.redrive and item.state in _WAITING

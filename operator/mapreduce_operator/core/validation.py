@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from itertools import chain
 from typing import Final
 
-from mapreduce_operator.api import ItemState, LetterState, Phase
+from mapreduce_operator.api import Cause, ItemState, LetterState, Phase
 from mapreduce_operator.core.books import Books
 from mapreduce_operator.core.items import FINAL_STATES, Item
 from mapreduce_operator.core.names import Stage
@@ -135,13 +135,14 @@ def _durable(counts: Mapping[ItemState, int]) -> Counter[ItemState]:
 
 
 def _examine_phase(findings: _Findings, mapped: list[Item], phase: Phase) -> None:
-    states = Counter(item.state for item in mapped)
+    # What the user did not want to be run is over in any phase.
+    states = Counter(item.state for item in mapped if item.cause is not Cause.SKIPPED_BY_USER)
     possible = _STATES_BY_PHASE.get(phase, frozenset(ItemState))
     if states.keys() - possible:
         for position, item in enumerate(mapped):
-            if item.state not in possible:
+            if item.state not in possible and item.cause is not Cause.SKIPPED_BY_USER:
                 findings.add("item", position, f"{item.state}, which none is in the phase {phase}")
-    if phase is Phase.PARTIALLY_SUCCEEDED and states[ItemState.SUCCEEDED] in {0, len(mapped)}:
+    if phase is Phase.PARTIALLY_SUCCEEDED and states[ItemState.SUCCEEDED] in {0, states.total()}:
         findings.say(f"the phase is {phase}, and the items are {_told(states)}")
 
 
@@ -188,6 +189,10 @@ def _faulty_state(item: Item) -> Iterator[str]:
         yield f"{state} {'with a' if item.not_before else 'without a'} time to wait for"
     if bool(item.job_uid) != (state is ItemState.RUNNING):
         yield f"{state} {'with a' if item.job_uid else 'without a'} Job"
+    if item.cause is Cause.SKIPPED_BY_USER:
+        if state is not ItemState.SKIPPED:
+            yield f"{state}, and the user did not want it to be run"
+        return
     if (item.cause is not None) != (state in _GIVEN_UP):
         yield f"{state} {'without a' if item.cause is None else 'with a'} cause for giving it up"
     if (state is ItemState.SUCCEEDED and item.reason is not None) or (state in _GIVEN_UP and item.reason is None):

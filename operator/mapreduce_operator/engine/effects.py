@@ -146,6 +146,7 @@ class Effects:
             attempt=effect.attempt,
             item=item,
             work=work,
+            labels=self._state.templates.labels,
             max_attempts=effect.max_attempts,
             oom_kills=effect.oom_kills,
         )
@@ -210,7 +211,8 @@ class Effects:
         item = ReduceInput.empty().as_item()
         if effect.stage is Stage.MAP and self._ids:
             item = await self._patiently("the template is not tried yet", lambda: self._journal.plan.item(0))
-        rejection = await self._dispatcher.try_out(trial(revision, self._run, item=item, work=work))
+        labels = self._state.templates.labels
+        rejection = await self._dispatcher.try_out(trial(revision, self._run, item=item, work=work, labels=labels))
         self._verified(effect.stage, revision, rejection)
 
     def _verified(self, stage: Stage, revision: Revision, rejection: str | None) -> None:
@@ -231,11 +233,11 @@ class Effects:
 
     async def _write_reduce_input(self) -> None:
         ledger = self._state.ledgers[Stage.MAP]
-        keys = [ledger.key(position) for position in range(len(ledger))]
+        keys = {ledger.key(position): self._ids[position] for position in ledger.wanted()}
         records = await self._journal.last_records(frozenset(keys))
         if missing := len(keys) - len(records):
             raise DamagedError(f"the journal of {self._name} has no outcomes of {missing:,} items")
-        self._reduce_input = reduce_input(zip(self._ids, (records[key] for key in keys), strict=True))
+        self._reduce_input = reduce_input((name, records[key]) for key, name in keys.items())
         await self._world.cluster.write_config_map(self._run.namespace, self._reduce_input.config_map(self._run))
 
     def _batch(self, reason: CommitReason) -> Batch:

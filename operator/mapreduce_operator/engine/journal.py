@@ -27,7 +27,7 @@ from mapreduce_operator.core.checkpoint import (
     SnapshotInfo,
     digest,
 )
-from mapreduce_operator.core.journal import Record, Segment, SegmentHeader, encode_segment
+from mapreduce_operator.core.journal import Record, Segment, encode_segment
 from mapreduce_operator.core.names import RunRef, StorageKeys
 from mapreduce_operator.core.packing import pack
 from mapreduce_operator.core.plan import (
@@ -249,27 +249,10 @@ class Journal:
         """The checkpoint that the last of the batches makes, with everything written that it names."""
         started, last, size = self._clock.now(), batches[-1], 0
         sequence, tail_sha256, previous = first - 1, base.tail_sha256, base.sequence
-        link = previous, tail_sha256
+        link = base.previous
         for batch in batches:
             sequence, link = sequence + 1, (previous, tail_sha256)
-            header = SegmentHeader(
-                sequence,
-                tail_sha256,
-                batch.turn.phase,
-                batch.at,
-                batch.reason,
-                previous=None if previous == sequence - 1 else previous,
-                epoch=self._leadership.epoch,
-                count=len(batch.records),
-                undone=batch.undone,
-                starts=batch.starts,
-                redrives=batch.redrives,
-                claims=batch.claims,
-                marks=batch.marks,
-                called_off=batch.called_off,
-                given_back=batch.given_back,
-                reduce_again=batch.reduce_again,
-            )
+            header = batch.header(sequence, previous, tail_sha256, self._leadership.epoch)
             data = encode_segment(header, batch.records)
             tail_sha256, previous = digest(data), sequence
             await self._store.put(self._keys.segment(sequence, tail_sha256), data)

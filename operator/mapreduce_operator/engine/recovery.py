@@ -264,6 +264,7 @@ def told_again(segments: Iterable[Segment], turn: Turn, kept: bool) -> list[Batc
             marks=segment.header.marks,
             called_off=segment.header.called_off,
             given_back=segment.header.given_back,
+            left_out=segment.header.left_out,
             undone=segment.header.undone,
             reduce_again=segment.header.reduce_again,
             kept=kept,

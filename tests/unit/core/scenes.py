@@ -111,23 +111,7 @@ def segment(*records: Record, starts: tuple[Start, ...] = ()) -> Segment:
 
 def landed(batch: Batch) -> Segment:
     """A batch as it is read back when it has become durable."""
-    header = SegmentHeader(
-        1,
-        "",
-        batch.turn.phase,
-        batch.at,
-        batch.reason,
-        count=len(batch.records),
-        undone=batch.undone,
-        starts=batch.starts,
-        redrives=batch.redrives,
-        claims=batch.claims,
-        marks=batch.marks,
-        called_off=batch.called_off,
-        given_back=batch.given_back,
-        reduce_again=batch.reduce_again,
-    )
-    data = encode_segment(header, batch.records)
+    data = encode_segment(batch.header(1, 0, "", epoch=0), batch.records)
     return decode_segment(data, digest(data), "segment")
 
 
