@@ -26,6 +26,7 @@ from prometheus_client import CollectorRegistry, PlatformCollector, ProcessColle
 
 from mapreduce_operator import __version__
 from mapreduce_operator.adapters.clock import SystemClock
+from mapreduce_operator.adapters.gauges import FleetGauges, tell_process
 from mapreduce_operator.adapters.kube import (
     ApiSession,
     Credentials,
@@ -36,7 +37,7 @@ from mapreduce_operator.adapters.kube import (
 )
 from mapreduce_operator.adapters.metrics import PrometheusMetrics
 from mapreduce_operator.adapters.probes import Health, serve_probes
-from mapreduce_operator.adapters.storage import S3Options, open_store
+from mapreduce_operator.adapters.storage import MeasuredStore, S3Options, open_store
 from mapreduce_operator.core.plan import Limits
 from mapreduce_operator.engine.capacity import Capacity
 from mapreduce_operator.engine.informer import Informer
@@ -104,23 +105,29 @@ async def _serve(settings: Settings) -> int:
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
     PlatformCollector(registry=registry)
-    health = Health()
+    metrics, health = PrometheusMetrics(registry), Health()
+    measuring = asyncio.create_task(metrics.watch_loop(), name="event loop lag")
     async with serve_probes(settings.probe_port, registry, health):
         log.info("mapreduce-operator %s, storage %s", __version__, settings.storage_url)
         credentials = await _unless(stop, find_credentials())
-        async with _elector(settings, credentials) as elector:
-            process = _Process(settings, credentials, elector, registry, health, stop, take_signals)
-            return await process.serve()
+        async with _elector(settings, credentials, metrics) as elector:
+            process = _Process(settings, credentials, elector, registry, metrics, health, stop, take_signals)
+            code = await process.serve()
+    measuring.cancel()
+    return code
 
 
 @contextlib.asynccontextmanager
-async def _elector(settings: Settings, credentials: Credentials) -> AsyncIterator[Elector | SoleLeader]:
+async def _elector(
+    settings: Settings, credentials: Credentials, metrics: PrometheusMetrics
+) -> AsyncIterator[Elector | SoleLeader]:
     if not settings.lease_namespace:
         yield SoleLeader()
         return
     # The Lease has a session of its own: it waits for no connection that the engine holds, and is not fenced by itself.
     # Of a request that is not answered, there is time for another one before the Lease is lost.
-    async with ApiSession(credentials, request_seconds=settings.lease_seconds / 3) as api:
+    seconds = settings.lease_seconds / 3
+    async with ApiSession(credentials, observe=metrics.kubernetes_request, request_seconds=seconds) as api:
         yield Elector(
             KubeLeases(api, settings.lease_namespace, settings.lease_name),
             SystemClock(),
@@ -136,6 +143,7 @@ class _Process:
     credentials: Credentials
     elector: Elector | SoleLeader
     registry: CollectorRegistry
+    metrics: PrometheusMetrics
     health: Health
     stop: asyncio.Event
     take_signals: Callable[[], None]
@@ -143,7 +151,7 @@ class _Process:
     async def serve(self) -> int:
         """Follows, then leads; returns the exit code, or raises why it does not go on."""
         elector = self.elector
-        metrics = PrometheusMetrics(self.registry, lambda: elector.held)
+        tell_process(self.registry, leads=lambda: elector.held, epoch=lambda: elector.epoch)
         # A follower does its part, so that a rollout goes on, unless it could not take over.
         self.health.ready = lambda: (not elector.problem, elector.problem or "following")
         try:
@@ -152,7 +160,7 @@ class _Process:
             await elector.release()
             raise
         keeping = asyncio.create_task(elector.keep(), name="lease")
-        leading = asyncio.create_task(self._lead(metrics), name="leader")
+        leading = asyncio.create_task(self._lead(), name="leader")
         await asyncio.wait({keeping, leading}, return_when=asyncio.FIRST_COMPLETED)
         if keeping.done():
             keeping.result()
@@ -169,12 +177,13 @@ class _Process:
         await elector.release()
         return leading.result()
 
-    async def _lead(self, metrics: PrometheusMetrics) -> int:
+    async def _lead(self) -> int:
         """Does the work of a leader until told to end; when it returns, nothing is under way any more."""
-        settings, elector = self.settings, self.elector
+        settings, elector, metrics = self.settings, self.elector, self.metrics
         s3 = S3Options(settings.s3_endpoint, settings.s3_region, settings.s3_path_style)
-        store = await _unless(self.stop, asyncio.to_thread(open_store, settings.storage_url, s3))
-        api = ApiSession(self.credentials, may_write=lambda: elector.held)
+        opened = await _unless(self.stop, asyncio.to_thread(open_store, settings.storage_url, s3))
+        store = MeasuredStore(opened, metrics.storage_request)
+        api = ApiSession(self.credentials, may_write=lambda: elector.held, observe=metrics.kubernetes_request)
         async with KubeCluster(api, namespace=settings.watch_namespace) as cluster:
             informer = Informer(cluster)
             world = World(
@@ -192,6 +201,16 @@ class _Process:
                 copied_labels=settings.copied_labels,
             )
             supervisor = Supervisor(world, informer)
+            self.registry.register(
+                FleetGauges(
+                    supervisor.vitals,
+                    world.desk.queues,
+                    world.clock,
+                    agents_limit=world.capacity.total,
+                    write_rate=lambda: world.pace.rate,
+                    per_job=settings.per_job_metrics,
+                )
+            )
             engine = asyncio.create_task(supervisor.serve(), name="engine")
             kopf = asyncio.create_task(
                 serve_kopf(supervisor, namespace=settings.watch_namespace, take_signals=self.take_signals), name="kopf"

@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final, Literal, Protocol
 
-from mapreduce_operator.api import MapReduceJobSpec
+from mapreduce_operator.api import MapReduceJobSpec, MapReduceJobStatus, Phase
+from mapreduce_operator.core.batches import Batch
 from mapreduce_operator.core.carrying import Saved
 from mapreduce_operator.core.checkpoint import Checkpoint
 from mapreduce_operator.core.names import RunRef
+from mapreduce_operator.core.run import RunState
 from mapreduce_operator.core.workloads import PodSeen, Workload
 
 JSON = Any
@@ -29,17 +31,48 @@ class Clock(Protocol):
 class Metrics(Protocol):
     """Counts what happened. Counters only grow, and what a restarted operator finds again is not counted again."""
 
-    def outcome(self, verdict: str, reason: str) -> None:
-        """A dispatch ended and its outcome is durable."""
+    def committed(self, run: RunState, batch: Batch, seconds: float, size: int) -> None:
+        """A batch became durable, by a checkpoint of so many bytes that took so long; to be told before the run is."""
+
+    def commit_failed(self, reason: str) -> None:
+        """A try to write a checkpoint failed."""
+
+    def fell_back(self) -> None:
+        """A run was loaded without something that is damaged."""
+
+    def agent_started(self, namespace: str, seconds: float) -> None:
+        """An agent started, so long after its Job was created."""
+
+    def stepped(self, seconds: float) -> None:
+        """A run took in what had happened, and did what follows."""
 
     def stale_events(self, number: int) -> None:
         """News of old dispatches came and were ignored."""
 
-    def commit(self, reason: str, seconds: float) -> None:
-        """A checkpoint was written."""
-
     def run_crashed(self) -> None:
         """A run ended by an unexpected exception and is taken up again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Vitals:
+    """What gauges tell of one MapReduceJob at a moment. Moments are in seconds since the epoch."""
+
+    run: RunRef
+    status: MapReduceJobStatus | None
+    """As it was written last; None where none was."""
+    unsaved_since: float | None = None
+    """When the first happened of what is not durable yet; None where everything is."""
+    idle_since: float | None = None
+    """When an item was last started or came to its end; None while an agent runs, and for what is not to go on."""
+
+    @property
+    def phase(self) -> Phase:
+        return (self.status and self.status.phase) or Phase.PLANNING
+
+    @property
+    def agents(self) -> int:
+        """Jobs that are alive, or are being created."""
+        return (self.status and self.status.active) or 0
 
 
 # ------------------------------------------------------------------------------------------------------- leadership

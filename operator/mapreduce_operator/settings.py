@@ -61,6 +61,8 @@ class Settings:
     """Keys, with commas between them, of the labels of a MapReduceJob that its Jobs and pods get as well."""
     identity: str = ""
     """Name of this process in the Lease; empty: the host's name."""
+    per_job_metrics: bool = False
+    """Whether each MapReduceJob has series of its own, as long as there is one, in what is served at /metrics."""
     log_level: str = "INFO"
     log_format: str = "json"
     """json or text."""

@@ -7,6 +7,9 @@ from contextlib import asynccontextmanager
 from random import Random
 from typing import Any, Final
 
+from prometheus_client import CollectorRegistry
+
+from mapreduce_operator.adapters.metrics import PrometheusMetrics
 from mapreduce_operator.adapters.storage.memory import MemoryStore
 from mapreduce_operator.core.names import RunRef
 from mapreduce_operator.core.plan import Limits
@@ -23,29 +26,6 @@ from tests.simulation.jobs import condition_of, redrive
 from tests.simulation.kopf_in_memory import KopfInMemory
 from tests.simulation.process import Leads, Process
 from tests.simulation.simulated_cluster import SimulatedCluster
-
-
-class CountedMetrics:
-    """Fulfils the Metrics port."""
-
-    def __init__(self) -> None:
-        self.outcomes: dict[tuple[str, str], int] = {}
-        self.stale = 0
-        self.commits = 0
-        self.crashes = 0
-
-    def outcome(self, verdict: str, reason: str) -> None:
-        self.outcomes[verdict, reason] = self.outcomes.get((verdict, reason), 0) + 1
-
-    def stale_events(self, number: int) -> None:
-        self.stale += number
-
-    def commit(self, reason: str, seconds: float) -> None:
-        del reason, seconds
-        self.commits += 1
-
-    def run_crashed(self) -> None:
-        self.crashes += 1
 
 
 class OperatorInMemory:
@@ -74,7 +54,7 @@ class OperatorInMemory:
         self.body: Final = body
         self.process: Final = process if process is not None else Process()
         self.leadership: Final = leadership if leadership is not None else Leads()
-        self.metrics: Final = CountedMetrics()
+        self.registry: Final = CollectorRegistry()
         self.connection: Final = Connection(cluster, self.process, faults, self.leadership)
         informer = Informer(self.connection)
         world = World(
@@ -83,7 +63,7 @@ class OperatorInMemory:
             suitability=Suitability(store, f"process-{self.process.number}"),
             storage_url="memory://",
             clock=clock if clock is not None else cluster.clock,
-            metrics=self.metrics,
+            metrics=PrometheusMetrics(self.registry),
             capacity=Capacity(capacity),
             pace=Pace(chance if chance is not None else Random(0)),
             limits=Limits(),
@@ -136,6 +116,11 @@ class OperatorInMemory:
         self.cluster.deleted.add(uid)
         self.cluster.mapreducejobs[uid]["metadata"]["deletionTimestamp"] = "2027-01-15T08:00:00Z"
         self.observe(uid)
+
+    def counted(self, name: str, **labels: str) -> float:
+        """The value of all series of a metric that have these labels, of which there is none before the first."""
+        found = (sample for family in self.registry.collect() for sample in family.samples if sample.name == name)
+        return sum(sample.value for sample in found if labels.items() <= sample.labels.items())
 
     def status_of(self, uid: str) -> dict[str, Any]:
         """The status of an object; empty before it has one."""

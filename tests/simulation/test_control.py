@@ -45,7 +45,7 @@ async def test_suspend_with_interrupt_stops_agents_and_counts_no_attempt() -> No
         operator.edit(lambda spec: spec.update(suspend=False))
         status = await operator.until_finished()
     assert status["attempts"] == {"total": 3, "interruptions": 3, "retries": 0}
-    assert operator.metrics.outcomes["Interrupted", "Suspended"] == 3
+    assert operator.counted("mapreduce_item_interruptions_total", reason="Suspended") == 3
 
 
 async def test_a_suspended_job_starts_nothing_and_its_plan_is_made() -> None:

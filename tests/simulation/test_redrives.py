@@ -363,7 +363,7 @@ async def test_a_patch_that_a_later_template_does_not_fit_calls_the_redrive_off(
         assert counts(status) == (1, 0, 1, 0)
         await operator.until_finished()
         await operator.until(lambda: letters(cluster) == {"total": 1, "open": 1}, 30)
-        assert operator.metrics.crashes == 0
+        assert operator.counted("mapreduce_run_crashes_total") == 0
     assert len(cluster.history) == 2
 
 

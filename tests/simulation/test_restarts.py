@@ -95,7 +95,7 @@ async def test_storage_that_is_away_delays_the_status_and_loses_nothing() -> Non
         status = await operator.until_finished()
     assert status["attempts"] == {"total": 30, "interruptions": 0, "retries": 0}
     assert operator.condition("CheckpointHealthy")["status"] == "True"
-    assert operator.metrics.crashes == 0
+    assert operator.counted("mapreduce_run_crashes_total") == 0
 
 
 async def test_an_unexpected_exception_neither_loses_an_item_nor_ends_the_operator() -> None:
@@ -111,7 +111,7 @@ async def test_an_unexpected_exception_neither_loses_an_item_nor_ends_the_operat
     cluster.refuse = fault
     async with operating(cluster, map_reduce_job(list(range(40)))) as operator:
         status = await operator.until_finished()
-    assert operator.metrics.crashes == 2
+    assert operator.counted("mapreduce_run_crashes_total") == 2
     assert status["items"]["succeeded"] + status["items"]["deadLettered"] == 40
     assert status["attempts"]["total"] == sum(cluster.runs_of.values())
 

@@ -47,8 +47,8 @@ async def test_200_items_with_20_percent_failures() -> None:
     assert status["attempts"] == {"total": runs, "interruptions": 0, "retries": runs - 200}
     assert cluster.peak <= 10
     assert cluster.jobs == {}
-    assert operator.metrics.crashes == 0
-    assert operator.metrics.stale == 0
+    assert operator.counted("mapreduce_run_crashes_total") == 0
+    assert operator.counted("mapreduce_stale_events_total") == 0
 
 
 async def test_such_a_run_takes_less_than_a_second() -> None:

@@ -150,7 +150,7 @@ async def test_no_outcome_differs_from_that_of_a_run_without_the_trouble(trouble
         trouble.lasts = False
 
         status = await operator.until_finished()
-    assert operator.metrics.crashes == 0
+    assert operator.counted("mapreduce_run_crashes_total") == 0
     assert scene.changes_of_health == [("True", "Saved"), ("False", trouble.reason), ("True", "Saved")]
     for told in ("items", "attempts", "deadLetters", "phase", "reason"):
         assert status.get(told) == undisturbed.get(told), told
@@ -320,7 +320,7 @@ async def test_what_is_damaged_on_its_way_is_read_again_and_not_taken_for_what_i
 
     kinds = {key.rpartition("/")[2].partition("-")[0] for key in store.distorted}
     assert kinds == {"head.json", "plan", "shard", "snapshot", "segment"}
-    assert operator.metrics.crashes == 0
+    assert operator.counted("mapreduce_run_crashes_total") == 0
     assert set(scene.health) == {("True", "Saved")}
     assert {reason for reason, _ in scene.cluster.events} == {
         "Planned",

@@ -1,12 +1,13 @@
 """The operator's own small HTTP server: is it alive, is it ready, and what has it counted."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from aiohttp import web
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Metric, generate_latest
+from prometheus_client.registry import Collector
 
 _PARTING_SECONDS = 0.5
 """For requests that are being answered when the process ends."""
@@ -33,7 +34,8 @@ async def serve_probes(port: int, registry: CollectorRegistry, health: Health) -
         return _answer(*health.ready())
 
     async def metrics(_: web.Request) -> web.Response:
-        body = await asyncio.to_thread(generate_latest, registry)
+        # Collected here, where nothing changes meanwhile; written elsewhere, since it may be many lines.
+        body = await asyncio.to_thread(generate_latest, _Collected(list(registry.collect())))
         return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     app = web.Application()
@@ -45,6 +47,16 @@ async def serve_probes(port: int, registry: CollectorRegistry, health: Health) -
         yield
     finally:
         await runner.cleanup()
+
+
+@dataclass(frozen=True, slots=True)
+class _Collected(Collector):
+    """All series as they were at one moment."""
+
+    metrics: list[Metric]
+
+    def collect(self) -> Iterable[Metric]:
+        return self.metrics
 
 
 def _answer(good: bool, text: str) -> web.Response:

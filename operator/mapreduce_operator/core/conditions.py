@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from mapreduce_operator.api import Condition, ConditionStatus, Phase
+from mapreduce_operator.api import Condition, ConditionStatus, MapReduceJobStatus, Phase
 from mapreduce_operator.core.phases import FINAL_PHASES
 from mapreduce_operator.core.requests import Told
 
@@ -123,6 +123,19 @@ def _progressing(situation: Situation, finished: bool) -> tuple[bool, str, str]:
             "items wait for other jobs: the operator's limit of Jobs alive at the same time is reached",
         )
     return True, situation.reason, situation.message
+
+
+def hindrance_in(status: MapReduceJobStatus) -> str | None:
+    """Reason of what keeps a job from going on, as its status tells it; None for one that goes on, or need not."""
+    if status.reason == STATE_LOST:
+        return STATE_LOST
+    if status.phase is Phase.PAUSED or status.phase in FINAL_PHASES:
+        return None
+    progressing = next((one for one in status.conditions if one.type == "Progressing"), None)
+    if progressing is None:
+        return None
+    goes_on = progressing.status is ConditionStatus.TRUE and progressing.reason == status.reason
+    return None if goes_on else progressing.reason
 
 
 LASTING: Final = frozenset({"Restored", "Restarted", "PlanCurrent"})

@@ -90,6 +90,8 @@ class Startup:
         self._podless: OrderedDict[str, str] = OrderedDict()
         """Those of them that have been so for too long."""
         self._last_pod_at = 0.0
+        self.moved_at = 0.0
+        """When a Job was last launched or came to its end, in seconds since the epoch; 0 while that is not known."""
 
     # ------------------------------------------------------------------------------------------------ what happened
 
@@ -97,7 +99,7 @@ class Startup:
         """A Job exists, so that a pod of it should soon. `resumed`: an earlier operator launched it."""
         self._awaited[job_uid] = job_name, now
         if not resumed:
-            self._launched[job_uid] = now
+            self._launched[job_uid] = self.moved_at = now
 
     def observe(self, pod: PodSeen, now: float) -> None:
         """A pod that has not ended is there, or changed."""
@@ -120,7 +122,7 @@ class Startup:
 
     def ended(self, outcome: Outcome, now: float) -> None:
         """The outcome of a Job's dispatch is known, and recorded as it is given here."""
-        uid = outcome.job_uid
+        uid, self.moved_at = outcome.job_uid, now
         revision = self._revisions.setdefault((outcome.stage, outcome.revision), _Revision())
         launched_at = self._launched.pop(uid, None)
         if outcome.reason in TEMPLATE_FAULTS:
@@ -199,6 +201,15 @@ class Startup:
         return min(moments, default=None)
 
     # ------------------------------------------------------------------------------------------------ what is so
+
+    @property
+    def agents_run(self) -> bool:
+        """At least one agent is known to have started, and not to have ended."""
+        return bool(self._started)
+
+    def launched_at(self, job_uid: str) -> float | None:
+        """When a Job was launched, in seconds since the epoch; None when its agent is known to have started."""
+        return self._launched.get(job_uid)
 
     @property
     def failed(self) -> dict[str, list[str]]:

@@ -249,9 +249,7 @@ class Effects:
         started = self._world.clock.now()
         await self._patiently(f"{len(batch.records):,} outcomes wait for storage", lambda: self._save(batch))
         now = self._world.clock.now()
-        self._world.metrics.commit(batch.reason, now - started)
-        for record in batch.records:
-            self._world.metrics.outcome(record.outcome.verdict, record.outcome.reason or "")
+        self._world.metrics.committed(self._state, batch, now - started, self._journal.head.size)
         for effect in self._state.committed(batch, now):
             self.start(effect)
         # Not before: a status tells of this checkpoint what the state knows.
@@ -270,18 +268,24 @@ class Effects:
             log.warning("%s: checkpoints that are not needed any more stay for now: %s", self._name, error)
 
     async def _save(self, batch: Batch) -> None:
-        if batch.letters:
-            await self._letters.write(batch.letters)
-        await self._journal.append(batch)
+        try:
+            if batch.letters:
+                await self._letters.write(batch.letters)
+            await self._journal.append(batch)
+        except StorageError:
+            self._world.metrics.commit_failed(batch.reason)
+            raise
 
     async def save(self) -> None:
         """The last commit of this process: after the one in flight, everything that is not durable yet."""
         if self._commit_task is not None:
             await self._commit_task
         if self._state.unsaved:
-            batch = self._batch(CommitReason.SHUTDOWN)
+            started, batch = self._world.clock.now(), self._batch(CommitReason.SHUTDOWN)
             await self._save(batch)
-            self._state.committed(batch, self._world.clock.now())
+            now = self._world.clock.now()
+            self._world.metrics.committed(self._state, batch, now - started, self._journal.head.size)
+            self._state.committed(batch, now)
             self._state.checkpoint = self._journal.head
             if batch.kept:
                 await self._journal.keep()

@@ -74,6 +74,11 @@ class Filling:
         self._problem: tuple[str, str] | None = None
         self._reporter: Final = Reporter(world.cluster, world.leadership, self.run, self._status, None)
 
+    @property
+    def reported(self) -> MapReduceJobStatus | None:
+        """The status as it was written last."""
+        return self._reporter.written
+
     def observe(self, body: Mapping[str, Any]) -> None:
         """The object changed, and its map is missing still."""
         self._body = body

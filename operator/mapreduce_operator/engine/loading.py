@@ -207,6 +207,7 @@ class _Loader:
             await self.journal.keep()
         state.course.turn = state.course.committed = turn
         state.resume(now, head)
+        self.world.metrics.fell_back()
         return Loaded(state, ids, [Announce("Warning", "CheckpointFallback", message)])
 
     def _unknown_dispatches(self, state: RunState) -> Iterator[Undone]:

@@ -94,6 +94,11 @@ class Pace:
         self._begun.append(now)
         return now
 
+    @property
+    def rate(self) -> float:
+        """Writes per second that are allowed at this moment; 1000 is no limit."""
+        return self._rate(asyncio.get_running_loop().time()) or _UNLIMITED
+
     def _rate(self, now: float) -> float | None:
         """Writes per second at this moment, None for no limit."""
         if self._away:

@@ -35,7 +35,7 @@ from mapreduce_operator.engine.requests import Requests, asked_token
 from mapreduce_operator.engine.teardown import letters_left, tear_down
 from mapreduce_operator.engine.troubles import Troubles
 from mapreduce_operator.engine.world import World
-from mapreduce_operator.ports import ClusterError, StorageError
+from mapreduce_operator.ports import ClusterError, StorageError, Vitals
 
 log = logging.getLogger(__name__)
 
@@ -91,6 +91,20 @@ class Run:
     def reported(self) -> MapReduceJobStatus | None:
         """The status as it was written last."""
         return self._reporter.written
+
+    def vitals(self) -> Vitals:
+        """What metrics tell of the run."""
+        state = self._state
+        if state is None or state.checkpoint is None:
+            return Vitals(self.ref, self.reported)
+        startup, stands = state.books.startup, state.spec.suspend or state.phase in FINAL_PHASES
+        moved_at = max(startup.moved_at or state.checkpoint.committed_at, state.course.opened_at)
+        return Vitals(
+            self.ref,
+            self.reported,
+            unsaved_since=state.unsaved.since if state.unsaved else None,
+            idle_since=None if stands or startup.agents_run else moved_at,
+        )
 
     def observe(self, job: MapReduceJob) -> None:
         """The object changed."""
@@ -346,6 +360,7 @@ class Run:
 
     async def _step(self, state: RunState, effects: Effects) -> None:
         """Takes in what happened, does what follows, and waits for more."""
+        began = asyncio.get_running_loop().time()
         # Also when it is the same but for the items, which need not stay in memory any more.
         self._seen = self._job.spec
         if self._job.spec is not state.spec:
@@ -366,6 +381,7 @@ class Run:
         self._reporter.request()
         if self._keeper is not None and len(state.dead_letters):
             self._keeper.request()
+        self._world.metrics.stepped(asyncio.get_running_loop().time() - began)
         if not state.finished or self._busy(effects):
             await self._sleep(self._next_wake(state, now))
 
@@ -405,7 +421,12 @@ class Run:
                         self._inbox.setdefault(later[0].uid, later)
                     return
                 self._troubles.goes_on(_UNSEEN)
-                for effect in state.observe_pod(pod, rule, self._world.clock.now()):
+                now = self._world.clock.now()
+                launched_at = state.books.startup.launched_at(pod.job_uid)
+                if launched_at is not None and pod.started:
+                    ran = pod.agent.finished_at - pod.agent.started_at if pod.agent is not None else 0.0
+                    self._world.metrics.agent_started(self.ref.namespace, max(0.0, now - launched_at - ran))
+                for effect in state.observe_pod(pod, rule, now):
                     effects.start(effect)
 
     async def _rule_for(self, state: RunState, pod: PodSeen) -> ResultRule:

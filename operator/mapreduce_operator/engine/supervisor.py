@@ -7,14 +7,14 @@ cluster, so nothing is lost by it, and no other run notices. Only a run that fin
 import asyncio
 import contextlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Final, TypeVar
 
 from pydantic import ValidationError
 
 from mapreduce_operator.api import DeadLetterQueue, MapReduceJob, Redrive, lacks_map
 from mapreduce_operator.api.model import Model
-from mapreduce_operator.core.names import ANNOTATION_CHECKPOINT
+from mapreduce_operator.core.names import ANNOTATION_CHECKPOINT, RunRef
 from mapreduce_operator.core.workloads import JobSeen, PodSeen, Workload
 from mapreduce_operator.engine.forking import Filling
 from mapreduce_operator.engine.informer import Informer
@@ -24,6 +24,7 @@ from mapreduce_operator.engine.pauses import pause_after
 from mapreduce_operator.engine.run import Run
 from mapreduce_operator.engine.sweep import sweep
 from mapreduce_operator.engine.world import World
+from mapreduce_operator.ports import Vitals
 
 log = logging.getLogger(__name__)
 
@@ -194,6 +195,14 @@ class Supervisor:
         charge = self._charges.get(workload.carried.run_uid)
         if charge is not None and charge.run is not None:
             charge.run.notify(workload, deleted)
+
+    def vitals(self) -> Iterator[Vitals]:
+        """What metrics tell of each object that there is."""
+        for charge in self._charges.values():
+            run = charge.run
+            yield run.vitals() if run is not None else Vitals(RunRef.of(charge.job), charge.job.status)
+        for fork in self._forks.values():
+            yield Vitals(fork.filling.run, fork.filling.reported)
 
     async def drain(self, seconds: float) -> None:
         """Saves everything and stops all runs; agents keep running. Returns within the given time."""

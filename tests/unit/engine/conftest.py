@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 import pytest
+from prometheus_client import CollectorRegistry
 
+from mapreduce_operator.adapters.metrics import PrometheusMetrics
 from mapreduce_operator.adapters.storage.memory import MemoryStore
 from mapreduce_operator.core.plan import Limits
 from mapreduce_operator.engine.capacity import Capacity
@@ -27,31 +29,16 @@ class LoopClock:
         return NOW + asyncio.get_running_loop().time()
 
 
-class Counts:
-    """Fulfils the Metrics port; only crashes matter here."""
-
-    def __init__(self) -> None:
-        self.crashes = 0
-
-    def outcome(self, verdict: str, reason: str) -> None:
-        """Nothing ends here."""
-
-    def stale_events(self, number: int) -> None:
-        """Nothing is late here."""
-
-    def commit(self, reason: str, seconds: float) -> None:
-        """Not of interest."""
-
-    def run_crashed(self) -> None:
-        self.crashes += 1
-
-
 @dataclass
 class Operator:
     cluster: LittleCluster
-    counts: Counts
+    registry: CollectorRegistry
     supervisor: Supervisor
     engine: asyncio.Task[None]
+
+    @property
+    def crashes(self) -> float | None:
+        return self.registry.get_sample_value("mapreduce_run_crashes_total")
 
     def jobs_of(self, run_uid: str) -> int:
         return sum(job.carried.run_uid == run_uid for job in self.cluster.there["jobs"].values())
@@ -59,7 +46,7 @@ class Operator:
 
 @pytest.fixture
 async def operator() -> AsyncIterator[Operator]:
-    cluster, counts, store = LittleCluster(), Counts(), MemoryStore()
+    cluster, registry, store = LittleCluster(), CollectorRegistry(), MemoryStore()
     port = cast("Cluster", cluster)
     informer = Informer(port)
     world = World(
@@ -68,7 +55,7 @@ async def operator() -> AsyncIterator[Operator]:
         suitability=Suitability(store, "process-1"),
         storage_url="memory://",
         clock=LoopClock(),
-        metrics=counts,
+        metrics=PrometheusMetrics(registry),
         capacity=Capacity(100),
         pace=Pace(),
         limits=Limits(),
@@ -77,6 +64,6 @@ async def operator() -> AsyncIterator[Operator]:
     )
     supervisor = Supervisor(world, informer)
     engine = asyncio.create_task(supervisor.serve())
-    yield Operator(cluster, counts, supervisor, engine)
+    yield Operator(cluster, registry, supervisor, engine)
     engine.cancel()
     await asyncio.gather(engine, return_exceptions=True)

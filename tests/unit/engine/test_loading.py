@@ -3,7 +3,9 @@
 from typing import Any, Final, cast
 
 import pytest
+from prometheus_client import CollectorRegistry
 
+from mapreduce_operator.adapters.metrics import PrometheusMetrics
 from mapreduce_operator.adapters.storage.memory import MemoryStore
 from mapreduce_operator.api import MapReduceJob, Phase
 from mapreduce_operator.core.batches import Batch
@@ -25,7 +27,6 @@ from mapreduce_operator.ports import (
     Cluster,
     ClusterError,
     DeposedError,
-    Metrics,
     StorageError,
     StorageErrorReason,
 )
@@ -90,7 +91,7 @@ class Process:
             suitability=Suitability(store, "test"),
             storage_url="memory://",
             clock=self.clock,
-            metrics=cast("Metrics", None),
+            metrics=PrometheusMetrics(CollectorRegistry()),
             capacity=Capacity(10),
             pace=Pace(),
             limits=Limits(),

@@ -43,7 +43,7 @@ async def test_a_run_that_finds_another_leader_ends_all_of_them_by_one_plain_err
     with pytest.raises(DeposedError) as caught:
         await operator.engine
     assert caught.value is deposed
-    assert operator.counts.crashes == 0
+    assert operator.crashes == 0
     written = len(operator.cluster.statuses)
     operator.cluster.remove("job-1")
     await asyncio.sleep(60)
@@ -56,7 +56,7 @@ async def test_a_write_of_a_job_that_finds_another_leader_ends_the_process_too(o
     operator.supervisor.observe(body())
     with pytest.raises(DeposedError):
         await operator.engine
-    assert operator.counts.crashes == 0
+    assert operator.crashes == 0
 
 
 async def test_a_bug_that_one_run_meets_is_counted_and_costs_no_item(operator: Operator) -> None:
@@ -65,7 +65,7 @@ async def test_a_bug_that_one_run_meets_is_counted_and_costs_no_item(operator: O
     operator.cluster.faults["create_job"] = RuntimeError("a bug")
     operator.supervisor.observe(body("run-2"))
     await asyncio.sleep(10)
-    assert operator.counts.crashes == 1
+    assert operator.crashes == 1
     assert not operator.engine.done()
     assert (operator.jobs_of("run-1"), operator.jobs_of("run-2")) == (3, 3)
     assert len(set(operator.cluster.created)) == len(operator.cluster.created) == 6
@@ -79,9 +79,9 @@ async def test_a_bug_that_stays_is_met_less_and_less_often(operator: Operator) -
     operator.cluster.faults = Always()
     operator.supervisor.observe(body())
     await asyncio.sleep(18)
-    assert operator.counts.crashes == 4
+    assert operator.crashes == 4
     await asyncio.sleep(300)
-    assert 13 <= operator.counts.crashes <= 15
+    assert 13 <= operator.crashes <= 15
 
 
 async def test_an_event_that_changes_nothing_is_not_parsed(operator: Operator) -> None:
@@ -135,7 +135,7 @@ async def test_a_planned_run_that_comes_back_has_its_items_from_storage(operator
     for uid in ("job-1", "job-2", "job-3"):
         operator.cluster.remove(uid)
     await asyncio.sleep(120)
-    assert operator.counts.crashes == 1
+    assert operator.crashes == 1
     assert charge.run is not before
     assert operator.jobs_of("run-1") == 3
 
@@ -266,4 +266,4 @@ async def test_a_redrive_of_a_run_that_has_ended_is_answered_whoever_is_told_fir
     _, told = operator.cluster.redrive_statuses[-1]
     assert (told["phase"], told["failed"]) == ("Complete", 3)
     assert operator.cluster.statuses[-1][1]["phase"] == "Failed"
-    assert operator.counts.crashes == 0
+    assert operator.crashes == 0

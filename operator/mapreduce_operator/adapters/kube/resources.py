@@ -43,3 +43,13 @@ LEASES: Final = Resource("/apis/coordination.k8s.io/v1", "leases")
 MAPREDUCE_JOBS: Final = Resource(f"/apis/{API_VERSION}", "mapreducejobs")
 DEAD_LETTER_QUEUES: Final = Resource(f"/apis/{API_VERSION}", "deadletterqueues")
 REDRIVES: Final = Resource(f"/apis/{API_VERSION}", "redrives")
+
+
+def resource_in(path: str) -> str:
+    """What a path of the API is about: the plural of the kind, with the subresource, such as "pods/log"."""
+    parts = path.strip("/").split("/")
+    # The core group has no name: /api/v1 against /apis/batch/v1.
+    parts = parts[2:] if parts[0] == "api" else parts[3:]
+    if parts[:1] == ["namespaces"] and len(parts) > 2:
+        parts = parts[2:]
+    return "/".join(parts[::2])

@@ -10,12 +10,13 @@ is already on its way, in a socket's buffer or in the network: it may arrive aft
 precondition decides then, which all writes of the engine have: a name that is taken, a version, a uid, an epoch.
 """
 
+import asyncio
 import io
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from types import SimpleNamespace, TracebackType
-from typing import Final, Self
+from typing import Final, Protocol, Self
 
 import aiohttp
 import msgspec
@@ -23,6 +24,7 @@ import msgspec
 from mapreduce_operator import __version__
 from mapreduce_operator.adapters.kube.credentials import Credentials
 from mapreduce_operator.adapters.kube.errors import BODY_LIMIT, error_of, translated
+from mapreduce_operator.adapters.kube.resources import resource_in
 from mapreduce_operator.ports import JSON, ClusterError, ClusterErrorReason, DeposedError
 
 _CONNECTIONS: Final = 64
@@ -39,6 +41,13 @@ JSON_PATCH: Final = "application/json-patch+json"
 APPLY_PATCH: Final = "application/apply-patch+yaml"
 METADATA: Final = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json"
 """As an `accept`: of the object in the answer only its metadata, which saves both sides the rest."""
+
+
+class Observer(Protocol):
+    """Is told of each request."""
+
+    def __call__(self, verb: str, resource: str, code: str, seconds: float) -> None:
+        """`code` is the HTTP status, or "error" where there was no answer; `seconds` passed until the answer began."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +70,14 @@ class ApiSession:
         credentials: Credentials,
         *,
         may_write: Callable[[], bool] | None = None,
+        observe: Observer | None = None,
         connections: int = _CONNECTIONS,
         request_seconds: float = _REQUEST_SECONDS,
         silence_seconds: float = _SILENCE_SECONDS,
     ) -> None:
         """With `may_write`, all but GET raise DeposedError while it says no."""
         self._credentials: Final = credentials
+        self._observe: Final = observe
         self._fence: Final = [] if may_write is None else [_fence(may_write)]
         self._requests: Final = self._open(
             connections, aiohttp.ClientTimeout(total=request_seconds, sock_connect=_CONNECT_SECONDS)
@@ -131,7 +142,6 @@ class ApiSession:
     @asynccontextmanager
     async def _answer(self, session: aiohttp.ClientSession, call: _Call) -> AsyncIterator[aiohttp.ClientResponse]:
         """A successful answer; everything else is an error, a first 401 a reason to look for new credentials."""
-        endpoint = self._credentials.endpoint
         refused: str | None = None
         while True:
             authorization = await self._credentials.authorization(refused=refused)
@@ -140,16 +150,7 @@ class ApiSession:
                 headers["Authorization"] = authorization
             if call.body is not None:
                 headers["Content-Type"] = call.content_type
-            async with session.request(
-                call.verb,
-                f"{endpoint.server}{call.path}",
-                params=call.query,
-                data=_in_pieces(call.body),
-                headers=headers,
-                proxy=endpoint.proxy,
-                server_hostname=endpoint.server_name,
-                allow_redirects=False,
-            ) as response:
+            async with await self._send(session, call, headers) as response:
                 if response.status == 401 and refused is None:
                     refused = authorization
                     continue
@@ -159,6 +160,29 @@ class ApiSession:
                     raise error_of(response.status, body, request=call.name, retry_after=wait)
                 yield response
                 return
+
+    async def _send(
+        self, session: aiohttp.ClientSession, call: _Call, headers: Mapping[str, str]
+    ) -> aiohttp.ClientResponse:
+        endpoint, loop = self._credentials.endpoint, asyncio.get_running_loop()
+        began, code = loop.time(), "error"
+        try:
+            response = await session.request(
+                call.verb,
+                f"{endpoint.server}{call.path}",
+                params=call.query,
+                data=_in_pieces(call.body),
+                headers=headers,
+                proxy=endpoint.proxy,
+                server_hostname=endpoint.server_name,
+                allow_redirects=False,
+            )
+            code = str(response.status)
+        finally:
+            if self._observe is not None:
+                verb, _, _ = call.name.partition(" ")
+                self._observe(verb, resource_in(call.path), code, loop.time() - began)
+        return response
 
 
 def _fence(may_write: Callable[[], bool]) -> aiohttp.TraceConfig:
