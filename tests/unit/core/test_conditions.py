@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mapreduce_operator.api import Condition, ConditionStatus, Phase
+from mapreduce_operator.api import Condition, Phase
 from mapreduce_operator.core.conditions import Situation, conditions_of, merge
 from mapreduce_operator.core.phases import FINAL_PHASES, NEXT
 from tests.unit.core.kstatus import kstatus
