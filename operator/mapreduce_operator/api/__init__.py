@@ -83,6 +83,7 @@ from mapreduce_operator.api.status import (
     StagePositions,
     StatePositions,
     TemplateRevisions,
+    ThroughputStatus,
 )
 from mapreduce_operator.api.template import Container, PodSpec, PodTemplate, TemplateMetadata
 from mapreduce_operator.api.work import (
@@ -182,6 +183,7 @@ __all__ = [
     "SuspendPolicy",
     "TemplateMetadata",
     "TemplateRevisions",
+    "ThroughputStatus",
     "Work",
     "lacks_map",
 ]

@@ -118,6 +118,16 @@ class AttemptCounts(Model):
     """Failed runs after which the item was given another one."""
 
 
+class ThroughputStatus(Model):
+    """How fast items come to their end. It is there once at least five have done so under the present leader."""
+
+    items_per_minute: float = Field(ge=0)
+    """Items that came to their end, per minute, over the last ten minutes."""
+
+    remaining_seconds: Count
+    """When the map is done at this rate, in seconds from now."""
+
+
 class StatePositions(Model):
     """Which items are in each state: their positions in the plan, counted from 0, as intervals such as `0-5,7`."""
 
@@ -323,6 +333,8 @@ class MapReduceJobStatus(Model):
     items: ItemCounts | None = None
 
     attempts: AttemptCounts | None = None
+
+    throughput: ThroughputStatus | None = None
 
     positions: StagePositions | None = None
 

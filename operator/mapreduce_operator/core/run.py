@@ -62,6 +62,7 @@ from mapreduce_operator.core.starting import Starting
 from mapreduce_operator.core.story import Story
 from mapreduce_operator.core.tally import Tally, is_retry
 from mapreduce_operator.core.templates import Templates
+from mapreduce_operator.core.throughput import Throughput
 from mapreduce_operator.core.workloads import Carried, Dispatch, JobSeen, PodSeen
 
 VANISHED_SECONDS: Final = 60.0
@@ -98,6 +99,7 @@ class RunState:
         """The last one that everything here knows of; None before the past is told."""
         self.spec_text = canonical(spec.work_as_written())
         """What is run, as it is kept with the checkpoints."""
+        self.throughput: Final = Throughput()
 
     # ------------------------------------------------------------------------------------------------ what is so
 
@@ -397,6 +399,8 @@ class RunState:
         for claim in batch.claims:
             self.ledgers[claim.stage].enqueue(self.books.position(claim.stage, claim.key))
         self.books.settle(self.books.account, batch, batch.at)
+        mapped = (record for record in batch.records if record.outcome.stage is Stage.MAP)
+        self.throughput.ended(sum(record.item.final for record in mapped), now)
         for record in batch.records:
             self.ledgers[record.outcome.stage].enqueue(self.books.position_of(record.outcome))
             if record.outcome.job:
@@ -409,6 +413,7 @@ class RunState:
     def resume(self, now: float, checkpoint: Checkpoint) -> None:
         """The past is told, up to a checkpoint. Jobs that carried running dispatches then may be gone by now."""
         self.checkpoint = checkpoint
+        self.throughput.begin(now)
         self.answers, self.course.opened_at = checkpoint.answers, checkpoint.opened_at
         self.books.resume({stage: self._retry(stage).backoff.max_seconds for stage in Stage}, now)
         self._retries = self.tally.retries

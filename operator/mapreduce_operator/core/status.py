@@ -30,6 +30,7 @@ from mapreduce_operator.api import (
     StagePositions,
     StatePositions,
     TemplateRevisions,
+    ThroughputStatus,
 )
 from mapreduce_operator.core.checkpoint import Checkpoint, Lineage, Restarted, Restored
 from mapreduce_operator.core.conditions import LASTING, STATE_LOST, Situation, conditions_of, merge
@@ -39,6 +40,7 @@ from mapreduce_operator.core.outcomes import Verdict
 from mapreduce_operator.core.phases import FINAL_PHASES
 from mapreduce_operator.core.retention import intervals
 from mapreduce_operator.core.run import RunState
+from mapreduce_operator.core.throughput import two_digits
 
 TOP_FAILURES: Final = 10
 KEPT_CHARACTERS: Final = 2048
@@ -136,6 +138,7 @@ def status_of(
                 interruptions=ledger.interruptions - interruptions,
                 retries=run.tally.retries,
             ),
+            "throughput": _throughput(run, len(ledger) - done, now),
             "positions": StagePositions(
                 map=StatePositions(
                     **{
@@ -195,6 +198,13 @@ def status_of(
             "lineage": _lineage(head.lineage),
         }
     )
+
+
+def _throughput(run: RunState, left: int, now: float) -> ThroughputStatus | None:
+    rate = run.throughput.per_minute(now)
+    if rate is None or not left:
+        return None
+    return ThroughputStatus(items_per_minute=rate, remaining_seconds=round(two_digits(60.0 * left / rate)))
 
 
 def _restored(done: Restored | None) -> RestoreStatus | None:
