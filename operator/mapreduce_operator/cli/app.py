@@ -5,7 +5,8 @@ from collections.abc import Sequence
 
 import click
 
-from mapreduce_operator.cli import control, status, submit, watch
+from mapreduce_operator import __version__
+from mapreduce_operator.cli import around, control, logs, redrive, status, submit, watch
 from mapreduce_operator.cli.framework import PLACE, run
 
 PROGRAM = "kubectl mapreduce"
@@ -16,18 +17,30 @@ def group(name: str, what: str, *commands: click.Command) -> click.Group:
     return click.Group(name, help=what, commands=commands, params=list(PLACE))
 
 
+ITEMS = group("items", "The items of a job.", redrive.retry_items, redrive.skip_items)
+DLQ = group("dlq", "The dead letters of a job.", redrive.purge)
+CHECKPOINTS = group("checkpoints", "The checkpoints of a job.")
 root = group(
     "mapreduce",
     "Runs a container over every item of a list, and loses nothing.",
-    *(submit.run, watch.watch, status.status),
+    *(submit.run, watch.watch, status.status, logs.logs),
     *(control.suspend, control.resume, control.cancel, control.restart),
-    *(control.checkpoint, control.restore, submit.fork),
+    *(control.checkpoint, control.restore, submit.fork, redrive.redrive),
+    *(ITEMS, DLQ, CHECKPOINTS),
+    *(around.gc, around.version, around.completion),
 )
+click.version_option(__version__, prog_name=PROGRAM)(root)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Does what the command line says; returns the exit code, which docs/cli.md explains."""
     return run(root, arguments, PROGRAM)
+
+
+def complete(arguments: Sequence[str] | None = None) -> int:
+    """The program `kubectl_complete-mapreduce`, which kubectl calls to complete a command line of the plugin."""
+    click.echo("\n".join(around.completions(root, sys.argv[1:] if arguments is None else arguments)))
+    return 0
 
 
 if __name__ == "__main__":

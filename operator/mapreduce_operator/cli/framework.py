@@ -55,13 +55,17 @@ async def _in_session(work: Callable[..., Any], place: Place, given: dict[str, A
         await work(session, **given)
 
 
+COMPLETE_VARIABLE: Final = "_KUBECTL_MAPREDUCE_COMPLETE"
+"""By which a shell says, in the environment, that it wants a command line completed."""
+
+
 def run(root: click.Command, arguments: Sequence[str] | None, program: str) -> int:
     """Does what a command line says; returns the exit code, having told on stderr of what went wrong."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         # What agents say may be in any language, whatever the terminal can show.
         sys.stdout.reconfigure(errors="replace")
     try:
-        answer = root.main(arguments, program, standalone_mode=False)
+        answer = root.main(arguments, program, COMPLETE_VARIABLE, standalone_mode=False)
         sys.stdout.flush()
     except CommandError as error:
         return _failed(error)

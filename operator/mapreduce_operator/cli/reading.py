@@ -6,30 +6,22 @@ chart's service account for readers, if it may make one.
 """
 
 import asyncio
-import shutil
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import Any, Final, Self
 
 import aiohttp
 import msgspec
 
-from mapreduce_operator.adapters.kube import Credentials
-from mapreduce_operator.adapters.kube.resources import PODS, Resource
+from mapreduce_operator.adapters.kube.resources import Resource
 from mapreduce_operator.adapters.kube.watching import Lines
+from mapreduce_operator.cli.apiserver import ApiServer, Body
 from mapreduce_operator.cli.errors import CommandError, ExitCode
-from mapreduce_operator.ports import ClusterError, ClusterErrorReason
+from mapreduce_operator.cli.installed import API, READER, kubectl, pods_of, selector_of
 
-if TYPE_CHECKING:
-    from mapreduce_operator.cli.session import Body, Session
-
-DEFAULT_NAMESPACE: Final = "mapreduce-system"
 PORT: Final = 8081
 """Of the API inside its pod, on loopback."""
-_PART: Final = "app.kubernetes.io/part-of=mapreduce-operator"
-_API: Final = f"{_PART},app.kubernetes.io/component=api"
-_READER: Final = f"{_PART},app.kubernetes.io/component=reader"
 _SERVICE_ACCOUNTS: Final = Resource("/api/v1", "serviceaccounts")
 _TOKEN_SECONDS: Final = 3600
 _BUSY_ATTEMPTS: Final = 5
@@ -40,14 +32,16 @@ _CODES: Final = {401: ExitCode.FORBIDDEN, 403: ExitCode.FORBIDDEN, 404: ExitCode
 class Reading:
     """To be entered before it is used; the port-forward ends when it is left."""
 
-    def __init__(self, session: "Session", credentials: Credentials) -> None:
-        self._session: Final = session
-        self._credentials: Final = credentials
+    def __init__(self, server: ApiServer) -> None:
+        self._server: Final = server
+        self._name = ""
+        """Of the pod that answers."""
         self._forward: asyncio.subprocess.Process | None = None
         self._http: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
-        pod = await self._pod()
+        pod = (await pods_of(self._server, API))[0]
+        self._name = f"{pod['metadata']['namespace']}/{pod['metadata']['name']}"
         token = await self._token(pod)
         try:
             port = await self._forwarded(pod)
@@ -106,39 +100,17 @@ class Reading:
         except (aiohttp.ClientError, TimeoutError) as error:
             raise CommandError(
                 f"the operator's API broke off while it answered {path}: {type(error).__name__} {error}; try again, "
-                f"and look at its log: `kubectl logs -n {self._where} -l {_API}`"
+                f"and look at the log of its pod {self._name}"
             ) from error
 
     # ------------------------------------------------------------------------------------------------- the way there
 
-    @property
-    def _where(self) -> str:
-        return self._session.place.operator_namespace or DEFAULT_NAMESPACE
-
-    async def _pod(self) -> "Body":
-        """A pod of the API that is ready."""
-        found = await self._session.all_in(self._where, PODS, labelSelector=_API)
-        if not found and not self._session.place.operator_namespace:
-            try:
-                found = await self._session.all_in("", PODS, labelSelector=_API)
-            except ClusterError as error:
-                if error.reason is not ClusterErrorReason.FORBIDDEN:
-                    raise
-        ready = [pod for pod in found if _is_ready(pod)]
-        if not ready:
-            raise CommandError(
-                f"no pod of the operator's API is ready in the namespace {self._where} (labels {_API}): say where the "
-                "operator is with --operator-namespace, or switch its API on with api.enabled in the chart's values",
-                ExitCode.NOT_FOUND,
-            )
-        return ready[0]
-
-    async def _token(self, pod: "Body") -> str:
-        authorization = await self._credentials.authorization()
+    async def _token(self, pod: Body) -> str:
+        authorization = await self._server.credentials.authorization()
         if authorization:
             return authorization
         namespace = pod["metadata"]["namespace"]
-        accounts = await self._session.all_in(namespace, _SERVICE_ACCOUNTS, labelSelector=_READER)
+        accounts = await self._server.all_in(namespace, _SERVICE_ACCOUNTS, labelSelector=selector_of(READER))
         release = pod["metadata"]["labels"].get("app.kubernetes.io/instance")
         names = [
             account["metadata"]["name"]
@@ -148,11 +120,11 @@ class Reading:
         if not names:
             raise CommandError(
                 "the kubeconfig's user has a certificate and no token, and the operator's API takes tokens only: the "
-                f"namespace {namespace} has no service account for readers either (labels {_READER}). Use a context "
-                "whose user has a token, or let the chart make that account with api.reader in its values",
+                f"namespace {namespace} has no service account for readers either (labels {selector_of(READER)}). "
+                "Use a context whose user has a token, or have that account made by api.reader in the chart's values",
                 ExitCode.FORBIDDEN,
             )
-        answer = await self._session.api.request(
+        answer = await self._server.api.request(
             "POST",
             _SERVICE_ACCOUNTS.path(namespace, names[0], "token"),
             about=f"the token of the service account {namespace}/{names[0]}",
@@ -160,15 +132,11 @@ class Reading:
         )
         return f"Bearer {msgspec.json.decode(answer)['status']['token']}"
 
-    async def _forwarded(self, pod: "Body") -> int:
+    async def _forwarded(self, pod: Body) -> int:
         """The local port that leads to the pod."""
-        kubectl = shutil.which("kubectl")
-        if kubectl is None:
-            raise CommandError("kubectl was not found on the PATH: it makes the way to the operator's API; install it")
         name, namespace = pod["metadata"]["name"], pod["metadata"]["namespace"]
-        self._forward = await asyncio.create_subprocess_exec(
-            kubectl,
-            *self._session.place.for_kubectl,
+        self._forward = await kubectl(
+            self._server,
             f"--namespace={namespace}",
             "port-forward",
             "--address=127.0.0.1",
@@ -195,11 +163,6 @@ class Reading:
                 ExitCode.FORBIDDEN if "forbidden" in said.lower() else ExitCode.ERROR,
             )
         return int(rest.split()[0])
-
-
-def _is_ready(pod: "Body") -> bool:
-    conditions = pod.get("status", {}).get("conditions", [])
-    return any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
 
 
 def _decoded(data: bytes, path: str) -> Any:

@@ -1,184 +1,20 @@
-"""One command's connection to the cluster: where it works, objects as plain JSON, and the operator's read-only API."""
+"""One command's connection to the cluster: the API server, and the operator's read-only API behind it."""
 
-import asyncio
-import time
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AsyncExitStack, aclosing
-from dataclasses import dataclass
-from pathlib import Path
-from types import TracebackType
-from typing import Any, Final, Self
+from collections.abc import AsyncIterator
+from typing import Any
 
-import msgspec
-
-from mapreduce_operator.adapters.kube import ApiSession, find_credentials
-from mapreduce_operator.adapters.kube.errors import translated
-from mapreduce_operator.adapters.kube.resources import Resource
-from mapreduce_operator.adapters.kube.session import MERGE_PATCH
-from mapreduce_operator.adapters.kube.watching import Lines
-from mapreduce_operator.cli.errors import CommandError, ExitCode
+from mapreduce_operator.cli.apiserver import ApiServer, Body, Place
 from mapreduce_operator.cli.reading import Reading
-from mapreduce_operator.ports import ClusterError, ClusterErrorReason
 
-Body = dict[str, Any]
-
-FIELD_MANAGER: Final = {"fieldManager": "kubectl-mapreduce"}
+__all__ = ["Body", "Place", "Session"]
 
 
-@dataclass(slots=True)
-class Place:
-    """What the command line says of the cluster, before or after the command. Empty: as the kubeconfig says."""
-
-    kubeconfig: str = ""
-    context: str = ""
-    namespace: str = ""
-    all_namespaces: bool = False
-    operator_namespace: str = ""
-
-    @property
-    def for_kubectl(self) -> list[str]:
-        """The same cluster on a command line of kubectl."""
-        given = {"--kubeconfig": self.kubeconfig, "--context": self.context}
-        return [f"{name}={value}" for name, value in given.items() if value]
-
-
-class Session:
+class Session(ApiServer):
     """To be entered before it is used. All methods raise ClusterError, CredentialsError or CommandError."""
 
     def __init__(self, place: Place) -> None:
-        self.place: Final = place
-        self._closing: Final = AsyncExitStack()
-        self.namespace = place.namespace
-        """Where the command works; "" is everywhere."""
-        self.api: ApiSession
+        super().__init__(place)
         self._reading: Reading | None = None
-
-    async def __aenter__(self) -> Self:
-        place = self.place
-        file = Path(place.kubeconfig) if place.kubeconfig else None
-        self._credentials = await find_credentials(file, context=place.context or None)
-        if not place.all_namespaces:
-            self.namespace = place.namespace or self._credentials.namespace
-        self.api = await self._closing.enter_async_context(ApiSession(self._credentials))
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self._closing.aclose()
-
-    # ------------------------------------------------------------------------------------------- the API server
-
-    async def find(self, resource: Resource, name: str) -> Body | None:
-        """The object of this name in the namespace, or None where there is none."""
-        try:
-            return await self.get(resource, name)
-        except ClusterError as error:
-            if error.reason is ClusterErrorReason.NOT_FOUND:
-                return None
-            raise
-
-    async def get(self, resource: Resource, name: str) -> Body:
-        about = resource.about(self.namespace, name)
-        return _body(await self.api.request("GET", resource.path(self.namespace, name), about=about), about)
-
-    async def all_of(self, resource: Resource, **selectors: str) -> list[Body]:
-        """All objects of a kind in the namespace, or everywhere; selectors such as labelSelector."""
-        return await self.all_in(self.namespace, resource, **selectors)
-
-    async def all_in(self, namespace: str, resource: Resource, **selectors: str) -> list[Body]:
-        about = resource.about(namespace)
-        answer = await self.api.request("GET", resource.path(namespace), about=about, query=selectors)
-        items: list[Body] = _body(answer, about)["items"]
-        return items
-
-    async def create(self, resource: Resource, manifest: Body, *, dry_run: bool = False) -> Body:
-        """Creates an object in the namespace; returns it as the API server has it."""
-        about = resource.about(self.namespace, manifest["metadata"].get("name", ""))
-        answer = await self.api.request(
-            "POST", resource.path(self.namespace), about=about, query=_query(dry_run=dry_run), body=manifest
-        )
-        return _body(answer, about)
-
-    async def patch(self, resource: Resource, name: str, patch: Body, *, dry_run: bool = False) -> Body:
-        """Changes an object by a merge patch; returns it as it is then."""
-        about = resource.about(self.namespace, name)
-        answer = await self.api.request(
-            "PATCH",
-            resource.path(self.namespace, name),
-            about=about,
-            query=_query(dry_run=dry_run),
-            body=patch,
-            content_type=MERGE_PATCH,
-        )
-        return _body(answer, about)
-
-    async def delete(self, resource: Resource, name: str, *, uid: str) -> None:
-        """Deletes the very object."""
-        await self.api.request(
-            "DELETE",
-            resource.path(self.namespace, name),
-            about=resource.about(self.namespace, name),
-            body={"preconditions": {"uid": uid}},
-        )
-
-    async def changes(self, resource: Resource, name: str) -> AsyncIterator[Body | None]:
-        """The object as it is, and each time that it has changed; None at last, when it is not there.
-
-        Ends after that, and never otherwise: a watch that breaks is begun again from what is there by then.
-        """
-        query = {"fieldSelector": f"metadata.name={name}", "watch": "true"}
-        path, about = resource.path(self.namespace), resource.about(self.namespace, name)
-        version = ""
-        while True:
-            now = await self.find(resource, name)
-            if now is None:
-                yield None
-                return
-            if now["metadata"]["resourceVersion"] != version:
-                version = now["metadata"]["resourceVersion"]
-                yield now
-            lines = Lines()
-            try:
-                stream = self.api.stream(path, about=about, query=query | {"resourceVersion": version})
-                async with aclosing(stream) as chunks:
-                    async for event in _events(chunks, lines, about):
-                        version = event["object"]["metadata"]["resourceVersion"]
-                        yield event["object"]
-            except ClusterError as error:
-                if error.reason not in {ClusterErrorReason.UNAVAILABLE, ClusterErrorReason.EXPIRED}:
-                    raise
-            # It is found again above whether the server can be reached at all, which is no matter of many trials.
-            await asyncio.sleep(1)
-
-    async def until(
-        self, resource: Resource, name: str, holds: Callable[[Body], bool], *, what: str, seconds: float | None
-    ) -> Body:
-        """Waits until an object is so; returns it. `what`, such as "it is suspended", is for the error.
-
-        Raises CommandError with TIMEOUT after `seconds`, with NOT_FOUND when the object is gone.
-        """
-        about, began = resource.about(self.namespace, name), time.monotonic()
-        try:
-            async with asyncio.timeout(seconds):
-                async for body in self.changes(resource, name):
-                    if body is None:
-                        raise CommandError(
-                            f"{about} is gone: it was deleted, or never there; it was waited for until {what}",
-                            ExitCode.NOT_FOUND,
-                        )
-                    if holds(body):
-                        return body
-        except TimeoutError as error:
-            raise CommandError(
-                f"{about}: it took longer than {time.monotonic() - began:.0f} s until {what}; nothing was undone. Look "
-                f"at it with `kubectl describe {resource.plural} {name} -n {self.namespace}`, or wait with a longer "
-                "--timeout",
-                ExitCode.TIMEOUT,
-            ) from error
-        raise AssertionError("changes end with None only")
-
-    # --------------------------------------------------------------------------------------------- the read-only API
 
     async def answer(self, path: str, **query: str) -> Any:
         """What the read-only API answers with: one JSON value. The path begins with /v1/."""
@@ -191,26 +27,5 @@ class Session:
 
     async def _reader(self) -> Reading:
         if self._reading is None:
-            reading = Reading(self, self._credentials)
-            self._reading = await self._closing.enter_async_context(reading)
+            self._reading = await self.closing.enter_async_context(Reading(self))
         return self._reading
-
-
-def _query(*, dry_run: bool) -> Mapping[str, str]:
-    # Strict: a field that is misspelt is an error, and not dropped.
-    return FIELD_MANAGER | {"fieldValidation": "Strict"} | ({"dryRun": "All"} if dry_run else {})
-
-
-def _body(answer: bytes, about: str) -> Body:
-    with translated(about):
-        return msgspec.json.decode(answer, type=dict[str, Any])
-
-
-async def _events(chunks: AsyncIterator[bytes], lines: Lines, about: str) -> AsyncIterator[Body]:
-    """Changes of a watch, until an object is deleted or the watch has an error to tell."""
-    async for chunk in chunks:
-        for line in lines.take(chunk):
-            event = _body(line, about)
-            if event["type"] not in {"ADDED", "MODIFIED"}:
-                return
-            yield event
