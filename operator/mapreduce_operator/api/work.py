@@ -186,9 +186,9 @@ class MapWork(Work):
     """
 
     skip: frozenset[Annotated[str, Field(min_length=1, max_length=253)]] = Field(default=frozenset(), max_length=1000)
-    """Ids of items that are not to be run. Those that have not ended become Skipped, and their agents are stopped; those
-    that have ended stay what they are. The job comes to its end as if they were not in its input. An item whose id is
-    taken out again is run when the map is restarted.
+    """Ids of items that are not to be run. Those that have not ended become Skipped, and their agents are stopped;
+    those that have ended stay what they are. The job comes to its end as if they were not in its input. An item whose
+    id is taken out again is run when the map is restarted.
     """
 
     @field_serializer("skip")
