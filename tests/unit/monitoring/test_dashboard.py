@@ -58,7 +58,7 @@ def test_every_query_can_be_read(tmp_path: Path) -> None:
     assert len(rules) >= len([panel for panel in PANELS if panel["type"] not in {"row", "text"}])
 
 
-def test_every_metrics_in_panels_and_rules_is_in_the_list_of_metrics() -> None:
+def test_every_metric_in_panels_and_rules_is_in_the_list_of_metrics() -> None:
     documented = metrics_in(METRICS.read_text())
     wanted = metrics_in(RULES.read_text()) | {
         name for query in queries(CHOSEN) for name in metrics_in(query.expression)
