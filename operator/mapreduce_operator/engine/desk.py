@@ -24,10 +24,15 @@ class Desk:
 
     def __init__(self) -> None:
         self._queues: Final[dict[str, DeadLetterQueue]] = {}
+        self._queues_of: Final[dict[RunRef, set[str]]] = {}
+        """Uids of the queues of each run: asked for by every run, again and again."""
         self._redrives: Final[dict[str, Redrive]] = {}
         self._overwritten: Final[dict[str, None]] = {}
         """Uids of Redrives that were answered for good, and whose status may not say so."""
-        self._jobs: Final[dict[str, MapReduceJob]] = {}
+        self._runs: Final[dict[tuple[str, str], RunRef]] = {}
+        """By namespace and name."""
+        self._forks: Final[dict[str, MapReduceJob]] = {}
+        """Jobs that are forked from others, by uid."""
         self._lineages: Final[dict[str, Lineage]] = {}
         self._listeners: Final[dict[RunRef, Callable[[], None]]] = {}
 
@@ -38,11 +43,16 @@ class Desk:
         self._listeners.pop(run, None)
 
     def observe_job(self, job: MapReduceJob) -> None:
-        self._jobs[job.metadata.uid] = job
+        self._runs[job.metadata.namespace, job.metadata.name] = RunRef.of(job)
+        if job.spec.fork_from is not None:
+            self._forks[job.metadata.uid] = job
 
-    def forget_job(self, uid: str) -> None:
-        self._jobs.pop(uid, None)
-        self._lineages.pop(uid, None)
+    def forget_job(self, run: RunRef) -> None:
+        # Another one of that name may be there by now.
+        if self._runs.get((run.namespace, run.name)) == run:
+            del self._runs[run.namespace, run.name]
+        self._forks.pop(run.uid, None)
+        self._lineages.pop(run.uid, None)
 
     def descends(self, run: RunRef, lineage: Lineage) -> None:
         """The run is a fork, and was made from that checkpoint."""
@@ -50,7 +60,10 @@ class Desk:
 
     def observe_queue(self, queue: DeadLetterQueue) -> None:
         known = self._queues.get(queue.metadata.uid)
+        if known is not None:
+            self._strike_out(known)
         self._queues[queue.metadata.uid] = queue
+        self._queues_of.setdefault(RunRef.of_queue(queue), set()).add(queue.metadata.uid)
         # Our own status updates come back as events once a second; a former leader's are news.
         same = known is not None and (known.metadata.generation, _counts(known)) == (
             queue.metadata.generation,
@@ -67,7 +80,14 @@ class Desk:
     def forget_queue(self, uid: str) -> None:
         queue = self._queues.pop(uid, None)
         if queue is not None:
+            self._strike_out(queue)
             self._tell(queue)
+
+    def _strike_out(self, queue: DeadLetterQueue) -> None:
+        run = RunRef.of_queue(queue)
+        self._queues_of[run].remove(queue.metadata.uid)
+        if not self._queues_of[run]:
+            del self._queues_of[run]
 
     def observe_redrive(self, redrive: Redrive) -> None:
         known = self._redrives.get(redrive.metadata.uid)
@@ -113,13 +133,12 @@ class Desk:
 
     def run_named(self, namespace: str, name: str) -> RunRef | None:
         """The run of the job with that name."""
-        runs = (RunRef.of(job) for job in self._jobs.values())
-        return next((run for run in runs if (run.namespace, run.name) == (namespace, name)), None)
+        return self._runs.get((namespace, name))
 
     def forked_from(self, run: RunRef) -> set[int]:
         """Numbers of the checkpoints of a run that other jobs are forked from, or are about to be."""
         found = set[int]()
-        for job in self._jobs.values():
+        for job in self._forks.values():
             lineage, source = self._lineages.get(job.metadata.uid), job.spec.fork_from
             if lineage is not None and lineage.uid == run.uid:
                 found.add(lineage.sequence)
@@ -140,8 +159,7 @@ class Desk:
 
     def queue_of(self, run: RunRef) -> DeadLetterQueue | None:
         """The queue of a run, also while it is being deleted. The oldest, should somebody have made another one."""
-        queues = [one for one in self._queues.values() if RunRef.of_queue(one) == run]
-        return min(queues, key=_age, default=None)
+        return min(self._of(run), key=_age, default=None)
 
     def waiting(self) -> list[Redrive]:
         """Redrives that have not come to their end, in the order of their creation."""
@@ -159,8 +177,11 @@ class Desk:
 
     def waiting_for(self, run: RunRef) -> list[Redrive]:
         """Those of a run."""
-        names = {(run.namespace, one.metadata.name) for one in self._queues.values() if RunRef.of_queue(one) == run}
+        names = {(run.namespace, one.metadata.name) for one in self._of(run)}
         return [one for one in self.waiting() if (one.metadata.namespace, one.spec.queue) in names] if names else []
+
+    def _of(self, run: RunRef) -> list[DeadLetterQueue]:
+        return [self._queues[uid] for uid in self._queues_of.get(run, ())]
 
 
 def _age(one: DeadLetterQueue | Redrive) -> tuple[str, str]:

@@ -133,10 +133,12 @@ class Supervisor:
 
     def forget(self, uid: str) -> None:
         """An object is gone, whoever removed its finalizer."""
-        self._world.desk.forget_job(uid)
         self._end_filling(uid)
         charge = self._charges.pop(uid, None)
-        if charge is not None and charge.task is not None:
+        if charge is None:
+            return
+        self._world.desk.forget_job(RunRef.of(charge.job))
+        if charge.task is not None:
             charge.task.cancel()
 
     def _observe_fork(self, body: Mapping[str, Any]) -> None:
