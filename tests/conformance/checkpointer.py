@@ -14,7 +14,6 @@ from typing import Any, Final
 import pytest
 
 from mapreduce_operator.api import CheckpointPolicy, ItemState, MapReduceJobSpec
-from mapreduce_operator.cli.queue_reader import ReadOnlyStore
 from mapreduce_operator.core.batches import Batch, Uncommitted
 from mapreduce_operator.core.carrying import Saved
 from mapreduce_operator.core.checkpoint import Checkpoint, CommitReason, JournalError
@@ -23,6 +22,7 @@ from mapreduce_operator.core.phases import Turn
 from mapreduce_operator.core.plan import InputError, Limits
 from mapreduce_operator.engine.checkpointer import StoredCheckpoints
 from mapreduce_operator.ports import Checkpointer, CheckpointNotFoundError, DeposedError, ObjectStore
+from mapreduce_operator.serving.read_only import ReadOnlyStore
 from tests.conformance.written_run import (
     CRASHED,
     GIVEN_UP,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import click
 
 from mapreduce_operator import __version__
-from mapreduce_operator.cli import around, control, logs, redrive, status, submit, watch
+from mapreduce_operator.cli import around, checkpoints, control, dlq, items, logs, redrive, status, submit, watch
 from mapreduce_operator.cli.framework import PLACE, run
 
 PROGRAM = "kubectl mapreduce"
@@ -17,13 +17,28 @@ def group(name: str, what: str, *commands: click.Command) -> click.Group:
     return click.Group(name, help=what, commands=commands, params=list(PLACE))
 
 
-ITEMS = group("items", "The items of a job.", redrive.retry_items, redrive.skip_items)
-DLQ = group("dlq", "The dead letters of a job.", redrive.purge)
-CHECKPOINTS = group("checkpoints", "The checkpoints of a job.")
+ITEMS = group(
+    "items", "The items of a job.", items.list_items, items.show_item, redrive.retry_items, redrive.skip_items
+)
+DLQ = group(
+    "dlq",
+    "The dead letters of a job.",
+    dlq.list_letters,
+    dlq.show_letter,
+    dlq.analyze,
+    dlq.export_letters,
+    redrive.purge,
+)
+CHECKPOINTS = group(
+    "checkpoints",
+    "The checkpoints of a job.",
+    *(checkpoints.list_checkpoints, checkpoints.show_checkpoint),
+    *(checkpoints.diff_checkpoints, checkpoints.validate_checkpoints),
+)
 root = group(
     "mapreduce",
     "Runs a container over every item of a list, and loses nothing.",
-    *(submit.run, watch.watch, status.status, logs.logs),
+    *(submit.run, watch.watch, status.status, items.results, logs.logs),
     *(control.suspend, control.resume, control.cancel, control.restart),
     *(control.checkpoint, control.restore, submit.fork, redrive.redrive),
     *(ITEMS, DLQ, CHECKPOINTS),

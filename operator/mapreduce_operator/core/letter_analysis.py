@@ -1,7 +1,7 @@
 """What dead letters have in common: failures that are the same, reasons, nodes and hours."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import UTC
 from typing import Final
 
@@ -45,33 +45,43 @@ class Analysis(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """By the hour, in UTC, in which they were given up, in order."""
 
 
-def analysis(letters: Iterable[Letter]) -> Analysis:
-    """Goes through the letters once and keeps none of them."""
-    groups: dict[str, Group] = {}
-    others = 0
-    reasons, causes, nodes, hours = Counter[str](), Counter[str](), Counter[str](), Counter[str]()
-    for letter in letters:
-        reasons[letter.reason.value] += 1
-        causes[letter.cause.value] += 1
-        hours[letter.last_attempt_at.astimezone(UTC).strftime("%Y-%m-%dT%H:00:00Z")] += 1
+class Comparison:
+    """Takes letters one after another and keeps none of them."""
+
+    def __init__(self) -> None:
+        self._groups: Final[dict[str, Group]] = {}
+        self._others = 0
+        self._reasons: Final = Counter[str]()
+        self._causes: Final = Counter[str]()
+        self._nodes: Final = Counter[str]()
+        self._hours: Final = Counter[str]()
+
+    def add(self, letter: Letter) -> None:
+        self._reasons[letter.reason.value] += 1
+        self._causes[letter.cause.value] += 1
+        self._hours[letter.last_attempt_at.astimezone(UTC).strftime("%Y-%m-%dT%H:00:00Z")] += 1
         if letter.node:
-            nodes[letter.node] += 1
-        group = groups.get(letter.signature_id)
+            self._nodes[letter.node] += 1
+        group = self._groups.get(letter.signature_id)
         if group is not None:
-            groups[letter.signature_id] = _joined(group, letter)
-        elif len(groups) < GROUPS:
-            groups[letter.signature_id] = _group_of(letter)
+            self._groups[letter.signature_id] = _joined(group, letter)
+        elif len(self._groups) < GROUPS:
+            self._groups[letter.signature_id] = _group_of(letter)
         else:
-            others += 1
-    return Analysis(
-        letters=reasons.total(),
-        groups=tuple(sorted(groups.values(), key=lambda group: (-group.count, group.signature, group.signature_id))),
-        others=others,
-        reasons=_ranked(reasons),
-        causes=_ranked(causes),
-        nodes=_ranked(nodes),
-        hours=dict(sorted(hours.items())),
-    )
+            self._others += 1
+
+    def analysis(self) -> Analysis:
+        """What those that were taken so far have in common."""
+        groups = self._groups.values()
+        return Analysis(
+            letters=self._reasons.total(),
+            groups=tuple(sorted(groups, key=lambda group: (-group.count, group.signature, group.signature_id))),
+            others=self._others,
+            reasons=_ranked(self._reasons),
+            causes=_ranked(self._causes),
+            nodes=_ranked(self._nodes),
+            hours=dict(sorted(self._hours.items())),
+        )
 
 
 def _group_of(letter: Letter) -> Group:

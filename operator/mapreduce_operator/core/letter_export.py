@@ -27,6 +27,10 @@ class _Line(Letter, frozen=True, kw_only=True, tag=SCHEMA_VERSION):
     state: LetterState
 
 
+_encoder: Final = msgspec.json.Encoder()
+_decoder: Final = msgspec.json.Decoder(_Line)
+
+
 class _Echo:
     """A file for the csv module that keeps nothing: writing a row gives its text."""
 
@@ -34,10 +38,15 @@ class _Echo:
         return text
 
 
-def json_lines(letters: Iterable[tuple[Letter, LetterState]]) -> Iterator[bytes]:
-    """Each letter as it lies in storage, with its state, on a line of its own."""
-    for letter, state in letters:
-        yield msgspec.json.encode(_Line(**msgspec.structs.asdict(letter), state=state)) + b"\n"
+def json_line(letter: Letter, state: LetterState) -> bytes:
+    """The letter as it lies in storage, with its state, on a line of its own."""
+    return _encoder.encode(_Line(**msgspec.structs.asdict(letter), state=state)) + b"\n"
+
+
+def letter_in(line: bytes) -> tuple[Letter, LetterState]:
+    """The letter in such a line, and its state. Raises msgspec.DecodeError."""
+    found = _decoder.decode(line)
+    return found, found.state
 
 
 def csv_rows(letters: Iterable[tuple[Letter, LetterState]]) -> Iterator[str]:

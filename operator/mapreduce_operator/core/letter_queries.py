@@ -1,19 +1,15 @@
-"""What people ask of dead letters, in CEL: which ones they mean, and which ones may be given another run.
+"""What people ask of dead letters: which ones they mean, and which ones may be given another run.
 
-An expression is over `letter`, `item` (its payload) and `now`. It must be right as a whole: what can be found wrong
-without a letter is found when it is compiled, and a letter for which it has no answer is an error too, so that nothing
-is ever selected, or left out, by accident.
+An expression is over `letter`, `item` (its payload) and `now`.
 """
 
-import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-import msgspec
-
 from mapreduce_operator.api import Cause, EligibilityRule, LetterState
-from mapreduce_operator.core.expressions import Expression, ExpressionError
-from mapreduce_operator.core.letters import Attempt, Letter, moment
+from mapreduce_operator.core.expressions import ExpressionError
+from mapreduce_operator.core.letters import Attempt, Letter
+from mapreduce_operator.core.questions import Question, in_short
 
 FIELDS: Final[Mapping[str, Callable[[Letter, LetterState], Any]]] = {
     "id": lambda letter, _: letter.id,
@@ -34,25 +30,9 @@ FIELDS: Final[Mapping[str, Callable[[Letter, LetterState], Any]]] = {
 """The fields of `letter`, without its history. All are there for every letter; exitCode is null where there is none."""
 
 _HISTORY: Final = "history"
-_VARIABLES: Final = ("letter", "item", "now")
-_TYPES: Final = ("bool", "bytes", "double", "int", "list", "map", "null_type", "string", "type", "uint")
-_CONVERSIONS: Final = ("bytes", "double", "duration", "dyn", "int", "string", "timestamp", "type", "uint")
-_OF_TEXTS: Final = ("contains", "endsWith", "matches", "size", "startsWith")
-_OF_TIMES: Final = (
-    *("getFullYear", "getMonth", "getDate", "getDayOfMonth", "getDayOfWeek", "getDayOfYear"),
-    *("getHours", "getMinutes", "getSeconds", "getMilliseconds"),
-)
-FUNCTIONS: Final = (*_CONVERSIONS, *_OF_TEXTS, *_OF_TIMES)
-"""The functions of CEL, without operators and macros. The library finds out only when it calls one that there is none,
-which may be never: behind `||`, or for no letter that is there today.
-"""
 
 RULES_SECONDS: Final = 1.0
 """For all rules of a queue over one letter, in seconds of the processor."""
-FILTER_SECONDS: Final = 300.0
-"""For all letters together, in seconds of the processor. 100,000 letters that are asked for a reason take 2.5 s."""
-
-_LETTER_FIELD: Final = re.compile(r"(?<![\w.])letter\.(\w+)")
 
 
 class LetterFilter:
@@ -60,33 +40,21 @@ class LetterFilter:
 
     def __init__(self, text: str) -> None:
         """Raises ExpressionError for a text that is no expression, and for names that do not exist."""
-        self._expression: Final = Expression(text, seconds=FILTER_SECONDS)
-        _check_names(self._expression)
-        # Most questions do without them, and they are long.
+        self._question: Final = Question(text, "letter", (*FIELDS, _HISTORY))
+        # Most questions do without it, and it is long.
         self._with_history: Final = _HISTORY in text
-        self._with_item: Final = "item" in text
 
     @property
     def spent(self) -> float:
         """What all answers took so far, in seconds of the processor."""
-        return self._expression.spent
+        return self._question.spent
 
     def matches(self, letter: Letter, state: LetterState, now: float) -> bool:
         """Whether the letter is meant; raises ExpressionError where there is no answer, or none of true and false."""
         told: dict[str, Any] = {name: field(letter, state) for name, field in FIELDS.items()}
         if self._with_history:
             told[_HISTORY] = [_account(attempt) for attempt in letter.history]
-        try:
-            item = msgspec.json.decode(letter.payload) if self._with_item else None
-            value = self._expression.evaluate({"letter": told, "item": item, "now": moment(now)})
-        except (ExpressionError, RecursionError) as error:
-            raise ExpressionError(f"letter {_short(letter.id)}: {error}. {_advice(error)}") from error
-        if not isinstance(value, bool):
-            raise ExpressionError(
-                f"letter {_short(letter.id)}: {self._expression.text!r} gave {_short(value)}, not true or false. "
-                "Compare it with something"
-            )
-        return value
+        return self._question.answer(f"letter {in_short(letter.id)}", told, bytes(letter.payload), now)
 
 
 class Eligibility:
@@ -131,19 +99,6 @@ _OBSTACLES: Final = {
 }
 
 
-def _check_names(expression: Expression) -> None:
-    # Which fields are asked for is not told by the library.
-    code = re.sub(r"\s*\.\s*", ".", expression.code)
-    known: list[tuple[str, Iterable[str], Iterable[str]]] = [
-        ("function", expression.functions, FUNCTIONS),
-        ("variable", expression.variables - {*_TYPES}, _VARIABLES),
-        ("field of letter", _LETTER_FIELD.findall(code), (*FIELDS, _HISTORY)),
-    ]
-    for kind, names, there in known:
-        for name in sorted(set(names) - set(there)):
-            raise ExpressionError(f"{expression.text!r}: there is no {kind} {name!r}; there are {', '.join(there)}")
-
-
 def _account(attempt: Attempt) -> dict[str, Any]:
     return {
         "dispatch": attempt.dispatch,
@@ -156,16 +111,3 @@ def _account(attempt: Attempt) -> dict[str, Any]:
         "startedAt": attempt.started_at,
         "endedAt": attempt.ended_at,
     }
-
-
-def _advice(error: Exception) -> str:
-    match error.__cause__:
-        case KeyError(args=(name, *_)):
-            return f"Where not all items have it, ask for that first: has(item.{name}) && …"
-        case _:
-            return "A value may be null or of another type in some letters, ask for that first: item.x != null && …"
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else text[:79] + "…"

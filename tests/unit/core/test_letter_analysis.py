@@ -2,7 +2,7 @@
 
 import json
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import timedelta, timezone
 from itertools import permutations
 from typing import Any
@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mapreduce_operator.api import Cause, Reason
-from mapreduce_operator.core.letter_analysis import GROUPS, Analysis, analysis
+from mapreduce_operator.core.letter_analysis import GROUPS, Analysis, Comparison
 from mapreduce_operator.core.letters import Letter, moment
 
 T0 = 1_767_225_600.0
@@ -35,6 +35,13 @@ def letter_of(number: int, signature: str = "boom", at: float = T0, **changes: A
         node="node-1",
     )
     return msgspec.structs.replace(letter, **changes)
+
+
+def analysis(letters: Iterable[Letter]) -> Analysis:
+    comparison = Comparison()
+    for letter in letters:
+        comparison.add(letter)
+    return comparison.analysis()
 
 
 def test_the_same_failure_is_one_group_with_some_of_its_items() -> None:

@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 
 from mapreduce_operator.api import Cause, EligibilityRule, LetterState, Reason
 from mapreduce_operator.core.expressions import ExpressionError
-from mapreduce_operator.core.letter_queries import FIELDS, FUNCTIONS, RULES_SECONDS, Eligibility, LetterFilter
+from mapreduce_operator.core.letter_queries import FIELDS, RULES_SECONDS, Eligibility, LetterFilter
 from mapreduce_operator.core.letters import Attempt, Letter, moment
 from mapreduce_operator.core.outcomes import Verdict
 from mapreduce_operator.core.plan import canonical
+from mapreduce_operator.core.questions import FUNCTIONS
 from tests.unit.core import strategies
 
 T0 = 1_767_225_600.0
@@ -289,8 +290,8 @@ def test_a_field_of_an_item_may_be_called_letter_and_have_fields_of_its_own() ->
         ("item.missing == null", "no such field 'missing'"),
         ("item.deep.missing.more == 1", "no such field 'missing'"),
         ("letter['nosuch'] == 1", "no such field 'nosuch'"),
-        ("item.n > 'a'", "A value may be null or of another type in some letters"),
-        ("!item.n == 5", "A value may be null or of another type in some letters"),
+        ("item.n > 'a'", "A value may be null or of another type in some of them"),
+        ("!item.n == 5", "A value may be null or of another type in some of them"),
         ("item.nothing > 1", "null or of another type"),
         ("item.n.startsWith('5')", "null or of another type"),
         ("item.tags[7] == 'a'", "index out of bounds"),

@@ -31,12 +31,15 @@ class FileStore:
     Thus a volume that cannot be used, or hangs, is a trouble that passes, as it is with a service; whoever waits is
     told of it each time.
 
+    One that is `read_only` does neither: what uses it may not write, and finds what others have written.
+
     Each step of an operation has `request_seconds`, the wait for a thread included. A write that is given up then, or
     whose task is cancelled, may still happen: its thread cannot be stopped.
     """
 
-    def __init__(self, root: Path, *, request_seconds: float = _REQUEST_SECONDS) -> None:
+    def __init__(self, root: Path, *, read_only: bool = False, request_seconds: float = _REQUEST_SECONDS) -> None:
         self._root: Final = root
+        self._read_only: Final = read_only
         self._seconds: Final = request_seconds
         self._workers: Final = Workers("file-store", _THREADS, request_seconds)
         self._opening: Final = threading.Lock()
@@ -88,5 +91,5 @@ class FileStore:
         """In a thread."""
         with self._opening:
             if self._folder is None:
-                self._folder = Folder(self._root)
+                self._folder = Folder(self._root, read_only=self._read_only)
             return self._folder

@@ -74,13 +74,17 @@ class Folder:
     away, and an error is right where "no such object" would let a run begin anew.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, read_only: bool = False) -> None:
+        """With `read_only` it neither makes nor sweeps anything: the volume may be mounted so, and be there already."""
         self._root: Final = root
         self._unfinished: Final = root / RESERVED / "unfinished"
         self._lock_file: Final = root / RESERVED / "lock"
         # flock on NFS is a lock of the process, so threads take turns by themselves.
         self._turn: Final = threading.Lock()
         with _explained("open the file store", root):
+            if read_only:
+                self._ensure_present()
+                return
             self._unfinished.mkdir(parents=True, exist_ok=True)
             self._lock_file.touch()
             self._sweep()

@@ -24,8 +24,10 @@ class OpenedStore(ObjectStore, Protocol):
         """Waits for what is under way and releases threads and connections."""
 
 
-def open_store(url: str, s3: S3Options = S3Options()) -> OpenedStore:  # noqa: B008 - immutable
+def open_store(url: str, s3: S3Options = S3Options(), *, read_only: bool = False) -> OpenedStore:  # noqa: B008 - immutable
     """The store that a URL names. It is asked nothing yet: a folder is made at its first use, a bucket never.
+
+    With `read_only` the folder must be there: it may lie on a volume that is mounted so.
 
     Raises ValueError for a URL or an endpoint that names none, and StorageError when boto3 cannot work with its own
     configuration. Blocks for a moment: it belongs to the start of a process.
@@ -38,7 +40,7 @@ def open_store(url: str, s3: S3Options = S3Options()) -> OpenedStore:  # noqa: B
         )
     match parts.scheme:
         case "file":
-            return FileStore(_folder(url, parts))
+            return FileStore(_folder(url, parts), read_only=read_only)
         case "s3":
             bucket, prefix = _bucket(url, parts)
             _check_endpoint(s3.endpoint)

@@ -7,43 +7,24 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Final
 
-from mapreduce_operator.adapters.clock import SystemClock
-from mapreduce_operator.core.books import Books
 from mapreduce_operator.core.checkpoint import Checkpoint, DamagedError, JournalError, PlanInfo, verified
 from mapreduce_operator.core.journal import Segment, decode_segment, salvage
 from mapreduce_operator.core.names import RunRef, StorageKeys
 from mapreduce_operator.core.packing import PackingError
-from mapreduce_operator.core.plan import ShardInfo, decode_shard, decode_shard_list, keys_of
+from mapreduce_operator.core.plan import ShardInfo, decode_shard, decode_shard_list
 from mapreduce_operator.core.snapshot import decode_snapshot
 from mapreduce_operator.core.texts import counted
 from mapreduce_operator.core.validation import violations
-from mapreduce_operator.engine.journal import Journal
-from mapreduce_operator.engine.leadership import SoleLeader
 from mapreduce_operator.engine.reading import read, read_checked
-from mapreduce_operator.ports import ObjectStore
-
-Place = tuple[int, str]
-"""Number and hash of a segment."""
-
-
-async def items_of(store: ObjectStore, run: RunRef, checkpoint: Checkpoint) -> tuple[list[str], Books]:
-    """(ids in plan order, books) of a run as of a checkpoint, without payloads and results, which may be large.
-
-    Raises JournalError, StorageError.
-    """
-    journal = Journal(store, run, SystemClock(), SoleLeader())
-    journal.look_at(checkpoint)
-    ids = await journal.plan.ids()
-    books = Books(run, keys_of(run.uid, ids))
-    books.read_back(*await journal.history())
-    return ids, books
+from mapreduce_operator.serving.pictures import Pictures, Place
 
 
 class Audit:
     """Of the checkpoints of one run. Raises StorageError where storage does not answer."""
 
-    def __init__(self, store: ObjectStore, run: RunRef) -> None:
-        self._store: Final = store
+    def __init__(self, pictures: Pictures, run: RunRef) -> None:
+        self._pictures: Final = pictures
+        self._store: Final = pictures.store
         self._run: Final = run
         self._keys: Final = StorageKeys(run)
         self._objects: Final[dict[str, list[str]]] = {}
@@ -130,10 +111,10 @@ class Audit:
 
     async def _contradictions(self, checkpoint: Checkpoint) -> list[str]:
         try:
-            _, books = await items_of(self._store, self._run, checkpoint)
+            picture = await self._pictures.of(self._run, checkpoint)
         except JournalError as error:
             return [str(error)]
-        return violations(books, checkpoint.phase, checkpoint.counts)
+        return violations(picture.books, checkpoint.phase, checkpoint.counts)
 
 
 def _check_shard(data: bytes, shard: ShardInfo, key: str) -> None:

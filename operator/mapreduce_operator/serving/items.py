@@ -1,0 +1,154 @@
+"""The items of one run, as they are told: where each stands, all of one, and what they came to."""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import AsyncIterator, Collection, Mapping
+from functools import partial
+from itertools import islice
+from typing import Any, Final
+
+import msgspec
+
+from mapreduce_operator.api import ItemState
+from mapreduce_operator.core.item_queries import ItemFilter, ItemStatus
+from mapreduce_operator.core.journal import decode_segment
+from mapreduce_operator.core.letter_queries import FIELDS
+from mapreduce_operator.core.letters import Attempt, Letter
+from mapreduce_operator.core.names import Stage
+from mapreduce_operator.engine.reading import read_checked, read_letter
+from mapreduce_operator.serving.letters import state_of_letter
+from mapreduce_operator.serving.pictures import Ending, Picture, Pictures, Place, segments_of
+
+AT_ONCE: Final = 10_000
+"""So many results, of 4 KiB at most, are held at a time, to be told in the order of the plan."""
+_SEGMENTS: Final = 8
+_PAUSE: Final = 1000
+"""After so many items others get their turn."""
+
+
+class Items:
+    """As of one checkpoint. `running` are positions whose agents are at work since."""
+
+    def __init__(self, pictures: Pictures, picture: Picture, running: Collection[int] = ()) -> None:
+        self._pictures: Final = pictures
+        self._store: Final = pictures.store
+        self._picture: Final = picture
+        self._ledger: Final = picture.books.ledgers[Stage.MAP]
+        self._running: Final = running
+
+    # -------------------------------------------------------------------------------------------------- all of them
+
+    async def told(
+        self, state: ItemState | None, asked: ItemFilter | None, limit: int, now: float
+    ) -> AsyncIterator[bytes]:
+        """A line for each item that is in a state and meant by a filter, in the order of the plan; `limit` at most.
+
+        Raises ExpressionError before the first line for an item for which the filter has no answer.
+        """
+        endings = await self._pictures.endings(self._picture)
+        chosen = islice([one async for one in self._chosen(endings, state, asked, now)], limit or None)
+        for position in chosen:
+            yield msgspec.json.encode(self._status(position, endings)) + b"\n"
+
+    async def _chosen(
+        self, endings: Mapping[int, Ending], state: ItemState | None, asked: ItemFilter | None, now: float
+    ) -> AsyncIterator[int]:
+        payloads = self._picture.plan.items() if asked is not None and asked.asks_item else None
+        for position in range(len(self._ledger)):
+            payload = (await anext(payloads)).payload if payloads is not None else b""
+            status = self._status(position, endings)
+            if state in {None, status.state} and (asked is None or asked.matches(status, payload, now)):
+                yield position
+            if asked is not None or not position % _PAUSE:
+                await asyncio.sleep(0)
+
+    def _status(self, position: int, endings: Mapping[int, Ending]) -> ItemStatus:
+        item, ending = self._ledger[position], endings.get(position)
+        runs = position in self._running and not item.final
+        outcome = None if ending is None else ending.outcome
+        return ItemStatus.of(self._picture.ids[position], position, item, outcome, runs=runs)
+
+    # ----------------------------------------------------------------------------------------------------------- one
+
+    async def one(self, position: int, *, job_exists: bool) -> dict[str, Any]:
+        """All that is known of an item."""
+        picture = self._picture
+        endings = await self._pictures.endings(picture)
+        key, ending = picture.key(position), endings.get(position)
+        letter = await read_letter(self._store, picture.keys, key)
+        state = state_of_letter(picture.books, position, job_exists=job_exists)
+        results = {} if ending is None else await self._results({position: ending})
+        return {
+            **msgspec.to_builtins(self._status(position, endings)),
+            "key": key,
+            "dispatch": self._ledger[position].dispatch,
+            "payload": msgspec.Raw((await picture.plan.item(position)).payload),
+            "result": results.get(position),
+            "history": await self._history(position, letter),
+            "letter": None
+            if letter is None or state is None
+            else {name: get(letter, state) for name, get in FIELDS.items()} | {"omitted": letter.omitted},
+        }
+
+    async def _history(self, position: int, letter: Letter | None) -> list[Attempt]:
+        """Its dispatches in their order: as the journal knows them, or as its letter does, which has more to tell."""
+        key, redrives = self._picture.key(position), self._picture.books.account.redrives
+        found: dict[int, Attempt] = {}
+        async with self._pictures.turn():
+            async for _, segment in segments_of(self._store, self._picture):
+                for record in segment.records:
+                    outcome, number = record.outcome, record.item.redrive
+                    if outcome.dispatch.item_key == key:
+                        name = redrives[number].accepted.name if number else ""
+                        attempt = Attempt.of(outcome, redrive=name, redrive_number=number)
+                        found[outcome.dispatch.number] = attempt
+        found |= {attempt.dispatch: attempt for attempt in (letter.history if letter is not None else ())}
+        return [found[number] for number in sorted(found)]
+
+    # ------------------------------------------------------------------------------------------------------- results
+
+    async def results(self) -> AsyncIterator[bytes]:
+        """A line with position, id and result for each item that has succeeded, in the order of the plan."""
+        endings = await self._pictures.endings(self._picture)
+        done = (one for one in range(len(self._ledger)) if self._ledger[one].state is ItemState.SUCCEEDED)
+        while some := list(islice(done, AT_ONCE)):
+            async with self._pictures.turn():
+                found = await self._results({position: endings[position] for position in some})
+            for position in some:
+                line = {"position": position, "id": self._picture.ids[position], "result": found[position]}
+                yield msgspec.json.encode(line) + b"\n"
+
+    async def _results(self, endings: Mapping[int, Ending]) -> dict[int, msgspec.Raw]:
+        """The results of dispatches, by position, of those that have one."""
+        places: defaultdict[Place, dict[tuple[str, int], int]] = defaultdict(dict)
+        for position, ending in endings.items():
+            dispatch = ending.outcome.dispatch
+            places[ending.place][dispatch.item_key, dispatch.number] = position
+        found: dict[int, msgspec.Raw] = {}
+        left = iter(places.items())
+        while some := list(islice(left, _SEGMENTS)):
+            for told in await asyncio.gather(*(self._results_in(place, wanted) for place, wanted in some)):
+                found |= told
+        return found
+
+    async def _results_in(self, place: Place, wanted: Mapping[tuple[str, int], int]) -> dict[int, msgspec.Raw]:
+        key = self._picture.keys.segment(*place)
+        segment = await read_checked(self._store, key, partial(decode_segment, expected_sha256=place[1], where=key))
+        found: dict[int, msgspec.Raw] = {}
+        for record in segment.records:
+            dispatch, result = record.outcome.dispatch, record.outcome.result
+            position = wanted.get((dispatch.item_key, dispatch.number))
+            if position is not None and result is not None:
+                found[position] = msgspec.Raw(result)
+        return found
+
+
+def result_of_reduce(picture: Picture) -> dict[str, Any]:
+    """Where the reduce of a run stands, and what it came to."""
+    item, tally = picture.books.ledgers[Stage.REDUCE][0], picture.books.account.tally
+    return {
+        "state": item.state,
+        "attempts": item.attempts,
+        "message": "" if item.state is ItemState.SUCCEEDED else tally.reduce_message,
+        "result": None if tally.reduce_result is None else msgspec.Raw(tally.reduce_result),
+    }

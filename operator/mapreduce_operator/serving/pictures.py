@@ -1,0 +1,161 @@
+"""Runs as they stand in storage. What was read of one serves all questions to it until it has gone on.
+
+Nothing is claimed or written, and the leader is not disturbed. Reading a large run takes memory and time, so that one
+is read after another; whoever would have to wait for long is told to come back.
+"""
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from typing import Final, NamedTuple
+
+from mapreduce_operator.adapters.clock import SystemClock
+from mapreduce_operator.core.books import Books
+from mapreduce_operator.core.checkpoint import Checkpoint
+from mapreduce_operator.core.dead_letters import MESSAGE_CHARACTERS
+from mapreduce_operator.core.failures import end_of
+from mapreduce_operator.core.journal import Segment
+from mapreduce_operator.core.names import RunRef, Stage, StorageKeys, item_key
+from mapreduce_operator.core.outcomes import Outcome
+from mapreduce_operator.core.plan import Limits, keys_of
+from mapreduce_operator.engine.chain import segments_backwards
+from mapreduce_operator.engine.checkpointer import StoredCheckpoints
+from mapreduce_operator.engine.journal import Journal
+from mapreduce_operator.engine.leadership import SoleLeader
+from mapreduce_operator.engine.plan_store import StoredPlan
+from mapreduce_operator.ports import ObjectStore
+from mapreduce_operator.serving.errors import RefusedError
+
+KEPT: Final = 3
+"""Pictures; two are compared at a time. That of a run of 100,000 items takes about 100 MB."""
+WAITING: Final = 8
+_RETRY_SECONDS: Final = 2
+
+Place = tuple[int, str]
+"""Number and hash of a segment."""
+
+
+class Ending(NamedTuple):
+    """How the last dispatch of an item ended. The message is cut and the result left out: they are where it says."""
+
+    outcome: Outcome
+    place: Place
+
+
+@dataclass(slots=True)
+class Picture:
+    """A run as of one of its checkpoints, without payloads and results, which may be large."""
+
+    run: RunRef
+    checkpoint: Checkpoint
+    ids: Sequence[str]
+    """Of all items, in the order of the plan."""
+    plan: StoredPlan
+    """Where their payloads are."""
+    books: Books
+    endings: Mapping[int, Ending] | None = field(default=None, repr=False)
+    """By position, of all items of which a dispatch has ended; None as long as nobody has asked."""
+
+    @property
+    def keys(self) -> StorageKeys:
+        return StorageKeys(self.run)
+
+    def key(self, position: int) -> str:
+        return self.books.ledgers[Stage.MAP].key(position)
+
+    def position(self, item_id: str) -> int | None:
+        """Position of the item with this id; None where there is none."""
+        return self.books.ledgers[Stage.MAP].position(item_key(self.run.uid, Stage.MAP, item_id))
+
+
+class Pictures:
+    """Takes them. All methods raise RefusedError when too many are waiting, JournalError and StorageError."""
+
+    def __init__(self, store: ObjectStore) -> None:
+        self.store: Final = store
+        self._clock: Final = SystemClock()
+        # The right to lead is only asked for where something is claimed, which reading does not.
+        self._leadership: Final = SoleLeader()
+        self.checkpoints: Final = StoredCheckpoints(store, self._clock, self._leadership, Limits())
+        self._kept: Final[OrderedDict[tuple[RunRef, int, str], Picture]] = OrderedDict()
+        self._turn: Final = asyncio.Lock()
+        self._waiting = 0
+
+    async def newest(self, run: RunRef) -> Picture | None:
+        """The run as it stands now; None for one that was never planned."""
+        checkpoint = await self.checkpoints.latest(run)
+        return None if checkpoint is None else await self.of(run, checkpoint)
+
+    async def of(self, run: RunRef, checkpoint: Checkpoint) -> Picture:
+        """The run as of one of its checkpoints."""
+        place = run, checkpoint.sequence, checkpoint.tail_sha256
+        if place not in self._kept:
+            async with self.turn():
+                if place not in self._kept:
+                    self._kept[place] = await self._read(run, checkpoint)
+                    if len(self._kept) > KEPT:
+                        self._kept.popitem(last=False)
+                return self._kept[place]
+        self._kept.move_to_end(place)
+        return self._kept[place]
+
+    async def endings(self, picture: Picture) -> Mapping[int, Ending]:
+        """How the last dispatch of each item ended, by position."""
+        if picture.endings is None:
+            async with self.turn():
+                if picture.endings is None:
+                    picture.endings = await self._endings(picture)
+        return picture.endings
+
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator[None]:
+        """Lets one at a time do what takes memory."""
+        if self._waiting > WAITING:
+            raise RefusedError(
+                503,
+                "Busy",
+                f"{WAITING} other questions wait for their turn: ask again in a moment",
+                retry_seconds=_RETRY_SECONDS,
+            )
+        self._waiting += 1
+        try:
+            async with self._turn:
+                yield
+        finally:
+            self._waiting -= 1
+
+    async def _read(self, run: RunRef, checkpoint: Checkpoint) -> Picture:
+        journal = Journal(self.store, run, self._clock, self._leadership)
+        journal.look_at(checkpoint)
+        ids = await journal.plan.ids()
+        snapshot, segments = await journal.history()
+
+        def books() -> Books:
+            books = Books(run, keys_of(run.uid, ids))
+            books.read_back(snapshot, segments)
+            return books
+
+        # Of 100,000 items it takes a second or two, in which probes and others are answered.
+        return Picture(run, checkpoint, ids, journal.plan, await asyncio.to_thread(books))
+
+    async def _endings(self, picture: Picture) -> dict[int, Ending]:
+        ledger = picture.books.ledgers[Stage.MAP]
+        found: dict[int, Ending] = {}
+        async for place, segment in segments_of(self.store, picture):
+            for record in segment.records:
+                position = ledger.position(record.outcome.dispatch.item_key)
+                if record.outcome.stage is Stage.MAP and position is not None and position not in found:
+                    message = end_of(record.outcome.message, MESSAGE_CHARACTERS)
+                    found[position] = Ending(replace(record.outcome, message=message), place)
+        return found
+
+
+async def segments_of(store: ObjectStore, picture: Picture) -> AsyncIterator[tuple[Place, Segment]]:
+    """All segments that count, the newest first, each with its place, without results."""
+    checkpoint = picture.checkpoint
+    place = checkpoint.sequence, checkpoint.tail_sha256
+    async for segment in segments_backwards(store, picture.keys, *place, results=False):
+        yield place, segment
+        place = segment.header.before, segment.header.previous_sha256

@@ -1,0 +1,122 @@
+"""From the name of an object to the run in storage: that of a job, which may be gone, or of a queue."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from mapreduce_operator.adapters.kube import ApiSession
+from mapreduce_operator.adapters.kube.objects import Objects
+from mapreduce_operator.adapters.kube.resources import DEAD_LETTER_QUEUES, MAPREDUCE_JOBS
+from mapreduce_operator.adapters.kube.wire import AnyObject, Narrow
+from mapreduce_operator.core.names import RunRef
+from mapreduce_operator.ports import ObjectStore
+from mapreduce_operator.serving.errors import RefusedError
+
+
+class _States(Narrow):
+    running: str = ""
+
+
+class _Positions(Narrow):
+    map: _States | None = None
+
+
+class _Checkpoint(Narrow):
+    sequence: int
+
+
+class _Status(Narrow):
+    checkpoint: _Checkpoint | None = None
+    positions: _Positions | None = None
+
+
+class _Job(AnyObject):
+    status: _Status | None = None
+
+
+class _JobReference(Narrow):
+    name: str
+    uid: str
+
+
+class _QueueSpec(Narrow):
+    job_ref: _JobReference
+
+
+class _Queue(AnyObject):
+    spec: _QueueSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A run, and what the status of its job says of it."""
+
+    run: RunRef
+    job_exists: bool
+    sequence: int = 0
+    """Number of the checkpoint that the status is of."""
+    running: str = ""
+    """Positions of the items whose agents are at work, as intervals."""
+
+    def running_since(self, sequence: int) -> frozenset[int]:
+        """Positions of the items that run; none where the status is older than that checkpoint, which knows better."""
+        return frozenset(_positions(self.running)) if self.sequence >= sequence else frozenset()
+
+
+class Runs:
+    """All methods raise RefusedError where there is no such thing, ClusterError and StorageError."""
+
+    def __init__(self, api: ApiSession, store: ObjectStore) -> None:
+        self._objects: Final = Objects(api)
+        self._store: Final = store
+
+    async def of_job(self, namespace: str, name: str, uid: str) -> Found:
+        """The run of the job as it is now, or of one of that name that was deleted and whose storage was kept."""
+        job = await self._objects.get(_Job, MAPREDUCE_JOBS, namespace, name)
+        if job is not None and uid in {"", job.metadata.uid}:
+            status = job.status or _Status()
+            running = status.positions.map.running if status.positions and status.positions.map else ""
+            sequence = status.checkpoint.sequence if status.checkpoint else 0
+            return Found(RunRef(namespace, name, job.metadata.uid), True, sequence, running)
+        kept = sorted({key.split("/")[2] async for key in self._store.list(f"{namespace}/{name}/")})
+        missing = f"there is no MapReduceJob {name!r} in the namespace {namespace!r}"
+        if uid and uid not in kept:
+            raise RefusedError(404, "JobNotFound", f"storage keeps no job {name!r} of {namespace!r} with the uid {uid}")
+        match [uid] if uid else kept:
+            case [only]:
+                return Found(RunRef(namespace, name, only), False)
+            case []:
+                raise RefusedError(
+                    404,
+                    "JobNotFound",
+                    f"{missing}, and storage keeps none of that name; `kubectl mapreduce status` lists all jobs",
+                )
+            case _:
+                raise RefusedError(
+                    404,
+                    "JobNotFound",
+                    f"{missing}, and storage keeps {len(kept)} of that name: give --uid {', '.join(kept)}",
+                )
+
+    async def of_queue(self, namespace: str, name: str) -> Found:
+        """The run whose letters a queue holds: only of its own namespace, whatever uid somebody writes into it."""
+        queue = await self._objects.get(_Queue, DEAD_LETTER_QUEUES, namespace, name)
+        if queue is None:
+            raise RefusedError(
+                404,
+                "QueueNotFound",
+                f"there is no DeadLetterQueue {name!r} in the namespace {namespace!r}; `kubectl get dlq` lists those "
+                "that there are",
+            )
+        reference = queue.spec.job_ref
+        job = await self._objects.get(AnyObject, MAPREDUCE_JOBS, namespace, reference.name)
+        exists = job is not None and job.metadata.uid == reference.uid
+        return Found(RunRef(namespace, reference.name, reference.uid), exists)
+
+
+def _positions(intervals: str) -> Iterator[int]:
+    """Those in a text such as "0-5,7"; what was cut of it is not there."""
+    for interval in intervals.split(","):
+        first, dash, last = interval.partition("-")
+        if first.isdecimal():
+            yield from range(int(first), int(last if dash else first) + 1)
