@@ -1,9 +1,35 @@
-"""Log lines: JSON for programs, text for people."""
+"""Log lines: JSON for programs, text for people. Who knows what lines are about says so once, for all below."""
 
 import json
 import logging
 import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import UTC, datetime
+from types import MappingProxyType
+from typing import Final
+
+from mapreduce_operator.core.names import RunRef
+
+_subject: Final[ContextVar[Mapping[str, str | int]]] = ContextVar("subject", default=MappingProxyType({}))
+
+
+@contextmanager
+def about(**subject: str | int) -> Iterator[None]:
+    """Adds fields to each line that is logged within, also by tasks that are created there."""
+    token = _subject.set({**_subject.get(), **subject})
+    try:
+        yield
+    finally:
+        _subject.reset(token)
+
+
+@contextmanager
+def about_run(run: RunRef) -> Iterator[None]:
+    """The same for the lines of a run."""
+    with about(namespace=run.namespace, job=run.name, uid=run.uid):
+        yield
 
 
 class JsonFormatter(logging.Formatter):
@@ -15,6 +41,7 @@ class JsonFormatter(logging.Formatter):
             "level": record.levelname,
             "logger": record.name,
             "message": record.getMessage(),
+            **_subject.get(),
         }
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)

@@ -124,7 +124,7 @@ def _prepare_container(container: Manifest, mounts: list[Manifest], environment:
 
 
 def _environment(stage: Stage, run: RunRef) -> list[Manifest]:
-    """What is the same for all items of a Job; the rest stands in the context file."""
+    """What a program expects in its environment; all else stands in the context file."""
     variables = {
         "MAPREDUCE_JOB": run.name,
         "MAPREDUCE_NAMESPACE": run.namespace,
@@ -140,7 +140,12 @@ def _environment(stage: Stage, run: RunRef) -> list[Manifest]:
             "MAPREDUCE_RESULTS_FILE": contract.RESULTS_FILE,
             "MAPREDUCE_FAILURES_FILE": contract.FAILURES_FILE,
         }
-    return [{"name": name, "value": value} for name, value in variables.items()]
+    # From an annotation, since it differs from dispatch to dispatch.
+    trace = {"fieldRef": {"fieldPath": f"metadata.annotations['{names.ANNOTATION_TRACE}']"}}
+    return [
+        *({"name": name, "value": value} for name, value in variables.items()),
+        {"name": "TRACEPARENT", "valueFrom": trace},
+    ]
 
 
 # The API server does not look into most of a template before the dry run of the first Job: there may be anything in it.
@@ -209,7 +214,11 @@ def manifest(
         }
         | (msgspec.json.decode(item.payload, type=Manifest) if revision.stage is Stage.REDUCE else {})
     )
-    annotations = {names.ANNOTATION_CONTEXT: context.decode(), names.ANNOTATION_ITEM_ID: item.id}
+    annotations = {
+        names.ANNOTATION_CONTEXT: context.decode(),
+        names.ANNOTATION_ITEM_ID: item.id,
+        names.ANNOTATION_TRACE: names.traceparent(run, dispatch.item_key, dispatch.number),
+    }
     if revision.stage is Stage.MAP:
         annotations[names.ANNOTATION_ITEM] = item.payload.decode()
     return {

@@ -28,6 +28,7 @@ ANNOTATION_ITEM: Final = f"{GROUP}/item"
 ANNOTATION_ITEM_ID: Final = f"{GROUP}/item-id"
 ANNOTATION_CHECKPOINT: Final = f"{GROUP}/checkpoint"
 ANNOTATION_CONTEXT: Final = f"{GROUP}/context"
+ANNOTATION_TRACE: Final = f"{GROUP}/traceparent"
 
 _JOB_NAME_SHARE: Final = 40
 """Characters of a Job's name that come from the MapReduceJob's: with key and number it stays below 63."""
@@ -74,6 +75,15 @@ def item_key(run_uid: str, stage: Stage, item_id: str) -> str:
 def job_name(run: RunRef, key: str, dispatch: int) -> str:
     """Deterministic name of the Job that carries a dispatch, so that creating it twice is noticed by the API server."""
     return f"{_stem(run, key)}-d{dispatch}"
+
+
+def traceparent(run: RunRef, key: str, dispatch: int) -> str:
+    """Where the traces of an agent belong, as W3C Trace Context writes it: one trace an item, one parent a dispatch.
+
+    It is derived and not drawn, so that whoever knows item and dispatch finds the trace.
+    """
+    trace, parent = (hashlib.sha256(f"{run.uid}\0{part}".encode()).hexdigest() for part in (key, f"{key}\0{dispatch}"))
+    return f"00-{trace[:32]}-{parent[:16]}-01"
 
 
 def results_config_map_name(run: RunRef) -> str:

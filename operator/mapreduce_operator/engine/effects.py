@@ -7,6 +7,7 @@ long as it takes; what needs a decision is told.
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import AbstractContextManager
 from typing import Final, TypeVar, assert_never
 
 from mapreduce_operator.core.batches import Batch
@@ -29,13 +30,14 @@ from mapreduce_operator.core.phases import FINAL_PHASES
 from mapreduce_operator.core.plan import PlannedItem
 from mapreduce_operator.core.results import ReduceInput, ResultsTooLargeError, reduce_input
 from mapreduce_operator.core.run import RunState
-from mapreduce_operator.core.workloads import JobSeen, Workload
+from mapreduce_operator.core.workloads import Dispatch, JobSeen, Workload
 from mapreduce_operator.engine.dispatcher import Dispatcher, Launched, LaunchRefused, TemplateRejected
 from mapreduce_operator.engine.journal import Journal
 from mapreduce_operator.engine.letters import Letters
 from mapreduce_operator.engine.pauses import pause_after
 from mapreduce_operator.engine.troubles import Troubles
 from mapreduce_operator.engine.world import World
+from mapreduce_operator.logs import about
 from mapreduce_operator.ports import ClusterError, StorageError
 
 log = logging.getLogger(__name__)
@@ -87,12 +89,14 @@ class Effects:
         match effect:
             case Launch():
                 name = job_name(self._run, effect.dispatch.item_key, effect.dispatch.number)
-                launch = self._launching[name] = self._do(self._launch(effect))
+                with self._about(effect.stage, effect.dispatch):
+                    launch = self._launching[name] = self._do(self._launch(effect))
                 launch.add_done_callback(lambda _: self._launching.pop(name, None))
             case DeleteJob():
                 self._do(self._delete(effect))
             case FindPod(job):
-                self._do(self._find_pod(job))
+                with self._about(job.carried.stage, job.carried.dispatches[0]):
+                    self._do(self._find_pod(job))
             case FindVanished():
                 self._do(self._find_vanished())
             case RemovePod(name, uid):
@@ -119,6 +123,11 @@ class Effects:
         self._doing.discard(task)
         if not self._doing:
             self._wake()
+
+    def _about(self, stage: Stage, dispatch: Dispatch) -> AbstractContextManager[None]:
+        """Log lines from within tell of which item they are."""
+        position = self._state.books.position(stage, dispatch.item_key)
+        return about(item=self._ids[position] if stage is Stage.MAP else stage.value, dispatch=dispatch.number)
 
     @property
     def pending(self) -> bool:
@@ -151,7 +160,8 @@ class Effects:
             oom_kills=effect.oom_kills,
         )
         match await self._dispatcher.create(body, lambda: self._state.awaits_job(stage, position, number)):
-            case Launched(uid=uid):
+            case Launched(name, uid):
+                log.debug("%s: the Job %s is there", self._name, name)
                 self._state.started(stage, position, number, uid, self._world.clock.now())
                 self._troubles.launched()
             case TemplateRejected(message) if (
@@ -250,6 +260,7 @@ class Effects:
         await self._patiently(f"{len(batch.records):,} outcomes wait for storage", lambda: self._save(batch))
         now = self._world.clock.now()
         self._world.metrics.committed(self._state, batch, now - started, self._journal.head.size)
+        self._say(batch)
         for effect in self._state.committed(batch, now):
             self.start(effect)
         # Not before: a status tells of this checkpoint what the state knows.
@@ -258,6 +269,13 @@ class Effects:
         if batch.kept:
             await self._journal.keep()
         await self._prune()
+
+    def _say(self, batch: Batch) -> None:
+        if log.isEnabledFor(logging.DEBUG):
+            for outcome in (record.outcome for record in batch.records):
+                with self._about(outcome.stage, outcome.dispatch):
+                    why = f"({outcome.reason}): {outcome.message}" if outcome.reason else ""
+                    log.debug("%s: the Job %s came to %s%s", self._name, outcome.job, outcome.verdict, why)
 
     async def _prune(self) -> None:
         state, kept = self._state, self._journal.kept

@@ -23,6 +23,7 @@ from mapreduce_operator.engine.journal import Journal
 from mapreduce_operator.engine.loading import read_books
 from mapreduce_operator.engine.reading import read_letters
 from mapreduce_operator.engine.world import World
+from mapreduce_operator.logs import about_run
 from mapreduce_operator.ports import ClusterError, ClusterErrorReason, ObjectStore, StorageError
 
 log = logging.getLogger(__name__)
@@ -37,7 +38,8 @@ async def look_after(world: World, in_our_care: Container[str]) -> None:
         await asyncio.sleep(LOOK_SECONDS)
         for queue in world.desk.queues():
             if queue.spec.job_ref.uid not in in_our_care:
-                await _in_peace(f"the queue {_name(queue)}", orphans.keep(queue))
+                with about_run(RunRef.of_queue(queue)):
+                    await _in_peace(f"the queue {_name(queue)}", orphans.keep(queue))
         for redrive in world.desk.overwritten():
             await _in_peace(f"the Redrive {_name(redrive)}", orphans.answer_again(redrive))
         for redrive in world.desk.waiting():

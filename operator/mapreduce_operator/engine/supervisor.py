@@ -24,6 +24,7 @@ from mapreduce_operator.engine.pauses import pause_after
 from mapreduce_operator.engine.run import Run
 from mapreduce_operator.engine.sweep import sweep
 from mapreduce_operator.engine.world import World
+from mapreduce_operator.logs import about_run
 from mapreduce_operator.ports import Vitals
 
 log = logging.getLogger(__name__)
@@ -152,7 +153,8 @@ class Supervisor:
 
     def _care_for_fork(self, fork: _Fork, tasks: asyncio.TaskGroup) -> None:
         if fork.task is None or fork.task.done():
-            fork.task = tasks.create_task(self._keep_filling(fork.filling), name=f"fill in {fork.filling.run.name}")
+            with about_run(fork.filling.run):
+                fork.task = tasks.create_task(self._keep_filling(fork.filling), name=f"fill in {fork.filling.run.name}")
 
     async def _keep_filling(self, filling: Filling) -> None:
         failures = 0
@@ -222,7 +224,8 @@ class Supervisor:
 
     def _care(self, charge: _Charge, tasks: asyncio.TaskGroup) -> None:
         if charge.task is None:
-            charge.task = tasks.create_task(self._keep_alive(charge), name=charge.job.metadata.name)
+            with about_run(RunRef.of(charge.job)):
+                charge.task = tasks.create_task(self._keep_alive(charge), name=charge.job.metadata.name)
 
     async def _keep_alive(self, charge: _Charge) -> None:
         failures = 0

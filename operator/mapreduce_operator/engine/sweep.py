@@ -15,6 +15,7 @@ from mapreduce_operator.core.names import RunRef
 from mapreduce_operator.core.workloads import JobSeen
 from mapreduce_operator.engine.informer import Informer
 from mapreduce_operator.engine.world import World
+from mapreduce_operator.logs import about_run
 from mapreduce_operator.ports import Cluster, ClusterError, ClusterErrorReason
 
 log = logging.getLogger(__name__)
@@ -31,7 +32,8 @@ async def sweep(world: World, informer: Informer, in_our_care: Container[str]) -
         orphans = _orphans(informer, in_our_care)
         gone_before, gone = gone, {run for run in orphans if await _is_gone(world.cluster, run)}
         for run in gone & gone_before:
-            await _delete(world, run, orphans[run])
+            with about_run(run):
+                await _delete(world, run, orphans[run])
 
 
 def _orphans(informer: Informer, in_our_care: Container[str]) -> dict[RunRef, list[JobSeen]]:
@@ -52,7 +54,8 @@ async def _is_gone(cluster: Cluster, run: RunRef) -> bool:
     except ClusterError as error:
         if error.reason is ClusterErrorReason.NOT_FOUND:
             return True
-        log.warning("%s/%s: whether it is gone is not known: %s", run.namespace, run.name, error)
+        with about_run(run):
+            log.warning("%s/%s: whether it is gone is not known: %s", run.namespace, run.name, error)
     return False
 
 

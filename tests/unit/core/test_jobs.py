@@ -99,6 +99,7 @@ def test_the_smallest_template_becomes_a_restricted_job() -> None:
                         "mapreduce.dev/context": context,
                         "mapreduce.dev/item-id": "GPL-3",
                         "mapreduce.dev/item": '{"file":"GPL-3"}',
+                        "mapreduce.dev/traceparent": "00-7ef12a6af3a8dea04f5cb9bdfc8b18c8-44866992ecf68c4b-01",
                     },
                 },
                 "spec": {
@@ -164,6 +165,12 @@ def test_the_smallest_template_becomes_a_restricted_job() -> None:
                                 {"name": "MAPREDUCE_RESULT_FILE", "value": "/mapreduce/result.json"},
                                 {"name": "HOME", "value": "/tmp"},
                                 {"name": "MAPREDUCE_ITEM_FILE", "value": "/mapreduce/item.json"},
+                                {
+                                    "name": "TRACEPARENT",
+                                    "valueFrom": {
+                                        "fieldRef": {"fieldPath": "metadata.annotations['mapreduce.dev/traceparent']"}
+                                    },
+                                },
                             ],
                         }
                     ],
@@ -203,7 +210,8 @@ def test_a_reduce_agent_finds_results_and_failures_and_the_counts_but_no_item() 
         "name": "mapreduce-results",
         "configMap": {"name": results_config_map_name(RUN)},
     }
-    assert {variable["name"]: variable["value"] for variable in pod["spec"]["containers"][0]["env"]} == {
+    variables = pod["spec"]["containers"][0]["env"]
+    assert {variable["name"]: variable["value"] for variable in variables if "value" in variable} == {
         "MAPREDUCE_JOB": "licence-words",
         "MAPREDUCE_NAMESPACE": "team-a",
         "MAPREDUCE_CONTEXT_FILE": "/mapreduce/context.json",

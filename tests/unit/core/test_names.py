@@ -14,6 +14,7 @@ from mapreduce_operator.core.names import (
     job_name,
     results_config_map_name,
     run_labels,
+    traceparent,
 )
 from tests.unit.core import strategies
 
@@ -23,6 +24,17 @@ LABEL_VALUE = re.compile(r"[A-Za-z0-9]([-._A-Za-z0-9]*[A-Za-z0-9])?")
 
 
 # ---------------------------------------------------------------------------------------------------------------- items
+
+
+def test_an_item_has_one_trace_and_each_dispatch_a_place_in_it() -> None:
+    first, second, other = (traceparent(RUN, key, number) for key, number in (("a", 1), ("a", 2), ("b", 1)))
+
+    assert all(re.fullmatch("00-[0-9a-f]{32}-[0-9a-f]{16}-01", one) for one in (first, second, other))
+    assert first.split("-")[1] == second.split("-")[1] != other.split("-")[1]
+    assert len({one.split("-")[2] for one in (first, second, other)}) == 3
+    assert traceparent(RunRef(RUN.namespace, RUN.name, "another"), "a", 1) != first
+    # The same in every process: a log line of yesterday leads to the trace.
+    assert first == "00-7177998a7865ebf4bd0404bbf14d6ec4-622261346f644221-01"
 
 
 def test_the_key_of_an_item_is_the_same_in_every_process() -> None:
