@@ -19,13 +19,19 @@ class Query:
 
     panel: str
     expression: str
+    labels: frozenset[str]
+    """Those that its lines are told apart by."""
 
 
 def queries(variables: Mapping[str, str]) -> Iterator[Query]:
     """All that the panels ask for, with the values of variables put in."""
     for panel in PANELS:
         for target in panel.get("targets", []):
-            yield Query(panel["title"], re.sub(r"\$(\w+)", lambda found: variables[found[1]], target["expr"]))
+            yield Query(
+                panel["title"],
+                re.sub(r"\$(\w+)", lambda found: variables[found[1]], target["expr"]),
+                frozenset(re.findall(r"{{(\w+)}}", target["legendFormat"])),
+            )
 
 
 def metrics_in(text: str) -> set[str]:

@@ -1,4 +1,4 @@
-"""Prometheus and promtool, as `dev/tools.sh` installs them.
+"""A Prometheus of one's own.
 
     with Prometheus(tmp_path, {"scrape_configs": [...]}) as prometheus:
         prometheus.query("up")
@@ -8,9 +8,7 @@ It listens on the loopback only. What it has read is gone with its folder.
 
 import http.client
 import json
-import os
 import re
-import shutil
 import subprocess
 import time
 from pathlib import Path
@@ -20,17 +18,10 @@ from urllib.parse import urlencode
 
 import yaml
 
+from tests.tools import program
+
 _START_SECONDS: Final = 30.0
 _STOP_SECONDS: Final = 10.0
-
-
-def program(name: str) -> str:
-    """Path of a program: that of the machine, or the one in the project's cache."""
-    caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    cache = Path(os.environ.get("MAPREDUCE_CACHE") or caches / "mapreduce-operator")
-    found = shutil.which(name) or shutil.which(name, path=cache / "bin")
-    assert found is not None, f"{name} is missing: run dev/tools.sh"
-    return found
 
 
 class Prometheus:

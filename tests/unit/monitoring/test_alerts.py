@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from tests.dashboard import RULES, metrics_in
-from tests.prometheus import program
+from tests.tools import program
 
 PROJECT: Final = Path(__file__).parents[3]
 DOCUMENT: Final = (PROJECT / "docs" / "alerts.md").read_text()

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from tests.dashboard import DASHBOARD, RULES
-from tests.prometheus import program
+from tests.tools import program
 
 CHART: Final = Path(__file__).parents[3] / "charts" / "mapreduce-operator"
 SWITCHES: Final = ("metrics.prometheusRule.enabled=true", "metrics.dashboard.enabled=true")

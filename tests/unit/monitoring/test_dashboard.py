@@ -8,7 +8,7 @@ from typing import Any, Final
 import yaml
 
 from tests.dashboard import DASHBOARD, PANELS, RULES, metrics_in, queries
-from tests.prometheus import program
+from tests.tools import program
 
 METRICS: Final = Path(__file__).parents[3] / "docs" / "metrics.md"
 CHOSEN: Final = {"namespace": ".*", "job": "one", "__rate_interval": "1m", "__range": "3h"}
