@@ -1,0 +1,118 @@
+"""`validate`: whether the API server would take a manifest, and the operator run it; no cluster is asked."""
+
+from collections.abc import Iterator, Sequence
+
+import click
+from pydantic import ValidationError
+
+from mapreduce_operator.api import (
+    API_VERSION,
+    KIND,
+    QUEUE_KIND,
+    REDRIVE_KIND,
+    DeadLetterQueueSpec,
+    MapReduceJobSpec,
+    RedriveSpec,
+)
+from mapreduce_operator.cli.admission import complaints_about, fill_in, schema_of
+from mapreduce_operator.cli.apiserver import Body
+from mapreduce_operator.cli.errors import CommandError
+from mapreduce_operator.cli.framework import command
+from mapreduce_operator.cli.manifests import documents
+from mapreduce_operator.core.contract import PARAMS_BYTES
+from mapreduce_operator.core.expressions import Expression, ExpressionError
+from mapreduce_operator.core.letter_queries import Eligibility, LetterFilter
+from mapreduce_operator.core.plan import InputError, Limits, canonical, id_expression_of, plan_items
+from mapreduce_operator.core.texts import counted
+
+_OURS = (KIND, QUEUE_KIND, REDRIVE_KIND)
+
+
+@command("validate", offline=True)
+@click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, allow_dash=True))
+def validate(files: Sequence[str]) -> None:
+    """Tells what is wrong with the objects in files, without asking a cluster.
+
+    What cannot be known without one: whether a pod template is right inside, and whether what is named is there.
+    """
+    wrong = seen = 0
+    for file in files:
+        for where, body in documents(file):
+            kind = body.get("kind")
+            if kind not in _OURS:
+                click.echo(f"{where}: passed over, since a {kind} is not of {API_VERSION}")
+                continue
+            seen += 1
+            problems = problems_of(body)
+            wrong += bool(problems)
+            name = (body.get("metadata") or {}).get("name", "")
+            click.echo(f"{where}: {kind} {name}: {counted(len(problems), 'problem') if problems else 'valid'}")
+            for problem in problems:
+                click.echo(f"  {problem}")
+    if not seen:
+        raise CommandError(f"nothing to validate: there is no {', '.join(_OURS[:-1])} or {_OURS[-1]} in the files")
+    if wrong:
+        raise CommandError(f"{wrong} of {counted(seen, 'object')} would not be taken; correct what is named above")
+
+
+def problems_of(body: Body) -> list[str]:
+    """What the API server would refuse an object for; where it takes it, what the operator would not run it for."""
+    if body.get("apiVersion") != API_VERSION:
+        return [f"apiVersion: {body.get('apiVersion')!r} is not served: it is {API_VERSION}"]
+    try:
+        if refused := complaints_about(body):
+            return [str(one) for one in refused]
+        return [f"the operator: {problem}" for problem in _not_run(body)]
+    except ValidationError as error:
+        return [str(error)]
+
+
+def _not_run(body: Body) -> Iterator[str]:
+    made: Body = {"spec": body["spec"]}
+    fill_in(made, schema_of(body["kind"]))
+    match body["kind"]:
+        case "MapReduceJob" if "map" in made["spec"]:
+            yield from _faults_of_job(MapReduceJobSpec.model_validate(made["spec"]))
+        case "Redrive":
+            yield from _faults_of_redrive(RedriveSpec.model_validate(made["spec"]))
+        case "DeadLetterQueue":
+            spec = DeadLetterQueueSpec.model_validate(made["spec"])
+            try:
+                Eligibility(spec.eligibility)
+            except ExpressionError as error:
+                yield str(error)
+        case _:
+            pass
+
+
+def _faults_of_job(spec: MapReduceJobSpec) -> Iterator[str]:
+    source = spec.input
+    try:
+        if source.items is None:
+            id_expression_of(source.id_expression)
+        else:
+            plan_items(
+                source.items,
+                id_expression=source.id_expression,
+                on_duplicate=source.on_duplicate,
+                max_items=source.max_items,
+                limits=Limits(),
+            )
+    except InputError as error:
+        yield f"{error.reason}: {error}"
+    for stage, work in (("map", spec.map), ("reduce", spec.reduce)):
+        try:
+            if work is not None and work.result.rule:
+                Expression(work.result.rule)
+        except ExpressionError as error:
+            yield f"InvalidResultRule: spec.{stage}.result.rule: {error}"
+    if (size := len(canonical(spec.params))) > PARAMS_BYTES:
+        yield f"ParamsTooLarge: spec.params are {size:,} bytes as JSON, and at most {PARAMS_BYTES:,} go to the agents"
+
+
+def _faults_of_redrive(spec: RedriveSpec) -> Iterator[str]:
+    try:
+        if spec.selection.filter is not None:
+            LetterFilter(spec.selection.filter)
+    except ExpressionError as error:
+        yield f"InvalidFilter: {error}"
