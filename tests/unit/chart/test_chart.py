@@ -14,6 +14,8 @@ from typing import Any, Final
 import pytest
 import yaml
 
+from mapreduce_operator.api import MapReduceJobSpec
+
 PROJECT: Final = Path(__file__).parents[3]
 CHART: Final = PROJECT / "charts" / "mapreduce-operator"
 NAMESPACE: Final = "mapreduce-system"
@@ -153,8 +155,17 @@ def test_defaults_render_these_objects(defaults: Manifests) -> None:
             f"RoleBinding/{NAME}-lease",
             f"Service/{NAME}-metrics",
             SERVICE_ACCOUNT,
+            f"Pod/{NAME}-test",
+            f"Role/{NAME}-test",
+            f"RoleBinding/{NAME}-test",
+            f"ServiceAccount/{NAME}-test",
         ]
     )
+
+
+def component(name: str) -> str:
+    """Of the release, by the end of an object's name."""
+    return next((end for end in ("test", "api") if name.endswith(f"-{end}")), "operator")
 
 
 def test_every_object_has_its_namespace_and_the_recommended_labels(defaults: Manifests) -> None:
@@ -167,7 +178,7 @@ def test_every_object_has_its_namespace_and_the_recommended_labels(defaults: Man
                 "app.kubernetes.io/name": NAME,
                 "app.kubernetes.io/instance": NAME,
                 "app.kubernetes.io/version": "0.1.0",
-                "app.kubernetes.io/component": "operator",
+                "app.kubernetes.io/component": component(name),
                 "app.kubernetes.io/part-of": NAME,
                 "app.kubernetes.io/managed-by": "Helm",
                 "helm.sh/chart": f"{NAME}-0.1.0",
@@ -682,7 +693,7 @@ def test_no_rule_has_a_wildcard(defaults: Manifests, own_namespace: Manifests) -
         if manifest["kind"] in {"Role", "ClusterRole"}
     ]
 
-    assert len(roles) == 6
+    assert len(roles) == 8
     assert "*" not in json.dumps([role["rules"] for role in roles])
 
 
@@ -937,6 +948,38 @@ def test_the_documents_have_values() -> None:
 @pytest.mark.parametrize("values", list(values_of_documents()))
 def test_values_in_the_documents_are_taken(helm: Helm, values: Values) -> None:
     assert DEPLOYMENT in helm.template(values)
+
+
+# ---------------------------------------------------------------------------------------------------------------- trial
+
+TRIAL: Final = f"Pod/{NAME}-test"
+
+
+def test_the_trial_is_there_for_helm_test_alone(defaults: Manifests) -> None:
+    hooks = {
+        name: manifest["metadata"].get("annotations", {}).get("helm.sh/hook") for name, manifest in defaults.items()
+    }
+
+    assert {name: hook for name, hook in hooks.items() if hook} == {
+        TRIAL: "test",
+        f"ServiceAccount/{NAME}-test": "test",
+        f"Role/{NAME}-test": "test",
+        f"RoleBinding/{NAME}-test": "test",
+    }
+
+
+@pytest.mark.parametrize("namespace", [NAMESPACE, "team-a"])
+def test_the_trial_runs_where_the_operator_looks(helm: Helm, namespace: str) -> None:
+    watched = namespace if namespace != NAMESPACE else ""
+    manifests = helm.template(nested({"operator.watchNamespace": watched, "image.tag": "dev"}))
+
+    where, text = at(manifests, TRIAL, "spec.containers.trial.args")
+    spec = json.loads(text)["spec"]
+    assert MapReduceJobSpec.model_validate(spec).input.items == ["one", "two", "three"]
+    assert spec["map"]["template"]["spec"]["containers"][0]["image"] == "mapreduce-operator:dev"
+    assert where == namespace
+    assert at(manifests, f"Role/{NAME}-test", "metadata.namespace") == namespace
+    assert rules(manifests, f"Role/{NAME}-test") == {("mapreduce.dev", "mapreducejobs"): ["create", "watch", "delete"]}
 
 
 # ---------------------------------------------------------------------------------------------------------------- notes
