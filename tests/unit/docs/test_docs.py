@@ -68,6 +68,7 @@ SOURCES_OF_REASONS: Final = (
     "core/forks.py",
     "core/requests.py",
     "core/redrive_report.py",
+    "core/sizes.py",
     "engine/checkpointer.py",
     "engine/dispatcher.py",
     "engine/forking.py",
