@@ -975,7 +975,7 @@ def test_the_trial_runs_where_the_operator_looks(helm: Helm, namespace: str) -> 
 
     where, text = at(manifests, TRIAL, "spec.containers.trial.args")
     spec = json.loads(text)["spec"]
-    assert MapReduceJobSpec.model_validate(spec).input.items == ["one", "two", "three"]
+    assert MapReduceJobSpec.model_validate(spec).input.items == ("one", "two", "three")
     assert spec["map"]["template"]["spec"]["containers"][0]["image"] == "mapreduce-operator:dev"
     assert where == namespace
     assert at(manifests, f"Role/{NAME}-test", "metadata.namespace") == namespace
