@@ -140,7 +140,7 @@ def _operator_container() -> dict[str, Any]:
 
 
 def _operator_pods() -> list[str]:
-    selector = f"app.kubernetes.io/name={OPERATOR}"
+    selector = f"app.kubernetes.io/name={OPERATOR},app.kubernetes.io/component=operator"
     return kubectl("get", "pods", "--namespace", SYSTEM, "--selector", selector, "--output=name").split()
 
 

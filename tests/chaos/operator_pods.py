@@ -51,7 +51,7 @@ class OperatorPods:
 
     def all(self) -> list[Any]:
         pods: list[Any] = self._core.list_namespaced_pod(
-            NAMESPACE, label_selector=f"app.kubernetes.io/name={RELEASE}"
+            NAMESPACE, label_selector=f"app.kubernetes.io/name={RELEASE},app.kubernetes.io/component=operator"
         ).items
         return pods
 

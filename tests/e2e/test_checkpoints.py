@@ -209,7 +209,8 @@ def operator_stopped(shared: Sandbox) -> Iterator[str]:
     kubectl("scale", f"deployment/{OPERATOR}", "--replicas=0")
     try:
         asked = time.monotonic()
-        kubectl("wait", "--for=delete", "pods", f"--selector=app.kubernetes.io/name={OPERATOR}", "--timeout=40s")
+        selector = f"--selector=app.kubernetes.io/name={OPERATOR},app.kubernetes.io/component=operator"
+        kubectl("wait", "--for=delete", "pods", selector, "--timeout=40s")
         seconds = time.monotonic() - asked
         log.info("the operator was gone %.1f s after it was asked to stop", seconds)
         assert seconds < SHUTDOWN_SECONDS

@@ -76,7 +76,7 @@ def test_deleting_a_running_job_leaves_no_job(sandbox: Sandbox) -> None:
 def delete_operators(grace_seconds: int) -> None:
     client.CoreV1Api().delete_collection_namespaced_pod(
         "mapreduce-system",
-        label_selector="app.kubernetes.io/name=mapreduce-operator",
+        label_selector="app.kubernetes.io/name=mapreduce-operator,app.kubernetes.io/component=operator",
         grace_period_seconds=grace_seconds,
     )
 
