@@ -72,17 +72,17 @@ def schema_of(kind: str) -> Schema:
 
 def complaints_about(body: Body) -> list[Complaint]:
     """All that the API server would refuse an object of ours for, when it is created."""
-    schema = schema_of(body["kind"])
+    schema, metadata = schema_of(body["kind"]), _named(body.get("metadata") or {})
     if unknown := [*_unknown_fields(body, schema)]:
         return unknown
     made = copy.deepcopy(
         {name: value for name, value in body.items() if name not in {"apiVersion", "kind", "metadata"}}
     )
     fill_in(made, schema)
-    found = [*_faults_of_metadata(body.get("metadata") or {}), *_faults(made, schema, "")]
+    found = [*_faults_of_metadata(metadata), *_faults(made, schema, "")]
     if any(one.blocks for one in found):
         return found
-    return [*found, *_broken_rules(made | {"metadata": body.get("metadata") or {}}, schema, "")]
+    return [*found, *_broken_rules(made | {"metadata": metadata}, schema, "")]
 
 
 # ------------------------------------------------------------------------------------------------ what is not known
@@ -270,14 +270,22 @@ def _expression(text: str) -> Expression:
 # --------------------------------------------------------------------------------------------------------- metadata
 
 
+def _named(metadata: Body) -> Body:
+    """With a name such as the API server makes up, where it has to."""
+    prefix = metadata.get("generateName")
+    return metadata if metadata.get("name") or not prefix else metadata | {"name": f"{prefix[:58]}x7k2p"}
+
+
 def _faults_of_metadata(metadata: Body) -> Iterator[Complaint]:
     name, prefix = metadata.get("name", ""), metadata.get("generateName", "")
-    if not name and not prefix:
+    if not name:
         yield Complaint("metadata.name", "Required value: name or generateName is required", blocks=True)
     if name and (not _SUBDOMAIN.fullmatch(name) or len(name) > 253):
-        yield Complaint("metadata.name", f"Invalid value: {_shown(name)}: a lowercase RFC 1123 subdomain is expected")
-    # What is put behind it makes a name of it, whatever its last character is.
-    if prefix and not _SUBDOMAIN.fullmatch(f"{prefix}x"):
+        yield Complaint(
+            "metadata.name", f"Invalid value: {_shown(name)}: a lowercase RFC 1123 subdomain is expected", blocks=True
+        )
+    # A dash at its end stands before what is put behind it.
+    if prefix and not _SUBDOMAIN.fullmatch(f"{prefix[:-1]}x" if prefix[-1] == "-" else prefix):
         yield Complaint("metadata.generateName", f"Invalid value: {_shown(prefix)}: no beginning of a name")
     for kind in ("labels", "annotations"):
         for key, value in (metadata.get(kind) or {}).items():

@@ -29,24 +29,51 @@ NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
 WORDY = "ö" * 9000
 ONE_OF = "spec.selection: Required value: exactly one of ids, filter and all must be given"
 
+INVALID_QUEUES: list[tuple[dict[str, Any], str]] = [
+    ({"jobRef": None}, "spec.jobRef: Required value"),
+    ({"jobRef": {"name": "words"}}, "spec.jobRef.uid: Required value"),
+    ({"capacity": 0}, "spec.capacity"),
+    ({"capacity": -5}, "spec.capacity"),
+    ({"onFull": "Drop"}, 'spec.onFull: Unsupported value: "Drop"'),
+    ({"onFull": "Archive"}, 'spec.onFull: Invalid value: "object": onFull needs a capacity'),
+    ({"purgeOpen": True}, 'spec.purgeOpen: Invalid value: "object": purgeOpen needs retentionSeconds'),
+    ({"retentionSeconds": 0}, "spec.retentionSeconds"),
+    ({"eligibility": [{"eligible": True}]}, "spec.eligibility[0].filter: Required value"),
+    ({"eligibility": [{"filter": "true"}]}, "spec.eligibility[0].eligible: Required value"),
+    ({"eligibility": [{"filter": "true", "eligible": True}] * 21}, "spec.eligibility"),
+    ({"maxLetters": 1}, 'unknown field "spec.maxLetters"'),
+]
 
-@pytest.mark.parametrize(
-    ("spec", "expected"),
-    [
-        ({"jobRef": None}, "spec.jobRef: Required value"),
-        ({"jobRef": {"name": "words"}}, "spec.jobRef.uid: Required value"),
-        ({"capacity": 0}, "spec.capacity"),
-        ({"capacity": -5}, "spec.capacity"),
-        ({"onFull": "Drop"}, 'spec.onFull: Unsupported value: "Drop"'),
-        ({"onFull": "Archive"}, 'spec.onFull: Invalid value: "object": onFull needs a capacity'),
-        ({"purgeOpen": True}, 'spec.purgeOpen: Invalid value: "object": purgeOpen needs retentionSeconds'),
-        ({"retentionSeconds": 0}, "spec.retentionSeconds"),
-        ({"eligibility": [{"eligible": True}]}, "spec.eligibility[0].filter: Required value"),
-        ({"eligibility": [{"filter": "true"}]}, "spec.eligibility[0].eligible: Required value"),
-        ({"eligibility": [{"filter": "true", "eligible": True}] * 21}, "spec.eligibility"),
-        ({"maxLetters": 1}, 'unknown field "spec.maxLetters"'),
-    ],
-)
+INVALID_REDRIVES: list[tuple[dict[str, Any], str]] = [
+    ({"queue": None}, "spec.queue: Required value"),
+    ({"queue": ""}, "spec.queue"),
+    ({"selection": None}, "spec.selection: Required value"),
+    ({"selection": {}}, ONE_OF),
+    ({"selection": {"all": True, "ids": ["a"]}}, ONE_OF),
+    ({"selection": {"all": True, "filter": "true"}}, ONE_OF),
+    ({"selection": {"ids": ["a"], "filter": "true"}}, ONE_OF),
+    ({"selection": {"ids": ["a"], "filter": "true", "all": True}}, ONE_OF),
+    ({"selection": {"all": False}}, "spec.selection.all: Unsupported value: false"),
+    ({"selection": {"ids": []}}, "spec.selection.ids"),
+    ({"selection": {"ids": [""]}}, "spec.selection.ids[0]"),
+    ({"selection": {"ids": ["x" * 4097]}}, "spec.selection.ids[0]: Too long"),
+    ({"selection": {"ids": ["a"] * 10_001}}, "spec.selection.ids: Too many"),
+    ({"selection": {"filter": ""}}, "spec.selection.filter"),
+    ({"selection": {"id": "a"}}, 'unknown field "spec.selection.id"'),
+    ({"attempts": 0}, "spec.attempts"),
+    ({"attempts": 101}, "spec.attempts"),
+    ({"parallelism": 0}, "spec.parallelism"),
+    ({"delay": {"strategy": "Linear"}}, 'spec.delay.strategy: Unsupported value: "Linear"'),
+    ({"delay": {"seconds": -1}}, "spec.delay.seconds"),
+    ({"delay": {"strategy": "Exponential", "maxSeconds": 5}}, "maxSeconds must not be less than seconds"),
+    ({"delay": {"strategy": "Exponential", "seconds": 3601}}, "spec.delay.maxSeconds"),
+    ({"payloadPatch": "text"}, "spec.payloadPatch"),
+    ({"payloadPatch": [{"op": "remove", "path": "/a"}]}, "spec.payloadPatch"),
+    ({"templatePatch": []}, "spec.templatePatch"),
+]
+
+
+@pytest.mark.parametrize(("spec", "expected"), INVALID_QUEUES)
 def test_an_invalid_queue_is_refused_with_the_name_of_the_field(
     queues: Objects, spec: dict[str, Any], expected: str
 ) -> None:
@@ -56,36 +83,7 @@ def test_an_invalid_queue_is_refused_with_the_name_of_the_field(
     assert expected in refusal(refused.value)
 
 
-@pytest.mark.parametrize(
-    ("spec", "expected"),
-    [
-        ({"queue": None}, "spec.queue: Required value"),
-        ({"queue": ""}, "spec.queue"),
-        ({"selection": None}, "spec.selection: Required value"),
-        ({"selection": {}}, ONE_OF),
-        ({"selection": {"all": True, "ids": ["a"]}}, ONE_OF),
-        ({"selection": {"all": True, "filter": "true"}}, ONE_OF),
-        ({"selection": {"ids": ["a"], "filter": "true"}}, ONE_OF),
-        ({"selection": {"ids": ["a"], "filter": "true", "all": True}}, ONE_OF),
-        ({"selection": {"all": False}}, "spec.selection.all: Unsupported value: false"),
-        ({"selection": {"ids": []}}, "spec.selection.ids"),
-        ({"selection": {"ids": [""]}}, "spec.selection.ids[0]"),
-        ({"selection": {"ids": ["x" * 4097]}}, "spec.selection.ids[0]: Too long"),
-        ({"selection": {"ids": ["a"] * 10_001}}, "spec.selection.ids: Too many"),
-        ({"selection": {"filter": ""}}, "spec.selection.filter"),
-        ({"selection": {"id": "a"}}, 'unknown field "spec.selection.id"'),
-        ({"attempts": 0}, "spec.attempts"),
-        ({"attempts": 101}, "spec.attempts"),
-        ({"parallelism": 0}, "spec.parallelism"),
-        ({"delay": {"strategy": "Linear"}}, 'spec.delay.strategy: Unsupported value: "Linear"'),
-        ({"delay": {"seconds": -1}}, "spec.delay.seconds"),
-        ({"delay": {"strategy": "Exponential", "maxSeconds": 5}}, "maxSeconds must not be less than seconds"),
-        ({"delay": {"strategy": "Exponential", "seconds": 3601}}, "spec.delay.maxSeconds"),
-        ({"payloadPatch": "text"}, "spec.payloadPatch"),
-        ({"payloadPatch": [{"op": "remove", "path": "/a"}]}, "spec.payloadPatch"),
-        ({"templatePatch": []}, "spec.templatePatch"),
-    ],
-)
+@pytest.mark.parametrize(("spec", "expected"), INVALID_REDRIVES)
 def test_an_invalid_redrive_is_refused_with_the_name_of_the_field(
     redrives: Objects, spec: dict[str, Any], expected: str
 ) -> None:
