@@ -53,8 +53,8 @@ async def list_segments(store: ObjectStore, keys: StorageKeys) -> defaultdict[in
 async def all_segments(store: ObjectStore, keys: StorageKeys) -> AsyncIterator[Segment]:
     """All segments that are whole, by number, whether they count or not, without results."""
     async for key, data in objects_above(store, keys, 0):
-        if digest(data)[:16] == hash_in(key):
-            yield decode_segment(data, digest(data), key, results=False)
+        if (sha256 := whole_hash(data, key)) is not None:
+            yield decode_segment(data, sha256, key, results=False)
 
 
 async def objects_above(store: ObjectStore, keys: StorageKeys, sequence: int) -> AsyncIterator[tuple[str, bytes]]:
@@ -73,8 +73,14 @@ def sequence_of(prefix: str, key: str) -> int:
 
 
 def hash_in(key: str) -> str:
-    """The part of the hash of a segment that stands in its key, which is enough to find it."""
-    return key.rpartition("-")[2].removesuffix(".jsonl")
+    """The part of the hash of an object that stands in its key, which is enough to find it."""
+    return key.rpartition("/")[2].rpartition("-")[2].partition(".")[0]
+
+
+def whole_hash(data: bytes, key: str) -> str | None:
+    """The hash of an object that holds what its key tells of; None for one that is damaged."""
+    sha256 = digest(data)
+    return sha256 if sha256.startswith(hash_in(key)) else None
 
 
 def _window(sequence: int, down_to: int) -> range:

@@ -6,7 +6,7 @@ Nothing here changes the run that is read, or disturbs a leader that is at work 
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import replace
 from functools import partial
 from typing import Final
@@ -103,7 +103,7 @@ class StoredCheckpoints:
         journal = self._journal(run)
         journal.look_at(checkpoint)
         items = [item async for item in journal.plan.items()]
-        books = await self._books(run, journal, [item.id for item in items])
+        books = await journal.books([item.id for item in items])
         ledger = books.ledgers[Stage.MAP]
         records = await journal.last_records({ledger.key(position) for position in range(len(ledger))})
         return Saved(checkpoint, items, books, records)
@@ -112,12 +112,7 @@ class StoredCheckpoints:
         """The same without payloads and results."""
         journal = self._journal(run)
         journal.look_at(checkpoint)
-        return await self._books(run, journal, await journal.plan.ids())
-
-    async def _books(self, run: RunRef, journal: Journal, ids: Sequence[str]) -> Books:
-        books = Books(run, keys_of(run.uid, ids))
-        books.read_back(*await journal.history())
-        return books
+        return await journal.books(await journal.plan.ids())
 
     async def dispatched(self, run: RunRef) -> dict[DispatchedKey, int]:
         """How many dispatches each item of a run has had, by all segments, whether they count or not.

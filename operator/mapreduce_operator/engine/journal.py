@@ -17,25 +17,22 @@ import msgspec
 from mapreduce_operator.api import Phase
 from mapreduce_operator.core import checkpoint as codec
 from mapreduce_operator.core.batches import Batch
+from mapreduce_operator.core.books import Books
 from mapreduce_operator.core.checkpoint import (
     Checkpoint,
     CommitReason,
     DamagedError,
     JournalError,
     Lineage,
-    Recovered,
     SnapshotInfo,
     digest,
 )
 from mapreduce_operator.core.journal import Record, Segment, encode_segment
 from mapreduce_operator.core.names import RunRef, StorageKeys
 from mapreduce_operator.core.packing import pack
-from mapreduce_operator.core.plan import (
-    Planned,
-)
-from mapreduce_operator.core.sizes import LIMIT_BYTES, WARN_BYTES, contributors
-from mapreduce_operator.core.snapshot import Snapshot, decode_snapshot, encode_snapshot
-from mapreduce_operator.core.validation import snapshot_violations
+from mapreduce_operator.core.plan import Planned, keys_of
+from mapreduce_operator.core.sizes import as_text
+from mapreduce_operator.core.snapshot import Snapshot, decode_snapshot
 from mapreduce_operator.engine.chain import segments_backwards
 from mapreduce_operator.engine.kept import Kept
 from mapreduce_operator.engine.plan_store import StoredPlan
@@ -225,17 +222,13 @@ class Journal:
         """
         return await self.branch(self.head, [batch])
 
-    async def branch(
-        self, base: Checkpoint, batches: Sequence[Batch], *, recovered: Recovered | None = None
-    ) -> Checkpoint:
+    async def branch(self, base: Checkpoint, batches: Sequence[Batch]) -> Checkpoint:
         """The same for batches that follow an earlier checkpoint than the head; what came after that counts no more.
 
         A base with sequence 0 is the beginning, with the plan that it names.
         """
         if not self._etag:
             raise RuntimeError(f"{self._keys.head} was only peeked at; what was not loaded cannot be moved")
-        if recovered is not None:
-            base = msgspec.structs.replace(base, recovered=recovered)
         if batches[-1].kept:
             await self.keep()
         # Asked for the same again, since an answer was lost, the very same head is written: it is known by its bytes.
@@ -259,13 +252,13 @@ class Journal:
             size += len(data)
         journal_size = base.journal_size + size
         snapshot = base.snapshot
-        if last.snapshot is not None and (raw := self._encoded(last)) is not None:
-            data = pack(raw)
-            snapshot = SnapshotInfo(sequence, digest(data), len(raw), journal_size)
-            key = self._keys.snapshot(sequence, snapshot.sha256)
-            await self._store.put(key, data)
-            self.kept.add_snapshot(key)
-            size += len(data)
+        if last.snapshot is not None:
+            text, self.snapshot_problem = as_text(last.snapshot, last.turn.phase, last.counts)
+            if text is None:
+                self._refused_at = self.head.journal_size
+            else:
+                snapshot, packed = await self._write_snapshot(text, sequence, journal_size)
+                size += packed
         return msgspec.structs.replace(
             base,
             phase=last.turn.phase,
@@ -289,28 +282,14 @@ class Journal:
             answers=last.answers,
         )
 
-    def _encoded(self, batch: Batch) -> bytes | None:
-        """The snapshot as a JSON text; None for one that must not be written. Nothing is lost by that: segments are."""
-        snapshot = batch.snapshot
-        if snapshot is None:
-            return None
-        if wrong := snapshot_violations(snapshot, sum(batch.counts.values()), batch.turn.phase, batch.counts):
-            message = f"the snapshot contradicts itself and is not written; please report it: {'; '.join(wrong)}"
-            self.snapshot_problem = False, "SnapshotInvalid", message
-            self._refused_at = self.head.journal_size
-            return None
-        raw = encode_snapshot(snapshot)
-        self.snapshot_problem = None
-        if len(raw) > WARN_BYTES:
-            parts = ", ".join(f"{name} {size:,} bytes" for name, size in contributors(snapshot, raw))
-            too_large = len(raw) > LIMIT_BYTES
-            what = "is too large and not written: a restart reads the whole journal" if too_large else "is large"
-            message = f"the snapshot of {len(raw):,} bytes {what}; limit {LIMIT_BYTES:,}; the largest parts: {parts}"
-            self.snapshot_problem = not too_large, "CheckpointTooLarge" if too_large else "CheckpointLarge", message
-        if len(raw) > LIMIT_BYTES:
-            self._refused_at = self.head.journal_size
-            return None
-        return raw
+    async def _write_snapshot(self, text: bytes, sequence: int, journal_size: int) -> tuple[SnapshotInfo, int]:
+        """What a checkpoint says of its snapshot, and how many bytes were written."""
+        data = pack(text)
+        info = SnapshotInfo(sequence, digest(data), len(text), journal_size)
+        key = self._keys.snapshot(sequence, info.sha256)
+        await self._store.put(key, data)
+        self.kept.add_snapshot(key)
+        return info, len(data)
 
     async def _write_spec(self, before: str, spec: bytes) -> str:
         sha256 = digest(spec)
@@ -347,6 +326,12 @@ class Journal:
         covered = self.head.snapshot.sequence if self.head.snapshot and snapshot else 0
         segments = [segment async for segment in self._segments_backwards(down_to=covered, results=False)]
         return snapshot, segments[::-1]
+
+    async def books(self, ids: Sequence[str]) -> Books:
+        """The same, told to new books of a run with these items."""
+        books = Books(self._run, keys_of(self._run.uid, ids))
+        books.read_back(*await self.history())
+        return books
 
     async def snapshot(self) -> Snapshot | None:
         """The snapshot that a load begins with; None where there is none, or it is damaged."""

@@ -92,10 +92,8 @@ class _Loader:
             await fork(self.world, self.job, source)
             await self.journal.load()
             return Announce("Normal", "Forked", self.journal.head.phase_message)
-        spec, planned = (
-            self.job.spec,
-            await plan_input(self.world.cluster, self.run, self.job.spec.input, self.world.limits),
-        )
+        spec = self.job.spec
+        planned = await plan_input(self.world.cluster, self.run, spec.input, self.world.limits)
         await self.journal.create(planned, canonical(spec.work_as_written()), kept=spec.checkpoint.enabled)
         left_out = f"; {planned.duplicates:,} duplicates were left out" if planned.duplicates else ""
         return Announce("Normal", "Planned", f"planned {len(planned.items):,} items{left_out}")
@@ -134,23 +132,23 @@ class _Loader:
 
     async def _read_back(self, ids: list[str], damage: list[str], *, thorough: bool) -> Loaded:
         """What was committed, told to a new state; with what is damaged done without, and the rest told again."""
-        head, left = self.journal.head, None
-        snapshot, segments = None, list[Segment]()
+        head, snapshot = self.journal.head, None
+        left = Survivors(head, [], [])
         try:
             await self.journal.kept.look()
             if not thorough:
-                snapshot, segments = await self.journal.history()
+                snapshot, left.before = await self.journal.history()
         except DamagedError:
             snapshot, thorough = await self.journal.snapshot(), True
         if thorough:
             left = await survivors(self.world.store, self.run, head, snapshot)
-            segments, damage = left.before, damage + left.damaged
+            damage = damage + left.damaged
         elif head.snapshot is not None and snapshot is None:
-            left = Survivors(msgspec.structs.replace(head, snapshot=None), None, segments, [])
+            left.base = msgspec.structs.replace(head, snapshot=None)
             damage = [*damage, f"snapshot {head.snapshot.sequence}"]
         turn = Turn(head.phase, head.phase_reason, head.phase_message)
         state = RunState(self.run, self.job.spec, keys_of(self.run.uid, ids), turn)
-        state.books.read_back(snapshot, segments)
+        state.books.read_back(snapshot, left.before)
         if damage:
             return await self._recover(state, ids, left, damage)
         if wrong := violations(state.books, head.phase, head.counts):
@@ -171,19 +169,18 @@ class _Loader:
             )
         return Loaded(state, ids)
 
-    async def _recover(self, state: RunState, ids: list[str], left: Survivors | None, damage: list[str]) -> Loaded:
+    async def _recover(self, state: RunState, ids: list[str], left: Survivors, damage: list[str]) -> Loaded:
         """Makes durable what is left, so that whoever comes next finds it whole."""
-        now, head = self.world.clock.now(), self.journal.head
-        base, lost, again = (left.base, left.lost, left.after) if left is not None else (head, 0, [])
-        for number, segment in enumerate(again):
-            again[number] = fitted(segment, state.books)
-            state.books.replay(again[number])
+        now, head, again = self.world.clock.now(), self.journal.head, list[Segment]()
+        for segment in left.after:
+            again.append(fitted(segment, state.books))
+            state.books.replay(again[-1])
         undone = list(self._unknown_dispatches(state))
         for one in undone:
             state.books.undo(one)
         turn = _turn_of(state, head)
-        outcomes = f"; at least {counted(lost, 'outcome')} lost, and what that was is run again" if lost else ""
-        message = f"went on from checkpoint {base.sequence}, since this is damaged: {'; '.join(damage)}{outcomes}"
+        lost = f"; at least {counted(left.lost, 'outcome')} lost, and what that was is run again" if left.lost else ""
+        message = f"went on from checkpoint {left.base.sequence}, since this is damaged: {'; '.join(damage)}{lost}"
         last = Batch(
             CommitReason.RECOVERY,
             now,
@@ -202,7 +199,8 @@ class _Loader:
         if wrong := violations(state.books, turn.phase, {}):
             raise JournalError(f"what is left of {StorageKeys(self.run).prefix} contradicts itself: {'; '.join(wrong)}")
         batches = [*told_again(again, turn, last.kept), last]
-        head = await self.journal.branch(base, batches, recovered=Recovered(now, message))
+        base = msgspec.structs.replace(left.base, recovered=Recovered(now, message))
+        head = await self.journal.branch(base, batches)
         if last.kept:
             await self.journal.keep()
         state.course.turn = state.course.committed = turn
@@ -235,13 +233,11 @@ def _turn_of(state: RunState, head: Checkpoint) -> Turn:
     return Turn(Phase.MAP, RECOVERED, f"outcomes were lost to damage in storage; {left:,} items are not Succeeded")
 
 
-async def read_books(journal: Journal, run: RunRef) -> Books | None:
-    """What the journal of a run tells, claiming nothing; None where there is no journal.
+async def read_books(journal: Journal) -> Books | None:
+    """What a journal tells, claiming nothing; None where there is none.
 
     Raises JournalError where it is damaged, and StorageError.
     """
     if await journal.peek() is None:
         return None
-    books = Books(run, keys_of(run.uid, await journal.plan.ids()))
-    books.read_back(*await journal.history())
-    return books
+    return await journal.books(await journal.plan.ids())

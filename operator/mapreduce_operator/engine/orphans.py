@@ -160,7 +160,7 @@ class Orphans:
         found: list[tuple[Entry, LetterState, str]] = []
         ids, expired = {}, []
         now = self._world.clock.now()
-        books = await read_books(Journal(self._world.store, run, self._world.clock, self._world.leadership), run)
+        books = await read_books(Journal(self._world.store, run, self._world.clock, self._world.leadership))
         keys = StorageKeys(run)
         kept = queue.spec.retention_seconds if queue.spec.purge_open else None
         async for key, letter in read_letters(self._world.store, keys, await listed(self._world.store, keys)):

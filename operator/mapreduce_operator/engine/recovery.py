@@ -29,7 +29,7 @@ from mapreduce_operator.core.names import RunRef, StorageKeys
 from mapreduce_operator.core.phases import RECOVERED, Turn
 from mapreduce_operator.core.plan import decode_shard_list
 from mapreduce_operator.core.snapshot import Snapshot
-from mapreduce_operator.engine.chain import hash_in, list_segments, objects_above, sequence_of
+from mapreduce_operator.engine.chain import hash_in, list_segments, objects_above, sequence_of, whole_hash
 from mapreduce_operator.engine.reading import read, read_checked
 from mapreduce_operator.ports import ObjectStore
 
@@ -86,9 +86,8 @@ async def extended(store: ObjectStore, run: RunRef, found: Checkpoint) -> Checkp
     told: dict[str, tuple[int, str, Salvaged]] = {}
     """Number and hash of each segment, and its first and last line, by its key."""
     async for key, data in objects_above(store, keys, found.sequence):
-        whole = digest(data)[:16] == hash_in(key)
-        number = sequence_of(keys.segments, key)
-        told[key] = number, digest(data) if whole else hash_in(key), salvage(data, records_too=False)
+        number, sha256 = sequence_of(keys.segments, key), whole_hash(data, key) or hash_in(key)
+        told[key] = number, sha256, salvage(data, records_too=False)
     ours = keys.segment(found.sequence, found.tail_sha256)
     for key in sorted(told, key=lambda one: (told[one][0], _epoch(told[one][2])), reverse=True):
         at: str | None = key
@@ -137,7 +136,7 @@ async def _as_named(store: ObjectStore, key: str) -> bytes | None:
     """What an object holds, if it has the hash that its key tells of, and not only for once."""
 
     def checked(data: bytes) -> bytes:
-        if digest(data)[:16] not in key:
+        if whole_hash(data, key) is None:
             raise DamagedError(f"{key} is damaged: its name tells of another hash")
         return data
 
@@ -156,7 +155,6 @@ class Survivors:
 
     base: Checkpoint
     """The last point before the damage."""
-    snapshot: Snapshot | None
     before: list[Segment]
     """Segments up to the base, in their order."""
     after: list[Segment]
@@ -171,7 +169,7 @@ async def survivors(store: ObjectStore, run: RunRef, head: Checkpoint, snapshot:
     """Reads the journal down to the snapshot, whatever is damaged. Raises StorageError, JournalError."""
     keys = StorageKeys(run)
     covered = head.snapshot.sequence if head.snapshot is not None and snapshot is not None else 0
-    left = Survivors(head, snapshot, [], [])
+    left = Survivors(head, [], [])
     chain: list[Segment] = []
     whole = 0
     """How many of the chain's end are whole."""
@@ -202,8 +200,7 @@ async def survivors(store: ObjectStore, run: RunRef, head: Checkpoint, snapshot:
 
 def _checked(data: bytes, key: str) -> tuple[Segment, str]:
     """A segment, and its hash."""
-    sha256 = digest(data)
-    if sha256[:16] != hash_in(key):
+    if (sha256 := whole_hash(data, key)) is None:
         raise DamagedError(f"{key} is damaged: its SHA-256 is not the one that it was written with")
     return decode_segment(data, sha256, key), sha256
 
@@ -243,8 +240,9 @@ async def _before(
     listed = await list_segments(store, keys)
     number = max((number for number in listed if covered < number < sequence), default=covered)
     for one in listed[number]:
-        if (stored := await read(store, one)) is not None and digest(stored.data)[:16] == hash_in(one):
-            return number, digest(stored.data)
+        stored = await read(store, one)
+        if stored is not None and (sha256 := whole_hash(stored.data, one)) is not None:
+            return number, sha256
     return number, hash_in(listed[number][0]) if listed[number] else ""
 
 

@@ -43,7 +43,7 @@ class Read:
 async def read(store: MemoryStore, leader: Leader | None = None) -> Read:
     """The run as somebody reads it who claims nothing, or as the operator of a leader takes it up."""
     journal = Journal(store, RUN, HandClock(), leader or Leader())
-    books = await read_books(journal, RUN)
+    books = await read_books(journal)
     assert books is not None
     if leader is not None:
         await journal.load()
