@@ -281,9 +281,7 @@ def _faults_of_metadata(metadata: Body) -> Iterator[Complaint]:
     if not name:
         yield Complaint("metadata.name", "Required value: name or generateName is required", blocks=True)
     if name and (not _SUBDOMAIN.fullmatch(name) or len(name) > 253):
-        yield Complaint(
-            "metadata.name", f"Invalid value: {_shown(name)}: a lowercase RFC 1123 subdomain is expected", blocks=True
-        )
+        yield Complaint("metadata.name", f"Invalid value: {_shown(name)}: a lowercase RFC 1123 subdomain is expected")
     # A dash at its end stands before what is put behind it.
     if prefix and not _SUBDOMAIN.fullmatch(f"{prefix[:-1]}x" if prefix[-1] == "-" else prefix):
         yield Complaint("metadata.generateName", f"Invalid value: {_shown(prefix)}: no beginning of a name")
