@@ -258,17 +258,21 @@ class Effects:
         """Makes a batch durable, however long storage takes; no outcome changes because of it."""
         started = self._world.clock.now()
         await self._patiently(f"{len(batch.records):,} outcomes wait for storage", lambda: self._save(batch))
-        now = self._world.clock.now()
-        self._world.metrics.committed(self._state, batch, now - started, self._journal.head.size)
-        self._say(batch)
-        for effect in self._state.committed(batch, now):
+        for effect in self._committed(batch, started):
             self.start(effect)
-        # Not before: a status tells of this checkpoint what the state knows.
-        self._state.checkpoint = self._journal.head
         self._wake()
         if batch.kept:
             await self._journal.keep()
         await self._prune()
+
+    def _committed(self, batch: Batch, started: float) -> list[Effect]:
+        now = self._world.clock.now()
+        self._world.metrics.committed(self._state, batch, now - started, self._journal.head.size)
+        self._say(batch)
+        effects = self._state.committed(batch, now)
+        # Not before: a status tells of this checkpoint what the state knows.
+        self._state.checkpoint = self._journal.head
+        return effects
 
     def _say(self, batch: Batch) -> None:
         if log.isEnabledFor(logging.DEBUG):
@@ -301,10 +305,7 @@ class Effects:
         if self._state.unsaved:
             started, batch = self._world.clock.now(), self._batch(CommitReason.SHUTDOWN)
             await self._save(batch)
-            now = self._world.clock.now()
-            self._world.metrics.committed(self._state, batch, now - started, self._journal.head.size)
-            self._state.committed(batch, now)
-            self._state.checkpoint = self._journal.head
+            self._committed(batch, started)
             if batch.kept:
                 await self._journal.keep()
 

@@ -361,8 +361,8 @@ class Run:
     async def _step(self, state: RunState, effects: Effects) -> None:
         """Takes in what happened, does what follows, and waits for more."""
         began = asyncio.get_running_loop().time()
-        # Also when it is the same but for the items, which need not stay in memory any more.
         self._seen = self._job.spec
+        # Also when it is the same but for the items, which need not stay in memory any more.
         if self._job.spec is not state.spec:
             state.respec(self._job.spec, self._world.clock.now())
         labels = self._job.metadata.labels
