@@ -57,7 +57,7 @@ NUMBERS: Final = {
     "mapreduce_dead_letters": {"Open": 2, "Resolved": 1},
     "mapreduce_jobs_finished_total": {"Succeeded": 2, "Failed": 1},
     "mapreduce_jobs": {"Map": 2, "Succeeded": 2, "Failed": 1},
-    "mapreduce_items": {"Running": 1, "Succeeded": 6, "DeadLettered": 1, "RetryWait": 1},
+    "mapreduce_items": {"Running": 1, "Succeeded": 6, "DeadLettered": 1, "Pending": 1},
     "mapreduce_breakers": {"Closed": 1, "Open": 1},
     "mapreduce_jobs_hindered": {"CircuitOpen": 1},
 }
@@ -147,8 +147,8 @@ def test_every_panel_shows_something_and_every_rule_can_be_evaluated(
             query for query in wanted if not shows(query, prometheus.query_range(query.expression, began, time.time()))
         ]
 
-    until(lambda: not lacking(), lacking)
-    until(lambda: numbers(sandbox, prometheus) == NUMBERS, lambda: numbers(sandbox, prometheus))
+    until_equal(lacking, [])
+    until_equal(lambda: numbers(sandbox, prometheus), NUMBERS)
 
     rules = prometheus.rules()
     assert {rule["name"]: rule["lastError"] for rule in rules if rule["health"] != "ok"} == {}
@@ -214,9 +214,10 @@ def shows(query: Query, series: list[Any]) -> bool:
     )
 
 
-def until(holds: Callable[[], bool], found: Callable[[], object], seconds: float = 60) -> None:
-    """Waits until something is so that can only be asked for."""
+def until_equal(found: Callable[[], object], expected: object, seconds: float = 60) -> None:
+    """Waits until something is found that can only be asked for."""
     deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline, found()
+    while (last := found()) != expected:
+        if time.monotonic() > deadline:
+            pytest.fail(f"after {seconds:.0f} s it is {last}, not {expected}")
         time.sleep(1)
