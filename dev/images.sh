@@ -77,10 +77,18 @@ load() {
   done
   # For deploy.sh: the tree may have changed by then, and with it the name.
   echo "$image" >"$CACHE/images/loaded-$CLUSTER"
-  [ ${#missing[@]} -gt 0 ] || return 0
-  long_step "cluster $cluster: loading ${missing[*]} (about 15 s)" kind-load \
-    timeout 300 kind load docker-image --name "$cluster" "${missing[@]}"
-  for node in $nodes; do forget_old_images "$node"; done
+  if [ ${#missing[@]} -gt 0 ]; then
+    long_step "cluster $cluster: loading ${missing[*]} (about 15 s)" kind-load \
+      timeout 300 kind load docker-image --name "$cluster" "${missing[@]}"
+    for node in $nodes; do forget_old_images "$node"; done
+  fi
+  for node in $nodes; do name_as_the_chart_does "$node"; done
+}
+
+name_as_the_chart_does() { # so that it is found by whoever installs the chart with no values
+  local version
+  version=$(sed -n 's/^appVersion: "\(.*\)"$/\1/p' "$PROJECT/charts/mapreduce-operator/Chart.yaml")
+  docker exec "$1" ctr -n k8s.io images tag --force "docker.io/library/$image" "docker.io/library/mapreduce-operator:$version" >/dev/null
 }
 
 forget_old_images() { # the operator's, where the engine has forgotten them; kind's nodes never collect images by themselves

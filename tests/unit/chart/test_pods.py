@@ -1,0 +1,238 @@
+"""The pods: what they may do on their node, where they run, and where their storage is."""
+
+import re
+from collections.abc import Iterator
+from typing import Any, Final
+
+import pytest
+import yaml
+
+from tests.unit.chart.rendering import (
+    ALONE,
+    API,
+    BUCKET,
+    CLAIM,
+    CONTAINER,
+    DEPLOYMENT,
+    NAME,
+    NODE_AFFINITY,
+    POD,
+    PROJECT,
+    SERVICE_ACCOUNT,
+    Helm,
+    Manifests,
+    Values,
+    at,
+    nested,
+)
+
+
+def test_pod_meets_the_restricted_standard_with_a_read_only_root(defaults: Manifests) -> None:
+    pod = at(defaults, DEPLOYMENT, POD)
+    assert pod["securityContext"] == {
+        "runAsNonRoot": True,
+        "runAsUser": 65532,
+        "runAsGroup": 65532,
+        "fsGroup": 65532,
+        "fsGroupChangePolicy": "OnRootMismatch",
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+    assert not {"hostNetwork", "hostPID", "hostIPC", "initContainers"} & pod.keys()
+
+    (container,) = pod["containers"]
+    assert container["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+    assert all("hostPort" not in port for port in container["ports"])
+    assert pod["volumes"] == [
+        {"name": "storage", "persistentVolumeClaim": {"claimName": NAME}},
+        {"name": "tmp", "emptyDir": {}},
+    ]
+    assert [mount["mountPath"] for mount in container["volumeMounts"]] == ["/var/lib/mapreduce-operator", "/tmp"]  # noqa: S108
+
+
+def test_only_the_pod_gets_the_token(defaults: Manifests) -> None:
+    assert at(defaults, SERVICE_ACCOUNT, "automountServiceAccountToken") is False
+    assert at(defaults, DEPLOYMENT, f"{POD}.automountServiceAccountToken") is True
+
+
+def test_probes_and_metrics_are_on_the_port_that_the_operator_serves(defaults: Manifests) -> None:
+    container = at(defaults, DEPLOYMENT, CONTAINER)
+    port = int(at(defaults, DEPLOYMENT, f"{CONTAINER}.env.MAPREDUCE_PROBE_PORT.value"))
+
+    assert container["ports"] == [{"name": "probes", "containerPort": port}]
+    assert container["livenessProbe"]["httpGet"] == {"path": "/livez", "port": "probes"}
+    assert container["readinessProbe"]["httpGet"] == {"path": "/readyz", "port": "probes"}
+    service = at(defaults, f"Service/{NAME}-metrics", "spec")
+    assert service["ports"] == [{"name": "metrics", "port": port, "targetPort": "probes"}]
+    assert service["selector"] == at(defaults, DEPLOYMENT, "spec.selector.matchLabels")
+
+
+SELECTOR: Final = {
+    "app.kubernetes.io/name": NAME,
+    "app.kubernetes.io/instance": NAME,
+    "app.kubernetes.io/component": "operator",
+}
+NODE_OF_A_REPLICA: Final = {"topologyKey": "kubernetes.io/hostname", "labelSelector": {"matchLabels": SELECTOR}}
+TOGETHER: Final = {"podAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [NODE_OF_A_REPLICA]}}
+APART: Final = {
+    "podAntiAffinity": {
+        "preferredDuringSchedulingIgnoredDuringExecution": [{"weight": 100, "podAffinityTerm": NODE_OF_A_REPLICA}]
+    }
+}
+BUDGET: Final = f"PodDisruptionBudget/{NAME}"
+
+
+def test_the_api_only_reads_the_storage_and_is_where_that_is(helm: Helm, defaults: Manifests) -> None:
+    container = f"{POD}.containers.api"
+    operator, api = (at(defaults, name, f"{POD}.securityContext") for name in (DEPLOYMENT, API))
+    assert api == operator
+    assert at(defaults, API, f"{container}.securityContext") == at(defaults, DEPLOYMENT, f"{CONTAINER}.securityContext")
+    mounted = at(defaults, DEPLOYMENT, f"{CONTAINER}.volumeMounts.storage")
+    assert at(defaults, API, f"{container}.volumeMounts.storage") == mounted | {"readOnly": True}
+    # Its selector is another one: it is the operator that has the volume.
+    assert at(defaults, API, f"{POD}.affinity") == TOGETHER
+    assert at(defaults, API, "spec.selector.matchLabels") == SELECTOR | {"app.kubernetes.io/component": "api"}
+    anywhere = helm.template(nested({"storage.persistence.accessModes": ["ReadWriteMany"]}))
+    assert at(anywhere, API, f"{POD}.affinity") is None
+
+
+def test_an_upgrade_needs_no_more_room_and_leaves_one_of_two_pods(defaults: Manifests) -> None:
+    assert at(defaults, DEPLOYMENT, "spec.replicas") == 2
+    assert at(defaults, DEPLOYMENT, "spec.strategy") == {
+        "type": "RollingUpdate",
+        "rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1},
+    }
+
+
+@pytest.mark.parametrize(
+    ("settings", "affinity"),
+    [
+        ({}, TOGETHER),
+        ({"storage.persistence.existingClaim": "mine"}, TOGETHER),
+        ({"storage.persistence.accessModes": ["ReadWriteOnce", "ReadWriteMany"]}, APART),
+        ({"storage.url": BUCKET}, APART),
+        ({"replicas": 1}, None),
+        ({"replicas": 1, "storage.url": BUCKET}, None),
+        ({"affinity": NODE_AFFINITY}, TOGETHER | NODE_AFFINITY),
+        ({"affinity": {"podAffinity": {}}}, {"podAffinity": {}}),
+        (
+            {"affinity": NODE_AFFINITY | {"podAntiAffinity": {}}, "storage.url": BUCKET},
+            NODE_AFFINITY | {"podAntiAffinity": {}},
+        ),
+    ],
+)
+def test_replicas_share_the_node_of_a_volume_and_otherwise_keep_apart(
+    helm: Helm, settings: dict[str, Any], affinity: Any
+) -> None:
+    assert at(helm.template(nested(settings)), DEPLOYMENT, f"{POD}.affinity") == affinity
+
+
+@pytest.mark.parametrize(
+    ("settings", "budgeted"),
+    [
+        # With one, a drained node would keep its second pod for ever: the first one's replacement must be beside it.
+        ({}, False),
+        ({"replicas": 1, "storage.url": BUCKET}, False),
+        ({"storage.persistence.accessModes": ["ReadWriteMany"]}, True),
+        ({"storage.url": BUCKET}, True),
+    ],
+)
+def test_a_disruption_budget_keeps_one_of_several_nodes_replicas(
+    helm: Helm, settings: dict[str, Any], budgeted: bool
+) -> None:
+    expected = {"minAvailable": 1, "unhealthyPodEvictionPolicy": "AlwaysAllow", "selector": {"matchLabels": SELECTOR}}
+    assert at(helm.template(nested(settings)), BUDGET, "spec") == (expected if budgeted else None)
+
+
+def test_with_a_bucket_there_is_no_volume(helm: Helm) -> None:
+    manifests = helm.template(nested({"storage.url": BUCKET}))
+
+    assert CLAIM not in manifests
+    assert at(manifests, DEPLOYMENT, f"{POD}.volumes") == [{"name": "tmp", "emptyDir": {}}]
+    assert [mount["name"] for mount in at(manifests, DEPLOYMENT, f"{CONTAINER}.volumeMounts")] == ["tmp"]
+    assert at(manifests, DEPLOYMENT, f"{CONTAINER}.env.MAPREDUCE_STORAGE_URL.value") == BUCKET
+
+
+def test_without_a_secret_credentials_are_the_environments(helm: Helm) -> None:
+    env = at(helm.template(nested({"storage.url": BUCKET})), DEPLOYMENT, f"{CONTAINER}.env")
+
+    assert [variable["name"] for variable in env if variable["name"].startswith("AWS_")] == []
+    assert "MAPREDUCE_S3_PATH_STYLE" not in {variable["name"] for variable in env}
+
+
+@pytest.mark.parametrize(
+    ("settings", "cause", "cure"),
+    [
+        (
+            {"api.enabled": False, "storage.persistence.enabled": False},
+            "replicas is 2, but .* a storage of its own",
+            "set replicas to 1",
+        ),
+        (
+            {"api.enabled": False, "storage.persistence.accessModes": ["ReadWriteOncePod"]},
+            "replicas is 2, but .*ReadWriteOncePod takes one pod",
+            "set replicas to 1",
+        ),
+        (
+            {"replicas": 1, "storage.persistence.enabled": False},
+            "api.enabled is true, but .* the API cannot read it",
+            "set api.enabled to false",
+        ),
+        (
+            {"replicas": 1, "storage.persistence.accessModes": ["ReadWriteOncePod"]},
+            "api.enabled is true, but .*ReadWriteOncePod takes one pod",
+            "set api.enabled to false",
+        ),
+        *(
+            ({f"storage.s3.{name}": value}, f"storage.s3.{name} is set, but storage.url is file:///", "s3://bucket")
+            for name, value in [
+                ("endpoint", "http://seaweedfs:8333"),
+                ("region", "eu-central-1"),
+                ("pathStyle", False),
+                ("existingSecret", "bucket-keys"),
+            ]
+        ),
+    ],
+)
+def test_values_that_contradict_each_other_are_refused(
+    helm: Helm, settings: dict[str, Any], cause: str, cure: str
+) -> None:
+    refusal = helm.refusal(nested(settings))
+
+    assert re.search(cause, refusal), refusal
+    assert cure in refusal
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {**ALONE, "storage.persistence.enabled": False},
+        {**ALONE, "storage.persistence.accessModes": ["ReadWriteOncePod"]},
+        {"storage.url": BUCKET, "storage.persistence.enabled": False},
+        {"storage.url": "s3://bucket.with.dots"},
+        {"storage.url": "s3://bucket/a/b_c/d.e", "storage.s3.endpoint": "https://[fd00::1]:8333/"},
+    ],
+)
+def test_values_that_go_together_are_taken(helm: Helm, settings: dict[str, Any]) -> None:
+    assert DEPLOYMENT in helm.template(nested(settings))
+
+
+def values_of_documents() -> Iterator[Any]:
+    """Every block of Helm values in the documents: YAML that is no manifest, nor a part of one."""
+    for document in [PROJECT / "README.md", *sorted((PROJECT / "docs").glob("*.md"))]:
+        for block in re.findall(r"^```yaml\n(.*?)^```", document.read_text(), re.MULTILINE | re.DOTALL):
+            values = yaml.safe_load(block)
+            if not {"kind", "spec"} & values.keys():
+                yield pytest.param(values, id=f"{document.name}:{','.join(values)}")
+
+
+def test_the_documents_have_values() -> None:
+    assert len(list(values_of_documents())) >= 3
+
+
+@pytest.mark.parametrize("values", list(values_of_documents()))
+def test_values_in_the_documents_are_taken(helm: Helm, values: Values) -> None:
+    assert DEPLOYMENT in helm.template(values)
