@@ -94,6 +94,17 @@ async def test_bad_input_is_reported_with_its_position_and_correcting_it_is_enou
     assert operator.condition("Stalled")["status"] == "Absent"
 
 
+async def test_more_items_than_the_job_may_have_are_not_planned() -> None:
+    cluster = SimulatedCluster(steady())
+    body = map_reduce_job([1, 2, 3])
+    body["spec"]["input"]["maxItems"] = 2
+    async with operating(cluster, body) as operator:
+        await operator.until(lambda: operator.condition("Stalled")["reason"] == "InputTooLarge")
+        assert cluster.names_used == []
+        operator.edit(lambda spec: spec["input"].update(maxItems=3))
+        await operator.until_finished()
+
+
 async def test_a_config_map_may_come_later() -> None:
     cluster = SimulatedCluster(steady())
     body = map_reduce_job()

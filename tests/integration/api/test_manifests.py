@@ -77,6 +77,7 @@ INVALID = [
     ("map.template.spec.restartPolicy", "OnFailure", "spec.map.template.spec.restartPolicy: Unsupported value"),
     ("map.template.spec.activeDeadlineSeconds", 60, "spec.map.template.spec.activeDeadlineSeconds: Forbidden"),
     ("map.template.spec.activeDeadlineSeconds", 60, "use timeoutSeconds"),
+    ("reduce", {"template": {"spec": {"containers": [AGENT], "activeDeadlineSeconds": 60}}}, "use timeoutSeconds"),
     ("map.template.metadata", {"labels": {"a": 1}}, "spec.map.template.metadata.labels.a"),
     ("map.template.metadata", {"labels": {"a": "x" * 64}}, "spec.map.template.metadata.labels.a"),
     ("map.template.metadata", {"labels": {"mapreduce.dev/job": "x"}}, "spec.map.template.metadata.labels: Forbidden"),

@@ -269,3 +269,13 @@ def test_a_job_written_and_read_again_is_the_same() -> None:
     )
 
     assert MapReduceJob.model_validate(job.to_kubernetes()) == job
+
+
+@pytest.mark.parametrize("stage", ["map", "reduce"])
+def test_a_pod_of_either_stage_is_not_started_again_by_kubernetes(stage: str) -> None:
+    template = {"spec": TEMPLATE["spec"] | {"restartPolicy": "OnFailure"}}
+
+    with pytest.raises(ValidationError, match=f"{stage}.template.spec.restartPolicy"):
+        MapReduceJobSpec.model_validate(
+            {"input": {"items": [1]}, "map": {"template": TEMPLATE}, stage: {"template": template}}
+        )

@@ -1,0 +1,46 @@
+"""Shows that every field of the API has an effect that a test would miss: `python -m tests.fields`, or `make fields`.
+
+For each field the test that fields.yaml names is run as if the operator did not know the field, and has to fail.
+"""
+
+import argparse
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from tests.fields.table import TABLE, Entry, entries
+
+PROJECT: Final = Path(__file__).resolve().parents[2]
+SECONDS: Final = 120
+"""For one test; one that fails by waiting for what does not come has to end."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Returns 0 when the tests of all fields fail without them."""
+    parser = argparse.ArgumentParser(prog="python -m tests.fields", description=__doc__)
+    parser.add_argument("--table", type=Path, default=TABLE, help="which test each field has")
+    parser.add_argument("--field", action="append", help="such as spec.map.maxParallel; all, if none is given")
+    given = parser.parse_args(arguments)
+    chosen = [one for one in entries(given.table) if not given.field or one.path in given.field]
+    if given.field and (unknown := set(given.field) - {one.path for one in chosen}):
+        parser.error(f"no such field: {', '.join(sorted(unknown))}")
+    missed = [one for one in chosen if not one.refused and not _fails_without(one)]
+    for one in missed:
+        print(f"{one.kind} {one.path}: {one.test} does not notice that it is ignored")  # noqa: T201
+    print(f"{len(chosen) - len(missed)} of {len(chosen)} fields have a test that fails without them")  # noqa: T201
+    return 1 if missed else 0
+
+
+def _fails_without(entry: Entry) -> bool:
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-p", "tests.fields.ignored"]
+    command += ["--ignored-field", f"{entry.kind} {entry.path}", *entry.instead_option, entry.test]
+    done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, timeout=SECONDS, check=False)
+    if done.returncode not in {0, 1}:
+        raise SystemExit(f"{entry.kind} {entry.path}: {entry.test} cannot be run:\n{done.stdout}{done.stderr}")
+    return done.returncode == 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
