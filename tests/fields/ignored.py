@@ -6,16 +6,21 @@ given with `--instead`, as JSON.
 
 import json
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Final
 
 import pytest
 from pydantic import GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
 from mapreduce_operator.api import DeadLetterQueue, MapReduceJob, Redrive
+from mapreduce_operator.api.model import Model
 from tests.fields.walk import SPECS
 
-OBJECTS = {"MapReduceJob": MapReduceJob, "DeadLetterQueue": DeadLetterQueue, "Redrive": Redrive}
+OBJECTS: Final[dict[str, type[Model]]] = {
+    "MapReduceJob": MapReduceJob,
+    "DeadLetterQueue": DeadLetterQueue,
+    "Redrive": Redrive,
+}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -37,7 +42,7 @@ def parse_through(kind: str, change: Callable[[Any], Any]) -> None:
     def schema(source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         return core_schema.no_info_before_validator_function(change, handler(source))
 
-    spec.__get_pydantic_core_schema__ = staticmethod(schema)  # type: ignore[method-assign,assignment]
+    spec.__get_pydantic_core_schema__ = staticmethod(schema)  # type: ignore[method-assign]
     spec.model_rebuild(force=True)
     OBJECTS[kind].model_rebuild(force=True)
 
