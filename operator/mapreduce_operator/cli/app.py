@@ -6,7 +6,19 @@ from collections.abc import Sequence
 import click
 
 from mapreduce_operator import __version__
-from mapreduce_operator.cli import around, checkpoints, control, dlq, items, logs, redrive, status, submit, watch
+from mapreduce_operator.cli import (
+    around,
+    checkpoints,
+    control,
+    dlq,
+    items,
+    logs,
+    redrive,
+    status,
+    submit,
+    validate,
+    watch,
+)
 from mapreduce_operator.cli.framework import PLACE, run
 
 PROGRAM = "kubectl mapreduce"
@@ -38,7 +50,7 @@ CHECKPOINTS = group(
 root = group(
     "mapreduce",
     "Runs a container over every item of a list, and loses nothing.",
-    *(submit.run, watch.watch, status.status, items.results, logs.logs),
+    *(validate.validate, submit.run, watch.watch, status.status, items.results, logs.logs),
     *(control.suspend, control.resume, control.cancel, control.restart),
     *(control.checkpoint, control.restore, submit.fork, redrive.redrive),
     *(ITEMS, DLQ, CHECKPOINTS),

@@ -58,12 +58,15 @@ def token() -> str:
 @wait_options("Wait until no agent runs any more.")
 async def suspend(session: Session, *, job: str, interrupt: bool, wait: bool, seconds: float) -> None:
     """Starts no more agents, until the job is resumed. Nothing is lost."""
+    if has_finished(before := await job_named(session, job)):
+        _say(job, f"has ended: {status_of(before)['phase']}")
+        return
     await _change(session, job, {"suspend": True} | ({"suspendPolicy": "Interrupt"} if interrupt else {}))
     if not wait:
         _say(job, "is to be suspended")
         return
     body = await _until(session, job, lambda now: is_suspended(now) or has_finished(now), "no agent runs", seconds)
-    _say(job, f"had ended before: {status_of(body)['phase']}" if has_finished(body) else "is suspended")
+    _say(job, f"has ended: {status_of(body)['phase']}" if has_finished(body) else "is suspended")
 
 
 @command("resume")
@@ -88,7 +91,7 @@ async def cancel(session: Session, *, job: str, wait: bool, seconds: float) -> N
     `restart --phase Map` takes it up where it was.
     """
     if has_finished(before := await job_named(session, job)):
-        _say(job, f"had ended before: {status_of(before)['phase']}")
+        _say(job, f"has ended: {status_of(before)['phase']}")
         return
     await _change(session, job, {"cancel": True})
     if wait:
@@ -113,8 +116,9 @@ async def restart(session: Session, *, job: str, phase: RestartPhase, asked: str
     """Runs a phase of a job again, and those after it. No success is dropped."""
     wanted = asked or token()
     body = await _change(session, job, {"cancel": False, "restart": {"phase": phase.value, "token": wanted}})
+    hint = f"; it is suspended until `kubectl mapreduce resume {job}`" if body["spec"].get("suspend") else ""
     if not wait:
-        _say(job, f"is to begin its phase {phase.value} again")
+        _say(job, f"is to begin its phase {phase.value} again{hint}")
         return
 
     def answered(now: Body) -> bool:
@@ -122,7 +126,7 @@ async def restart(session: Session, *, job: str, phase: RestartPhase, asked: str
 
     body = await _until(session, job, answered, f"the phase {phase.value} begins again", seconds)
     _check(body, "Restarted")
-    _say(job, f"began its phase {phase.value} again")
+    _say(job, f"began its phase {phase.value} again{hint}")
 
 
 @command("restore")

@@ -28,7 +28,7 @@ class CommandError(Exception):
         self.code: Final = code
 
 
-_NO_SUCH_KIND: Final = "the server could not find the requested resource"
+_NO_SUCH_KIND: Final = ("the server could not find the requested resource", "404 page not found")
 _ADVICE: Final = {
     ClusterErrorReason.FORBIDDEN: (
         ExitCode.FORBIDDEN,
@@ -44,7 +44,7 @@ _ADVICE: Final = {
 
 def explained(error: ClusterError) -> CommandError:
     """What the API server said, with what to do about it."""
-    if error.reason is ClusterErrorReason.NOT_FOUND and _NO_SUCH_KIND in str(error):
+    if error.reason is ClusterErrorReason.NOT_FOUND and any(text in str(error) for text in _NO_SUCH_KIND):
         return CommandError(
             f"{error}; the cluster does not know MapReduceJobs: install the operator's chart, or choose another "
             "cluster with --context",

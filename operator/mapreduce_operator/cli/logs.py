@@ -2,14 +2,13 @@
 
 import sys
 from typing import Final
-from urllib.parse import quote
 
 import click
 
 from mapreduce_operator.adapters.kube.resources import PODS
 from mapreduce_operator.cli.errors import CommandError, ExitCode
 from mapreduce_operator.cli.framework import command
-from mapreduce_operator.cli.objects import job_named, status_of
+from mapreduce_operator.cli.objects import job_named
 from mapreduce_operator.cli.parameters import job_argument
 from mapreduce_operator.cli.session import Body, Session
 from mapreduce_operator.cli.text import printable
@@ -43,7 +42,7 @@ async def logs(
     if pods:
         await _of_pod(session, max(pods, key=_dispatch), follow=follow)
     elif item is not None:
-        await _of_letter(session, body, item, dispatch)
+        await _kept(session, body, item, dispatch)
     else:
         raise CommandError(
             f"the reduce of {job} has no pod: it has not begun, or its pod went with its outcome; "
@@ -67,20 +66,15 @@ async def _of_pod(session: Session, pod: Body, *, follow: bool) -> None:
         out.flush()
 
 
-async def _of_letter(session: Session, job: Body, item: str, dispatch: int | None) -> None:
-    """The end of the log that a dead letter has."""
-    queue = status_of(job).get("deadLetters", {}).get("queue")
-    if queue:
-        namespace = session.namespace
-        letter = await session.answer(
-            f"/v1/namespaces/{namespace}/deadletterqueues/{queue}/letters/{quote(item, safe='')}"
+async def _kept(session: Session, job: Body, item: str, dispatch: int | None) -> None:
+    """What is kept of the log in the history of an item."""
+    name = job["metadata"]["name"]
+    found = await session.answer(f"/v1/namespaces/{session.namespace}/mapreducejobs/{name}/item", id=item)
+    told = [one for one in found["history"] if one.get("logTail") and dispatch in {None, one["dispatch"]}]
+    if not told:
+        raise CommandError(
+            f"nothing is kept of the log of the item {item!r} of {name}, which is {found['state']}, and it has no pod; "
+            f"`kubectl mapreduce items show {name} {item}` shows what is known of it",
+            ExitCode.NOT_FOUND,
         )
-        told = [one for one in letter["history"] if one.get("logTail") and dispatch in {None, one["dispatch"]}]
-        if told:
-            click.echo(printable(told[-1]["logTail"]))
-            return
-    raise CommandError(
-        f"the item {item!r} of {job['metadata']['name']} has no pod and no log that was kept: it waits for its turn, "
-        f"has ended, or there is none of this id; `kubectl mapreduce items show` tells",
-        ExitCode.NOT_FOUND,
-    )
+    click.echo(printable(told[-1]["logTail"]))

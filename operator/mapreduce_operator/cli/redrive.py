@@ -13,7 +13,7 @@ from mapreduce_operator.cli.framework import command
 from mapreduce_operator.cli.objects import about, condition, holds, job_named, queue_of, status_of
 from mapreduce_operator.cli.parameters import Duration, JsonValue, job_argument, queue_argument, wait_options
 from mapreduce_operator.cli.session import Body, Session
-from mapreduce_operator.cli.text import one_line
+from mapreduce_operator.cli.text import one_line, span
 from mapreduce_operator.core.texts import counted
 
 _MESSAGE_CHARACTERS = 200
@@ -139,7 +139,11 @@ async def purge(
             )
         policy = {"retentionSeconds": max(1, round(older_than)), "purgeOpen": open_too}
         await session.patch(DEAD_LETTER_QUEUES, queue, {"spec": policy})
-        click.echo(f"{about(body)} keeps {counted(which, 'letter')} for {policy['retentionSeconds']} s at most")
+        kinds = "open, resolved or archived" if open_too else "resolved or archived"
+        click.echo(
+            f"{about(body)} deletes letters that are {kinds} when their last attempt is older than "
+            f"{span(policy['retentionSeconds'])}; it has {counted(which, 'letter')} of these"
+        )
         return
     await _delete(session, body, yes=yes)
 

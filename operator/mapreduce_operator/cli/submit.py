@@ -43,10 +43,14 @@ async def run(
     """Creates the MapReduceJob in a file, or on standard input (-)."""
     manifest = _job_in(file)
     metadata = manifest.setdefault("metadata", {})
-    name = name or metadata.pop("name", "") or metadata.get("generateName", "").rstrip("-")
-    if not name:
+    written, beginning = metadata.pop("name", ""), metadata.pop("generateName", "")
+    name = name or written
+    if not name and not beginning:
         raise CommandError(f"{file}: metadata.name is missing; give it there, or with --name")
-    metadata |= {"generateName": f"{name}-"} if generate_name else {"name": name}
+    if generate_name or not name:
+        metadata["generateName"] = f"{name}-" if name else beginning
+    else:
+        metadata["name"] = name
     if settings:
         manifest["spec"] = manifest.get("spec", {}) | {"params": manifest["spec"].get("params", {}) | dict(settings)}
     _settle_namespace(session, metadata, file)

@@ -1,8 +1,7 @@
 """What commands are told and what they print: tables, and texts of agents that cannot play tricks on a terminal."""
 
-import argparse
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, BinaryIO, Final
 
@@ -11,22 +10,9 @@ import yaml
 
 ITEM_CHARACTERS: Final = 64
 """Of the id of an item in a table."""
-_NAMED: Final = re.compile(r"[a-z0-9][a-z0-9-]*/[a-z0-9][a-z0-9.-]*")
 _GAP: Final = "   "
 _NOT_PRINTABLE: Final = re.compile(r"[^\S\n ]|[\x00-\x09\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 """Escape sequences and marks of writing direction among them."""
-
-
-def named(kind: str) -> Callable[[str], tuple[str, str]]:
-    """The type of an argument NAMESPACE/NAME for an object of a kind."""
-
-    def parse(text: str) -> tuple[str, str]:
-        if not _NAMED.fullmatch(text):
-            raise argparse.ArgumentTypeError(f"{text!r} is no NAMESPACE/{kind}, such as default/fetch")
-        namespace, _, name = text.partition("/")
-        return namespace, name
-
-    return parse
 
 
 def printable(text: str) -> str:

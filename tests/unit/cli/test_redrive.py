@@ -1,0 +1,169 @@
+"""Commands about items that were given up: the Redrives that they make, and what they tell of them."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.unit.adapters.kube.fake_api import FakeApi, answer
+from tests.unit.cli.little_cluster import JOBS, QUEUES, REDRIVES, call, job, little_cluster, there
+
+QUEUE: dict[str, Any] = {
+    "kind": "DeadLetterQueue",
+    "metadata": {"name": "words", "namespace": "team", "uid": "uid-queue"},
+    "spec": {"jobRef": {"name": "words", "uid": "uid-words"}},
+    "status": {"letters": {"total": 9, "open": 4, "resolved": 3, "archived": 2}},
+}
+
+
+def redrive(kind: str = "Complete", reason: str = "AllItemsSucceeded", **status: Any) -> dict[str, Any]:
+    return {
+        "kind": "Redrive",
+        "metadata": {"name": "words-x7k2p", "namespace": "team", "resourceVersion": "1", "generation": 1},
+        "spec": {"queue": "words"},
+        "status": {"conditions": [{"type": kind, "status": "True", "reason": reason, "message": "so it is"}]} | status,
+    }
+
+
+@pytest.fixture
+async def api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[FakeApi]:
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "config"))
+    async with little_cluster(tmp_path) as api:
+        there(api, job(deadLetters={"queue": "words"}))
+        api.on("GET", f"{QUEUES}/words", answer(QUEUE))
+        api.on("PATCH", f"{QUEUES}/words", answer(QUEUE))
+        api.on("DELETE", f"{QUEUES}/words", answer(QUEUE))
+        api.on("POST", REDRIVES, answer(redrive()))
+        yield api
+
+
+def created(api: FakeApi) -> Any:
+    (asked,) = api.asked_for("POST", REDRIVES)
+    return asked.body
+
+
+async def test_a_redrive_with_everything(api: FakeApi) -> None:
+    assert (
+        await call(
+            *("redrive", "words", "--filter", "true", "--force", "--attempts", "2", "--parallelism", "5"),
+            *("--delay", "1m", "--patch", '{"a":null}', "--template-patch", '{"spec":{}}', "--rerun-reduce"),
+            *("--name", "once-more"),
+        )
+        == 0
+    )
+    assert created(api) == {
+        "apiVersion": "mapreduce.dev/v1alpha1",
+        "kind": "Redrive",
+        "metadata": {"name": "once-more"},
+        "spec": {
+            "queue": "words",
+            "selection": {"filter": "true"},
+            "force": True,
+            "attempts": 2,
+            "parallelism": 5,
+            "delay": {"strategy": "Fixed", "seconds": 60},
+            "payloadPatch": {"a": None},
+            "templatePatch": {"spec": {}},
+            "rerunReduce": True,
+        },
+    }
+
+
+@pytest.mark.parametrize(
+    ("words", "selection"),
+    [
+        (("redrive", "words", "--all"), {"all": True}),
+        (("redrive", "words", "--id", "a", "--id", "b"), {"ids": ["a", "b"]}),
+        (("items", "retry", "words", "a", "b"), {"ids": ["a", "b"]}),
+        (("items", "retry", "words", "--filter", "true"), {"filter": "true"}),
+    ],
+)
+async def test_which_letters_are_meant(api: FakeApi, words: tuple[str, ...], selection: dict[str, Any]) -> None:
+    assert await call(*words) == 0
+    assert created(api)["spec"] == {"queue": "words", "selection": selection}
+    assert created(api)["metadata"] == {"generateName": "words-"}
+
+
+@pytest.mark.parametrize(
+    "words", [("redrive", "words"), ("redrive", "words", "--all", "--id", "a"), ("items", "retry", "words")]
+)
+async def test_letters_are_meant_in_one_way(api: FakeApi, words: tuple[str, ...]) -> None:
+    assert await call(*words) == 2
+    assert api.asked_for("POST", REDRIVES) == []
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "told"),
+    [
+        (redrive(selected=2, succeeded=2), 0, "2 of 2 items succeeded"),
+        (redrive(reason="SomeItemsFailed", selected=2, succeeded=1, failed=1), 4, "1 of 2 items succeeded"),
+        (redrive(reason="AllItemsFailed", selected=2, failed=2), 3, "0 of 2 items succeeded"),
+        (redrive(reason="NothingSelected", selected=0), 1, "NothingSelected: so it is"),
+        (redrive("Failed", "InvalidFilter"), 1, "InvalidFilter: so it is"),
+        (
+            redrive(selected=1, succeeded=1, skippedLetters=[{"itemId": "a\x1b[2J", "reason": "not eligible"}]),
+            0,
+            "not taken: a [2J: not eligible",
+        ),
+    ],
+)
+async def test_the_end_of_a_redrive(
+    api: FakeApi, capsys: pytest.CaptureFixture[str], body: dict[str, Any], code: int, told: str
+) -> None:
+    api.on("GET", f"{REDRIVES}/words-x7k2p", answer(body))
+    assert await call("redrive", "words", "--all", "--wait") == code
+    assert told in "".join(capsys.readouterr())
+
+
+async def test_a_job_without_dead_letters(api: FakeApi, capsys: pytest.CaptureFixture[str]) -> None:
+    there(api, job())
+    assert await call("items", "retry", "words", "a") == 5
+    assert "kubectl mapreduce restart words --phase Map" in capsys.readouterr().err
+
+
+async def test_items_are_left_out_beside_those_that_were_before(api: FakeApi) -> None:
+    there(api, job(spec={"map": {"skip": ["a"]}}))
+    assert await call("items", "skip", "words", "b", "a", "b") == 0
+    (asked,) = api.asked_for("PATCH", f"{JOBS}/words")
+    assert asked.headers["content-type"] == "application/json-patch+json"
+    assert asked.body == [
+        {"op": "test", "path": "/spec/map/skip", "value": ["a"]},
+        {"op": "add", "path": "/spec/map/skip", "value": ["a", "b"]},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("words", "policy", "count"),
+    [
+        (("--older-than", "7d"), {"retentionSeconds": 604_800, "purgeOpen": False}, 5),
+        (("--older-than", "1h", "--open", "--yes"), {"retentionSeconds": 3600, "purgeOpen": True}, 9),
+    ],
+)
+async def test_old_letters_are_purged_by_the_policy_of_the_queue(
+    api: FakeApi, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], policy: dict[str, Any], count: int
+) -> None:
+    assert await call("dlq", "purge", "words", *words) == 0
+    (asked,) = api.asked_for("PATCH", f"{QUEUES}/words")
+    assert asked.body == {"spec": policy}
+    assert f"it has {count} letters of these" in capsys.readouterr().out
+
+
+async def test_a_queue_whose_job_is_there_is_not_deleted(api: FakeApi) -> None:
+    assert await call("dlq", "purge", "words", "--all", "--yes") == 1
+    assert api.asked_for("DELETE", f"{QUEUES}/words") == []
+
+
+async def test_a_queue_whose_job_is_gone_is_deleted_with_its_letters(api: FakeApi) -> None:
+    namesake = job()
+    namesake["metadata"]["uid"] = "another"
+    there(api, namesake)
+    assert await call("dlq", "purge", "words", "--all", "--yes") == 0
+    (asked,) = api.asked_for("DELETE", f"{QUEUES}/words")
+    assert asked.body == {"preconditions": {"uid": "uid-queue"}}
+
+
+@pytest.mark.parametrize("words", [(), ("--all", "--older-than", "1d")])
+async def test_purging_asks_what_for(api: FakeApi, words: tuple[str, ...]) -> None:
+    assert await call("dlq", "purge", "words", *words) == 2
+    assert {asked.verb for asked in api.asked} <= {"GET"}

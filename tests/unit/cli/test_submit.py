@@ -1,0 +1,144 @@
+"""Commands that make a job: what they create."""
+
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.unit.adapters.kube.fake_api import FakeApi, answer, failure
+from tests.unit.cli.little_cluster import JOBS, call, job, little_cluster, there
+
+MANIFEST = """
+apiVersion: mapreduce.dev/v1alpha1
+kind: MapReduceJob
+metadata: {name: words}
+spec: {params: {model: small}, input: {items: [2026-01-01]}}
+"""
+MAP: dict[str, Any] = {"apiVersion": "mapreduce.dev/v1alpha1", "kind": "MapReduceJob"}
+
+
+@pytest.fixture
+async def api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[FakeApi]:
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "config"))
+    async with little_cluster(tmp_path) as api:
+        api.on("POST", JOBS, answer(job()))
+        yield api
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "words.yaml"
+    path.write_text(MANIFEST)
+    return path
+
+
+def rewrite(file: Path, text: str) -> None:
+    file.write_text(text)
+
+
+def created(api: FakeApi) -> Any:
+    (asked,) = api.asked_for("POST", JOBS)
+    return asked.body
+
+
+async def test_a_job_is_created_as_it_stands_in_its_file(api: FakeApi, file: Path) -> None:
+    assert await call("run", str(file)) == 0
+    spec = {"params": {"model": "small"}, "input": {"items": ["2026-01-01"]}}
+    assert created(api) == MAP | {"metadata": {"name": "words"}, "spec": spec}
+    assert api.asked[-1].query == {"fieldManager": "kubectl-mapreduce", "fieldValidation": "Strict"}
+
+
+@pytest.mark.parametrize(
+    ("words", "metadata"),
+    [
+        (("--name", "other"), {"name": "other"}),
+        (("--generate-name",), {"generateName": "words-"}),
+        (("--name", "other", "--generate-name"), {"generateName": "other-"}),
+    ],
+)
+async def test_a_job_under_another_name(
+    api: FakeApi, file: Path, words: tuple[str, ...], metadata: dict[str, str]
+) -> None:
+    assert await call("run", str(file), *words) == 0
+    assert created(api)["metadata"] == metadata
+
+
+async def test_params_are_set(api: FakeApi, file: Path) -> None:
+    assert await call("run", str(file), "--set", "depth=3", "--set", "model=large", "--set", 'list=["a"]') == 0
+    assert created(api)["spec"]["params"] == {"model": "large", "depth": 3, "list": ["a"]}
+
+
+async def test_a_dry_run_makes_nothing(api: FakeApi, file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert await call("run", str(file), "--dry-run", "--wait") == 0
+    assert api.asked[-1].query["dryRun"] == "All"
+    assert capsys.readouterr().out == "mapreducejob/words created (server dry run)\n"
+
+
+async def test_a_name_that_is_taken(api: FakeApi, file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    api.on("POST", JOBS, failure(409, "AlreadyExists", "taken"))
+    there(api, job(phase="Map"))
+    assert await call("run", str(file)) == 1
+    assert "mapreducejob/words is there already, Map: run it under another name" in capsys.readouterr().err
+
+
+async def test_the_namespace_of_the_file_counts(api: FakeApi, file: Path) -> None:
+    rewrite(file, MANIFEST.replace("{name: words}", "{name: words, namespace: far}"))
+    api.on("POST", JOBS.replace("team", "far"), answer(job()))
+    assert await call("run", str(file)) == 0
+    assert await call("run", str(file), "-n", "far") == 0
+    assert await call("run", str(file), "-n", "near") == 2
+    assert api.asked_for("POST", JOBS) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("", "holds 0 MapReduceJobs"),
+        (f"{MANIFEST}---\n{MANIFEST}", "holds 2 MapReduceJobs"),
+        (f"{MANIFEST}---\nkind: ConfigMap\n", "holds a ConfigMap as well"),
+        ("[1]", "this is no object of Kubernetes"),
+        ("a: 1\na: 2", "the key 'a' is there twice"),
+        ("a: [", "is no YAML"),
+        (MANIFEST.replace("name: words", ""), "metadata.name is missing"),
+    ],
+)
+async def test_a_file_that_holds_no_job(
+    api: FakeApi, file: Path, capsys: pytest.CaptureFixture[str], text: str, told: str
+) -> None:
+    rewrite(file, text)
+    assert await call("run", str(file)) == 1
+    assert told in capsys.readouterr().err
+    assert api.asked == []
+
+
+async def test_a_fork_with_all_kinds_of_edits(api: FakeApi) -> None:
+    there(api, job())
+    edits = (
+        *("--patch", 'a={"mode":"strict"}', "--remove", "b", "--reset", "c", "--add", '{"file":"d"}'),
+        *("--set", "model=large", "--template-patch", json.dumps({"spec": {"nodeSelector": None}})),
+    )
+    assert await call("fork", "words", "again", "--at", "12", *edits) == 0
+    fork = {
+        "job": {"name": "words"},
+        "checkpoint": 12,
+        "edits": {
+            "items": [
+                {"id": "a", "patch": {"mode": "strict"}},
+                {"id": "b", "remove": True},
+                {"id": "c", "reset": True},
+                {"add": {"file": "d"}},
+            ],
+            "params": {"model": "large"},
+            "template": {"spec": {"nodeSelector": None}},
+        },
+    }
+    assert created(api) == MAP | {"metadata": {"name": "again"}, "spec": {"forkFrom": fork}}
+
+
+async def test_a_fork_of_a_job_that_is_gone(api: FakeApi, capsys: pytest.CaptureFixture[str]) -> None:
+    assert await call("fork", "words", "again") == 5
+    assert "say which one it was with --uid" in capsys.readouterr().err
+    assert await call("fork", "words", "again", "--uid", "5d1f") == 0
+    assert created(api)["spec"] == {"forkFrom": {"job": {"name": "words", "uid": "5d1f"}}}
