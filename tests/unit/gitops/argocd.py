@@ -50,6 +50,18 @@ def patched(kind: Path, action: str, body: Mapping[str, Any]) -> Body:
     return restored
 
 
+def merge_patch(old: Mapping[str, Any], new: Mapping[str, Any]) -> Body:
+    """What makes one object of another, by RFC 7396: what Argo CD sends to the API server."""
+    patch: Body = dict.fromkeys(old.keys() - new.keys())
+    for key in new:
+        if isinstance(old.get(key), Mapping) and isinstance(new[key], Mapping):
+            below = merge_patch(old[key], new[key])
+            patch |= {key: below} if below else {}
+        elif key not in old or old[key] != new[key]:
+            patch[key] = new[key]
+    return patch
+
+
 def created(kind: Path, action: str, body: Mapping[str, Any]) -> Body:
     """The one object that an action creates."""
     (impact,) = run(kind / "actions" / action / "action.lua", body)
