@@ -39,7 +39,7 @@ _HEADS: Final = tuple(re.sub("([A-Z])", r" \1", column).upper() for column in _C
 def _choice(function: FunctionT) -> FunctionT:
     """--state and --filter, as the arguments `state` and `cel`."""
     states = click.Choice([state.value for state in LetterState])
-    state = click.option("--state", type=states, default="", help="Only letters in this state.")
+    state = click.option("--state", type=states, help="Only letters in this state.")
     return state(click.option("--filter", "cel", default="", help="CEL: letters for which this is true.")(function))
 
 
@@ -51,13 +51,13 @@ def _path(session: Session, queue: str, what: str) -> str:
 @queue_argument
 @_choice
 @output_option("table", "json", "yaml", "name", "jsonl")
-async def list_letters(session: Session, *, queue: str, state: str, cel: str, output: str) -> None:
+async def list_letters(session: Session, *, queue: str, state: str | None, cel: str, output: str) -> None:
     """Lists letters in short, the newest first.
 
     The expression is over `letter` (the fields that -o json shows), `item` (the item itself) and `now`:
     letter.exitCode == 1 && item.size > 5
     """
-    lines = session.lines(_path(session, queue, "letters"), state=state, filter=cel)
+    lines = session.lines(_path(session, queue, "letters"), state=state or "", filter=cel)
     await tell_rows(lines, output, _HEADS, _row, newest_by="lastAttempt")
 
 
@@ -91,9 +91,9 @@ def _in_full(found: Body) -> Iterator[str]:
 @queue_argument
 @_choice
 @output_option("table", "json", "yaml")
-async def analyze(session: Session, *, queue: str, state: str, cel: str, output: str) -> None:
+async def analyze(session: Session, *, queue: str, state: str | None, cel: str, output: str) -> None:
     """Tells what letters have in common: failures that are the same, reasons, nodes and hours."""
-    found = await session.answer(_path(session, queue, "analysis"), state=state, filter=cel)
+    found = await session.answer(_path(session, queue, "analysis"), state=state or "", filter=cel)
     tell(found, output, _analysis(found))
 
 
@@ -131,12 +131,12 @@ def _analysis(found: Mapping[str, Any]) -> Iterator[str]:
 @queue_argument
 @_choice
 @click.option("--format", "form", type=click.Choice(["jsonl", "csv"]), required=True)
-async def export_letters(session: Session, *, queue: str, state: str, cel: str, form: str) -> None:
+async def export_letters(session: Session, *, queue: str, state: str | None, cel: str, form: str) -> None:
     """Prints whole letters for other programs, one after another.
 
     jsonl has all of each letter on a line. csv has a row for each, and is safe against formulas.
     """
-    lines = session.lines(_path(session, queue, "bodies"), state=state, filter=cel)
+    lines = session.lines(_path(session, queue, "bodies"), state=state or "", filter=cel)
     if form == "jsonl":
         await tell_lines(lines)
         return

@@ -22,15 +22,13 @@ _WIDE: Final = (*_HEADS[:-1], "POSITION", "CAUSE", "EXIT CODE", "NODE", "SECONDS
 
 @command("list")
 @job_argument
-@click.option(
-    "--state", type=click.Choice([state.value for state in ItemState]), default="", help="Only in this state."
-)
+@click.option("--state", type=click.Choice([state.value for state in ItemState]), help="Only in this state.")
 @click.option("--filter", "cel", default="", help="CEL: the items for which this expression is true.")
 @click.option("--limit", type=click.IntRange(min=1), help="The first so many.")
 @UID_OPTION
 @output_option("table", "wide", "json", "yaml", "name", "jsonl")
 async def list_items(
-    session: Session, *, job: str, state: str, cel: str, limit: int | None, uid: str, output: str
+    session: Session, *, job: str, state: str | None, cel: str, limit: int | None, uid: str, output: str
 ) -> None:
     """Lists items in the order of the plan, with where each stands.
 
@@ -38,7 +36,7 @@ async def list_items(
     status.state == "RetryWait" && item.size > 5
     """
     path = f"/v1/namespaces/{session.namespace}/mapreducejobs/{job}/items"
-    lines = session.lines(path, state=state, filter=cel, limit=f"{limit or ''}", uid=uid)
+    lines = session.lines(path, state=state or "", filter=cel, limit=f"{limit or ''}", uid=uid)
     if output == "wide":
         await tell_rows(lines, output, _WIDE, _wide)
     else:

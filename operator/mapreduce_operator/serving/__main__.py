@@ -32,10 +32,6 @@ log = logging.getLogger(__name__)
 
 HOST: Final = "127.0.0.1"
 PORT: Final = 8081
-_LINE_BYTES: Final = 32_768
-"""Of a request: an id of an item may have 4 KiB, each byte of which may take three."""
-_PARTING_SECONDS: Final = 5.0
-"""For answers that are being given when the process ends."""
 
 
 def main() -> int:
@@ -69,14 +65,7 @@ async def _serve(settings: Settings) -> None:
     ):
         readable = ReadOnlyStore(store)
         answers = Answers(Pictures(readable), Runs(api, readable))
-        service = Service(answers, Access(api), ApiMetrics(registry))
-        runner = web.AppRunner(
-            service.application(),
-            access_log=None,
-            handler_cancellation=True,
-            shutdown_timeout=_PARTING_SECONDS,
-            max_line_size=_LINE_BYTES,
-        )
+        runner = Service(answers, Access(api), ApiMetrics(registry)).runner()
         await runner.setup()
         try:
             await web.TCPSite(runner, HOST, PORT).start()

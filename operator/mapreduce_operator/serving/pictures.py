@@ -81,7 +81,8 @@ class Pictures:
         self.checkpoints: Final = StoredCheckpoints(store, self._clock, self._leadership, Limits())
         self._kept: Final[OrderedDict[tuple[RunRef, int, str], Picture]] = OrderedDict()
         self._turn: Final = asyncio.Lock()
-        self._waiting = 0
+        self.waiting = 0
+        """How many have their turn, or wait for it."""
 
     async def newest(self, run: RunRef) -> Picture | None:
         """The run as it stands now; None for one that was never planned."""
@@ -112,19 +113,19 @@ class Pictures:
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[None]:
         """Lets one at a time do what takes memory."""
-        if self._waiting > WAITING:
+        if self.waiting > WAITING:
             raise RefusedError(
                 503,
                 "Busy",
                 f"{WAITING} other questions wait for their turn: ask again in a moment",
                 retry_seconds=_RETRY_SECONDS,
             )
-        self._waiting += 1
+        self.waiting += 1
         try:
             async with self._turn:
                 yield
         finally:
-            self._waiting -= 1
+            self.waiting -= 1
 
     async def _read(self, run: RunRef, checkpoint: Checkpoint) -> Picture:
         journal = Journal(self.store, run, self._clock, self._leadership)

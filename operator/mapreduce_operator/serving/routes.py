@@ -41,6 +41,10 @@ JSON: Final = "application/json"
 JSON_LINES: Final = "application/x-ndjson"
 _PIECE: Final = 1 << 16
 """Bytes of lines that are sent together."""
+_LINE_BYTES: Final = 32_768
+"""Of a request: an id of an item may have 4 KiB, each byte of which may take three."""
+_PARTING_SECONDS: Final = 5.0
+"""For answers that are being given when the process ends."""
 _NAME: Final = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
 _UID: Final = re.compile(r"[A-Za-z0-9-]{0,64}")
 _OTHER: Final = "other"
@@ -85,12 +89,12 @@ class Answers:
     # ---------------------------------------------------------------------------------------------------- items
 
     async def items(self, asked: Asked) -> AsyncIterator[bytes]:
-        state = _state(ItemState, asked)
+        state, limit = _state(ItemState, asked), asked.number("limit") or 0
         text = asked.query.get("filter", "")
         wanted = ItemFilter(text) if text else None
         found, picture = await self._now(asked)
         items = Items(self._pictures, picture, found.running_since(picture.checkpoint.sequence))
-        return items.told(state, wanted, asked.number("limit") or 0, asked.now)
+        return items.told(state, wanted, limit, asked.now)
 
     async def item(self, asked: Asked) -> bytes:
         name = asked.needed("id")
@@ -223,13 +227,21 @@ class Service:
         self._access: Final = access
         self._metrics: Final = metrics
 
-    def application(self) -> web.Application:
+    def runner(self) -> web.AppRunner:
+        """To be set up, given a place to listen, and cleaned up at the end."""
         app = web.Application()
         for question in QUESTIONS:
             path = f"/v1/namespaces/{{namespace}}/{question.resource}/{{name}}{question.path}"
             app.router.add_get(path, self._handler(question), allow_head=False)
         app.router.add_route("*", "/{path:.*}", self._unknown)
-        return app
+        return web.AppRunner(
+            app,
+            access_log=None,
+            # Whoever has gone away needs no answer.
+            handler_cancellation=True,
+            shutdown_timeout=_PARTING_SECONDS,
+            max_line_size=_LINE_BYTES,
+        )
 
     def _handler(self, question: Question) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
         async def handle(request: web.Request) -> web.StreamResponse:

@@ -1,160 +1,70 @@
-"""A run with letters in all states, as the engine writes it to a file store; and an API server that knows its queue."""
+"""A command line, an API server with the operator in it, and its read-only API at the end of a port-forward."""
 
-from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+import asyncio
+import os
+from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import Any
 
 import pytest
 
+from mapreduce_operator.adapters.kube import ApiSession
 from mapreduce_operator.adapters.storage import FileStore
-from mapreduce_operator.api import DeadLetterPolicy, OnFull
-from mapreduce_operator.core.checkpoint import CommitReason
-from mapreduce_operator.core.journal import Accepted
-from mapreduce_operator.core.names import RunRef, Stage, StorageKeys, item_key
-from mapreduce_operator.core.plan import Limits, Planned, PlannedItem, canonical, keys_of
-from mapreduce_operator.core.run import RunState
-from mapreduce_operator.core.workloads import ContainerEnd
-from mapreduce_operator.engine.capacity import Capacity
-from mapreduce_operator.engine.journal import Journal
-from mapreduce_operator.engine.letters import Letters
-from mapreduce_operator.engine.pacing import Pace
-from mapreduce_operator.engine.suitability import Suitability
-from mapreduce_operator.engine.world import World
+from mapreduce_operator.cli.app import main
+from tests.unit.adapters.kube.conftest import Anonymous
 from tests.unit.adapters.kube.fake_api import FakeApi, answer, running_fake_api
-from tests.unit.core.scenes import DONE, NOW, PLANNED, RUN, launch, observe, pod, spec, take_templates
-from tests.unit.engine.parts import HandClock, Leader
+from tests.unit.serving.scenes import TOKEN, knows_jane, served
 
-if TYPE_CHECKING:
-    from mapreduce_operator.ports import Cluster, Metrics
+Call = Callable[..., Coroutine[Any, Any, tuple[int, str, str]]]
 
-KEYS: Final = StorageKeys(RUN)
-API: Final = "/apis/mapreduce.dev/v1alpha1/namespaces/default"
-QUEUE: Final[dict[str, Any]] = {
-    "apiVersion": "mapreduce.dev/v1alpha1",
-    "kind": "DeadLetterQueue",
-    "metadata": {"name": "demo", "namespace": "default", "uid": "queue-1"},
-    "spec": {"jobRef": {"name": RUN.name, "uid": RUN.uid}},
+POD = {
+    "metadata": {"name": "the-api", "namespace": "mapreduce-system", "labels": {"app.kubernetes.io/instance": "it"}},
+    "status": {"conditions": [{"type": "Ready", "status": "True"}]},
 }
-JOB: Final[dict[str, Any]] = {"metadata": {"name": RUN.name, "uid": RUN.uid}, "status": {"leaderEpoch": 1}}
-
-
-def key(item_id: str) -> str:
-    return item_key(RUN.uid, Stage.MAP, item_id)
-
-
-class Logs:
-    """The part of the Cluster port that writing letters asks."""
-
-    async def read_log(self, namespace: str, pod: str, *, lines: int, limit: int) -> str:
-        assert (namespace, lines > 0, limit > 0) == (RUN.namespace, True, True)
-        return f"\x1b[31mthe log of {pod.removesuffix('-x7k2p')}\x1b[0m\nits last line"
-
-
-@dataclass
-class Operator:
-    """What the engine does of a run, step by step."""
-
-    store: FileStore
-    ids: list[str]
-    state: RunState = field(init=False)
-    journal: Journal = field(init=False)
-    letters: Letters = field(init=False)
-
-    async def plan(self) -> None:
-        clock, leader = HandClock(), Leader(epoch=7)
-        self.journal = Journal(self.store, RUN, clock, leader)
-        await self.journal.create(
-            Planned([PlannedItem(one, canonical({"name": one, "size": len(one)})) for one in self.ids], duplicates=0),
-            b"{}",
-        )
-        self.state = RunState(RUN, spec({"retry": {"maxAttempts": 1}}), keys_of(RUN.uid, self.ids), PLANNED)
-        take_templates(self.state)
-        world = World(
-            cluster=cast("Cluster", Logs()),
-            store=self.store,
-            suitability=Suitability(self.store, "test"),
-            storage_url="file:///tmp",
-            clock=clock,
-            metrics=cast("Metrics", None),
-            capacity=Capacity(10),
-            pace=Pace(),
-            limits=Limits(),
-            leadership=leader,
-            known_workloads=lambda _: [],
-        )
-        self.letters = Letters(world, RUN, self.journal)
-
-    async def commit(self, *, with_snapshot: bool = False) -> None:
-        batch = self.state.begin_commit(CommitReason.ITEMS, NOW, with_snapshot=with_snapshot)
-        await self.letters.write(batch.letters)
-        await self.journal.append(batch)
-        self.state.committed(batch, NOW)
-        await self.journal.keep()
-
-    def ends(self, item_id: str, seconds: float, end: ContainerEnd, dispatch: int = 1) -> None:
-        seen = pod(f"demo-{key(item_id)}-d{dispatch}", end, node="node-1")
-        observe(self.state, seen, seconds)
-
-    def redrive(self, name: str, *ids: str, number: int) -> None:
-        positions = [self.ids.index(one) for one in ids]
-        accepted = Accepted(number=number, uid=f"uid-{name}", name=name, at=NOW, selected=len(ids))
-        self.state.redrive(accepted, 1, dict.fromkeys(positions, 0.0), NOW)
-
-
-def failed(message: str, code: int = 1) -> ContainerEnd:
-    return ContainerEnd(code, message=message, started_at=NOW, finished_at=NOW + 5)
 
 
 @pytest.fixture
 async def store(tmp_path: Path) -> AsyncIterator[FileStore]:
-    store = FileStore(tmp_path)
+    store = FileStore(tmp_path / "store")
     yield store
     await store.close()
 
 
 @pytest.fixture
-async def run(store: FileStore) -> RunRef:
-    """Its letters, the oldest first: aside (Archived), again (Reprocessing), waits (Claimed), mended (Resolved), open.
-
-    One item succeeded at once and has none. Half of the story lies in a snapshot.
-    """
-    operator = Operator(store, ["aside", "again", "waits", "mended", "open", "well"])
-    await operator.plan()
-    launch(operator.state)
-    operator.ends("well", 5, DONE)
-    for seconds, item_id in enumerate(["aside", "again", "waits", "mended"], start=10):
-        end = ContainerEnd(1, message=f"no disk for {item_id}: {seconds}", started_at=NOW, finished_at=NOW + seconds)
-        operator.ends(item_id, seconds, end)
-    operator.ends("open", 60, ContainerEnd(2, message="=cmd()\x1b[2J", started_at=NOW, finished_at=NOW + 60))
-    await operator.commit()
-    operator.state.requeue(DeadLetterPolicy(capacity=4, on_full=OnFull.ARCHIVE), NOW)
-    operator.redrive("mend", "mended", number=1)
-    await operator.commit()
-    launch(operator.state, 70)
-    await operator.commit(with_snapshot=True)
-    operator.ends("mended", 80, DONE, dispatch=2)
-    operator.redrive("once-more", "again", "waits", number=2)
-    await operator.commit()
-    again = operator.state.launch(1, NOW + 90)
-    assert [getattr(effect, "position", None) for effect in again] == [1]
-    operator.state.started(Stage.MAP, 1, 2, "uid-again-2", NOW + 90)
-    await operator.commit()
-    return RUN
+async def api(store: FileStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[FakeApi]:
+    """An API server that knows jane. Her kubeconfig leads there, and her kubectl to the read-only API."""
+    async with (
+        running_fake_api() as api,
+        ApiSession(Anonymous(api.url)) as session,
+        served(session, store) as service,
+    ):
+        knows_jane(api)
+        api.on("GET", "/api/v1/namespaces/mapreduce-system/pods", answer({"items": [POD]}))
+        kubeconfig = tmp_path / "kubeconfig"
+        kubeconfig.write_text(
+            "{apiVersion: v1, kind: Config, current-context: fake, "
+            f"users: [{{name: jane, user: {{token: '{TOKEN}'}}}}], "
+            f"clusters: [{{name: fake, cluster: {{server: '{api.url}'}}}}], "
+            "contexts: [{name: fake, context: {cluster: fake, user: jane}}]}"
+        )
+        kubectl = tmp_path / "bin" / "kubectl"
+        kubectl.parent.mkdir()
+        kubectl.write_text(f"#!/bin/sh\necho 'Forwarding from 127.0.0.1:{service.port} -> 8081'\nexec sleep 50\n")
+        kubectl.chmod(0o755)
+        monkeypatch.setenv("KUBECONFIG", str(kubeconfig))
+        monkeypatch.setenv("PATH", f"{kubectl.parent}:{os.environ['PATH']}")
+        monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+        yield api
 
 
 @pytest.fixture
-async def api(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[FakeApi]:
-    """An API server with the queue and its job, to which the kubeconfig leads."""
-    async with running_fake_api() as api:
-        api.on("GET", f"{API}/deadletterqueues/demo", answer(QUEUE))
-        api.on("GET", f"{API}/mapreducejobs/demo", answer(JOB))
-        kubeconfig = tmp_path_factory.mktemp("kube") / "config"
-        kubeconfig.write_text(
-            "{apiVersion: v1, kind: Config, current-context: fake, users: [], "
-            f"clusters: [{{name: fake, cluster: {{server: '{api.url}'}}}}], "
-            "contexts: [{name: fake, context: {cluster: fake, user: ''}}]}"
-        )
-        monkeypatch.setenv("KUBECONFIG", str(kubeconfig))
-        monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
-        yield api
+def call(api: FakeApi, capsys: pytest.CaptureFixture[str]) -> Call:
+    """Runs `kubectl mapreduce …` in a thread, as the servers need this one; gives exit code, stdout and stderr."""
+    del api
+
+    async def call(*arguments: str) -> tuple[int, str, str]:
+        code = await asyncio.to_thread(main, arguments)
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return call

@@ -1,0 +1,87 @@
+"""`items list`, `items show` and `results` print what the read-only API tells of the items of a job."""
+
+import json
+import re
+
+import pytest
+
+from mapreduce_operator.adapters.storage import FileStore
+from tests.unit.cli.conftest import Call
+from tests.unit.serving.scenes import write_run
+
+
+@pytest.fixture(autouse=True)
+async def run(store: FileStore) -> None:
+    await write_run(store)
+
+
+def cells(line: str) -> list[str]:
+    return re.split(" {3,}", line)
+
+
+async def test_items_are_listed_in_the_order_of_the_plan(call: Call) -> None:
+    code, out, _ = await call("items", "list", "demo")
+    head, *lines = out.splitlines()
+
+    assert code == 0
+    assert cells(head) == ["ID", "STATE", "REASON", "ATTEMPTS", "INTERRUPTIONS", "LAST ATTEMPT", "MESSAGE"]
+    assert [cells(line)[:2] for line in lines] == [
+        *(["aside", "DeadLettered"], ["again", "Running"], ["waits", "Pending"]),
+        *(["mended", "Succeeded"], ["open", "DeadLettered"], ["well", "Succeeded"]),
+    ]
+    assert lines[4].endswith("=cmd() [2J")
+
+
+async def test_wide_tells_more(call: Call) -> None:
+    head, _, _, _, _, line, _ = (await call("items", "list", "demo", "-o", "wide"))[1].splitlines()
+
+    assert dict(zip(cells(head), cells(line), strict=False))["POSITION"] == "4"
+    assert {"CAUSE", "EXIT CODE", "NODE", "SECONDS", "NEXT ATTEMPT"} < set(cells(head))
+
+
+@pytest.mark.parametrize(
+    ("choice", "ids"),
+    [
+        (["--state", "DeadLettered"], ["aside", "open"]),
+        (["--filter", "status.redrive > 0 && item.size == 5"], ["again", "waits"]),
+        (["--limit", "1", "--state", "Succeeded"], ["mended"]),
+    ],
+)
+async def test_a_choice_is_by_state_filter_and_number(call: Call, choice: list[str], ids: list[str]) -> None:
+    assert (await call("items", "list", "demo", "-o", "name", *choice))[1].split() == ids
+
+
+async def test_one_item_is_shown_with_all_its_dispatches(call: Call) -> None:
+    _, shown, _ = await call("items", "show", "demo", "mended")
+
+    assert "state:          Succeeded\n" in shown
+    assert "letter:         Resolved (AttemptsExhausted)\n" in shown
+    assert 'item:\n  {"name":"mended","size":6}\nresult:\n  null\n' not in shown
+    assert "\ndispatch 1: Failed\n" in shown
+    assert "\ndispatch 2: Succeeded\n" in shown
+    assert "  redrive:        mend\n" in shown
+    told = json.loads((await call("items", "show", "demo", "mended", "-o", "json"))[1])
+    assert (told["position"], len(told["history"])) == (3, 2)
+
+
+async def test_results_come_as_lines_for_programs(call: Call) -> None:
+    _, out, _ = await call("results", "demo", "-o", "jsonl")
+
+    assert [(one["position"], one["id"]) for one in map(json.loads, out.splitlines())] == [(3, "mended"), (5, "well")]
+    head, *lines = (await call("results", "demo"))[1].splitlines()
+    assert (cells(head), [cells(line)[0] for line in lines]) == (["ID", "RESULT"], ["mended", "well"])
+
+
+async def test_the_result_of_the_reduce_is_told_by_itself(call: Call) -> None:
+    assert (await call("results", "demo", "--reduce", "-o", "json"))[1] == "null\n"
+    assert "state:          Pending\n" in (await call("results", "demo", "--reduce"))[1]
+
+
+async def test_what_does_not_exist_is_told_with_a_code(call: Call) -> None:
+    code, out, err = await call("items", "show", "demo", "nothing")
+    assert (code, out) == (5, "")
+    assert "the job demo has no item 'nothing'; `kubectl mapreduce items list demo` shows all" in err
+
+    code, _, err = await call("items", "list", "gone")
+    assert code == 5
+    assert "there is no MapReduceJob 'gone'" in err
