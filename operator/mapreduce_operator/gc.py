@@ -53,8 +53,12 @@ class _JobSpec(Narrow):
     fork_from: _Fork | None = None
 
 
+class _Plan(Narrow):
+    items: int
+
+
 class _JobStatus(Narrow):
-    plan: msgspec.Raw | None = None
+    plan: _Plan | None = None
 
 
 class _Job(AnyObject):

@@ -13,7 +13,8 @@ from mapreduce_operator.adapters.kube import ApiSession
 from mapreduce_operator.adapters.storage import FileStore
 from tests.unit.adapters.kube.conftest import Anonymous
 from tests.unit.adapters.kube.fake_api import FakeApi, running_fake_api
-from tests.unit.serving.scenes import RUN, TOKEN, Served, knows_jane, served, write_run
+from tests.unit.core.scenes import RUN
+from tests.unit.serving.scenes import TOKEN, Served, knows_jane, served, write_run
 
 
 @dataclass

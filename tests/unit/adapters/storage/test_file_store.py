@@ -181,3 +181,18 @@ async def test_a_closed_store_has_written_all_it_was_given(root: Path) -> None:
     await asyncio.gather(*writes)
     with pytest.raises(RuntimeError):
         await store.get("object-1")
+
+
+async def test_one_that_is_read_only_makes_nothing_and_touches_nothing(root: Path, store: FileStore) -> None:
+    looking = FileStore(root, read_only=True)
+    with pytest.raises(StorageError, match="The folder of the store is gone"):
+        await looking.get("a")
+    assert not root.exists()
+
+    await store.put("a", b"1")
+    before = {path: path.stat().st_mtime_ns for path in root.rglob("*")}
+    found = await looking.get("a")
+    assert found is not None
+    assert (found.data, [key async for key in looking.list("")]) == (b"1", ["a"])
+    assert {path: path.stat().st_mtime_ns for path in root.rglob("*")} == before
+    await looking.close()

@@ -1,0 +1,208 @@
+"""gc deletes what is of nobody and old, all of it, and nothing else."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable, Coroutine
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from mapreduce_operator.adapters.storage import FileStore
+from mapreduce_operator.core.checkpoint import Checkpoint, encode_checkpoint
+from mapreduce_operator.core.names import RunRef, StorageKeys
+from mapreduce_operator.gc import main
+from tests.conformance.written_run import CRASHED, WrittenRun
+from tests.unit.adapters.kube.fake_api import FakeApi, answer, failure, running_fake_api
+from tests.unit.core.scenes import RUN
+
+JOBS = "/apis/mapreduce.dev/v1alpha1/mapreducejobs"
+QUEUES = "/apis/mapreduce.dev/v1alpha1/deadletterqueues"
+ALIVE = replace(RUN, name="alive", uid="run-2")
+NEW = replace(RUN, namespace="other", uid="run-3")
+
+Call = Callable[..., Coroutine[Any, Any, tuple[int, str, str]]]
+
+
+def job(run: RunRef, **more: Any) -> dict[str, Any]:
+    return {"metadata": {"name": run.name, "namespace": run.namespace, "uid": run.uid}, "spec": {}} | more
+
+
+def listing(*items: dict[str, Any]) -> dict[str, Any]:
+    return {"metadata": {"resourceVersion": "7"}, "items": list(items)}
+
+
+def committed_at(head: Checkpoint, time: float) -> bytes:
+    return encode_checkpoint(msgspec.structs.replace(head, committed_at=time))
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[FileStore]:
+    """A job that is gone for years, one that is there, one that is gone since a moment ago; and what is of no job."""
+    store = FileStore(tmp_path)
+    for run in (RUN, ALIVE, NEW):
+        written = WrittenRun(store, ["a", "b"], run)
+        await written.plan()
+        written.runs("a")
+        written.runs("b", CRASHED)
+        head = await written.commit()
+        # The moment at which these tests run is far from the one at which runs of tests take place.
+        await store.put(StorageKeys(run).head, committed_at(head, 0.0 if run is not NEW else 4e9))
+    await store.put("_probe/x", b"")
+    yield store
+    await store.close()
+
+
+@pytest.fixture
+async def api(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[FakeApi]:
+    async with running_fake_api() as api:
+        api.on("GET", JOBS, answer(listing(job(ALIVE))))
+        api.on("GET", QUEUES, answer(listing()))
+        kubeconfig = tmp_path_factory.mktemp("kube") / "config"
+        kubeconfig.write_text(
+            "{apiVersion: v1, kind: Config, current-context: fake, users: [], "
+            f"clusters: [{{name: fake, cluster: {{server: '{api.url}'}}}}], "
+            "contexts: [{name: fake, context: {cluster: fake, user: ''}}]}"
+        )
+        monkeypatch.setenv("KUBECONFIG", str(kubeconfig))
+        monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+        yield api
+
+
+@pytest.fixture
+def call(
+    store: FileStore,
+    api: FakeApi,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> Call:
+    del store, api
+    monkeypatch.setenv("MAPREDUCE_STORAGE_URL", f"file://{tmp_path}")
+
+    async def call(*arguments: str) -> tuple[int, str, str]:
+        code = await asyncio.to_thread(main, arguments)
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return call
+
+
+async def runs_in(store: FileStore) -> set[str]:
+    return {key.split("/")[2] async for key in store.list("") if key.count("/") > 2}
+
+
+async def test_what_is_of_nobody_and_old_goes_and_all_else_stays(call: Call, store: FileStore, api: FakeApi) -> None:
+    code, out, err = await call("--older-than", "30d")
+
+    assert (code, err) == (0, "")
+    assert await runs_in(store) == {ALIVE.uid, NEW.uid}
+    assert await store.get("_probe/x") is not None
+    deleted, kept = sorted(out.splitlines())
+    assert deleted.startswith("Deleted          default/demo (run-1), ")
+    assert "last written 1970-01-01T00:00:00Z" in deleted
+    assert kept.startswith("Kept             other/demo (run-3), ")
+    assert kept.endswith(": it was written too lately")
+    assert {asked.verb for asked in api.asked} == {"GET"}
+
+
+async def test_a_dry_run_only_tells(call: Call, store: FileStore) -> None:
+    before = [key async for key in store.list("")]
+
+    _, out, _ = await call("--older-than", "0s", "--dry-run", "-o", "json")
+
+    assert [key async for key in store.list("")] == before
+    found = {one["uid"]: one for one in json.loads(out)}
+    assert (found["run-1"]["verdict"], found["run-3"]["verdict"]) == ("WouldBeDeleted", "Kept")
+    assert found["run-1"]["objects"] == sum(key.startswith("default/demo/") for key in before)
+    assert found["run-1"]["lastWritten"] == "1970-01-01T00:00:00+00:00"
+
+
+async def test_a_later_job_of_the_same_name_is_another_one(call: Call, store: FileStore, api: FakeApi) -> None:
+    api.on("GET", JOBS, answer(listing(job(ALIVE), job(replace(RUN, uid="run-9")))))
+
+    await call("--older-than", "30d")
+
+    assert RUN.uid not in await runs_in(store)
+
+
+async def test_letters_that_are_in_a_queue_stay(call: Call, store: FileStore, api: FakeApi) -> None:
+    queue = {"metadata": {"name": "orders", "namespace": RUN.namespace}, "spec": {"jobRef": {"uid": RUN.uid}}}
+    api.on("GET", QUEUES, answer(listing(queue)))
+
+    _, out, _ = await call("--older-than", "30d")
+
+    assert RUN.uid in await runs_in(store)
+    assert "the letters of the DeadLetterQueue orders lie in it" in out
+
+
+@pytest.mark.parametrize(
+    ("parent", "more", "left"),
+    [
+        ({"name": "demo", "uid": "run-1"}, {}, {"run-1"}),
+        ({"name": "demo"}, {"status": {"phase": "Pending"}}, {"run-1"}),
+        ({"name": "demo", "uid": "run-0"}, {}, set()),
+        ({"name": "other"}, {}, set()),
+        # A fork needs nothing of its parent once it is planned.
+        ({"name": "demo", "uid": "run-1"}, {"status": {"plan": {"items": 2}}}, set()),
+    ],
+)
+async def test_what_a_fork_is_to_be_made_from_stays(
+    call: Call, store: FileStore, api: FakeApi, parent: dict[str, str], *, more: dict[str, Any], left: set[str]
+) -> None:
+    fork = job(replace(RUN, name="fork", uid="run-9"), spec={"forkFrom": {"job": parent}}, **more)
+    api.on("GET", JOBS, answer(listing(job(ALIVE), fork)))
+
+    await call("--older-than", "30d")
+
+    assert await runs_in(store) & {RUN.uid} == left
+
+
+async def test_without_a_head_segments_tell_how_old_it_is(call: Call, store: FileStore) -> None:
+    await store.delete([StorageKeys(RUN).head])
+    _, out, _ = await call("--older-than", "1s", "--dry-run", "-o", "json")
+    # When the written run was written, by its clock.
+    assert next(one for one in json.loads(out) if one["uid"] == "run-1")["lastWritten"] == "2027-01-15T08:00:01+00:00"
+
+    await store.delete([key async for key in store.list(StorageKeys(RUN).segments)])
+    code, out, _ = await call("--older-than", "0s")
+    assert code == 0
+    assert RUN.uid in await runs_in(store)
+    assert "nothing in it says when it was written; delete it by hand" in out
+
+
+@pytest.mark.parametrize("path", [JOBS, QUEUES])
+async def test_while_the_api_server_does_not_say_all_stays(
+    call: Call, store: FileStore, api: FakeApi, path: str
+) -> None:
+    api.on("GET", path, failure(403, "Forbidden", "not yours"))
+
+    code, out, err = await call("--older-than", "0s")
+
+    assert (code, out) == (1, "")
+    assert err.startswith("error: ")
+    assert "not yours" in err
+    assert await runs_in(store) == {RUN.uid, ALIVE.uid, NEW.uid}
+
+
+async def test_of_one_namespace_the_others_are_left_alone(
+    call: Call, store: FileStore, api: FakeApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MAPREDUCE_WATCH_NAMESPACE", "other")
+    for path, found in ((JOBS, listing()), (QUEUES, listing())):
+        api.on("GET", path.replace("v1alpha1/", "v1alpha1/namespaces/other/"), answer(found))
+
+    _, out, _ = await call("--older-than", "0s")
+
+    assert out.count("\n") == 1
+    assert "other/demo" in out
+    assert RUN.uid in await runs_in(store)
+
+
+@pytest.mark.parametrize("words", [[], ["--older-than", "30"], ["--older-than", "-1d"], ["--older-than", "1d", "x"]])
+def test_a_command_line_that_cannot_be_understood_is_told_so(words: list[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(words)
+    assert ended.value.code == 2
