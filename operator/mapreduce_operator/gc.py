@@ -112,7 +112,9 @@ class Leftover:
 async def leftovers(
     store: ObjectStore, api: ApiSession, namespace: str, older_than: float, now: float
 ) -> list[Leftover]:
-    """What storage keeps of jobs that are gone, in a namespace or, with "", in all; and whether it may be deleted.
+    """What storage keeps of jobs that are gone, in a namespace or, with "", in all; and whether somebody needs it.
+
+    What was written to in the last `older_than` seconds is left out.
 
     Raises ClusterError and StorageError, upon which nothing is known.
     """
@@ -129,8 +131,10 @@ async def leftovers(
     gone = [one for one in found.values() if one.run.uid not in alive]
     for one in gone:
         one.written_at = await _written_at(store, one.run, one.keys)
-        one.kept_because = _needed(one.run, jobs, queues) or _young(one.written_at, older_than, now)
-    return gone
+        one.kept_because = _needed(one.run, jobs, queues)
+        if one.written_at is None and not one.kept_because:
+            one.kept_because = "nothing in it says when it was written; delete it by hand if nobody needs it"
+    return [one for one in gone if one.written_at is None or now - one.written_at >= older_than]
 
 
 def _needed(run: RunRef, jobs: Sequence[_Job], queues: Sequence[_Queue]) -> str:
@@ -145,12 +149,6 @@ def _needed(run: RunRef, jobs: Sequence[_Job], queues: Sequence[_Queue]) -> str:
             if same and parent.uid in {"", run.uid}:
                 return f"the MapReduceJob {job.metadata.name} is to be forked from it"
     return ""
-
-
-def _young(written_at: float | None, older_than: float, now: float) -> str:
-    if written_at is None:
-        return "nothing in it says when it was written; delete it by hand if nobody needs it"
-    return "it was written too lately" if now - written_at < older_than else ""
 
 
 async def _written_at(store: ObjectStore, run: RunRef, keys: Sequence[str]) -> float | None:
@@ -206,7 +204,7 @@ def _lines(found: Sequence[Leftover], *, dry_run: bool) -> Iterator[str]:
             f"last written {written}{because}"
         )
     if not found:
-        yield "storage keeps nothing of jobs that are gone"
+        yield "storage keeps nothing of jobs that are gone for so long"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

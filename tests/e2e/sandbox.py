@@ -4,6 +4,7 @@ import json
 import re
 import shlex
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import yaml
 from kubernetes import client, watch
 
 PROJECT = Path(__file__).resolve().parents[2]
+PLUGIN = str(Path(sys.executable).with_name("kubectl-mapreduce"))
 GROUP, VERSION = "mapreduce.dev", "v1alpha1"
 PLURAL, QUEUES, REDRIVES = "mapreducejobs", "deadletterqueues", "redrives"
 LABEL_JOB = f"{GROUP}/job"
@@ -164,8 +166,9 @@ class Sandbox:
         return self.kubectl(*where, "--", *command)
 
     def dlq(self, command: str, queue: str, *arguments: str) -> str:
-        """What `mapreduce dlq` tells of a queue."""
-        return self.in_operator("mapreduce", "dlq", command, f"{self.namespace}/{queue}", *arguments)
+        """What `kubectl mapreduce dlq` tells of a queue."""
+        line = [PLUGIN, "--namespace", self.namespace, "dlq", command, queue, *arguments]
+        return subprocess.run(line, check=True, text=True, capture_output=True, timeout=60).stdout
 
     def stored(self, pattern: str) -> str:
         """What the operator's volume holds under this URL, in which * stands for any name; "" for nothing."""

@@ -11,7 +11,8 @@ import msgspec
 import pytest
 
 from mapreduce_operator.adapters.storage import FileStore
-from mapreduce_operator.core.checkpoint import Checkpoint, encode_checkpoint
+from mapreduce_operator.core.checkpoint import Checkpoint, digest, encode_checkpoint
+from mapreduce_operator.core.journal import decode_segment, encode_segment
 from mapreduce_operator.core.names import RunRef, StorageKeys
 from mapreduce_operator.gc import main
 from tests.conformance.written_run import CRASHED, WrittenRun
@@ -100,11 +101,8 @@ async def test_what_is_of_nobody_and_old_goes_and_all_else_stays(call: Call, sto
     assert (code, err) == (0, "")
     assert await runs_in(store) == {ALIVE.uid, NEW.uid}
     assert await store.get("_probe/x") is not None
-    deleted, kept = sorted(out.splitlines())
-    assert deleted.startswith("Deleted          default/demo (run-1), ")
-    assert "last written 1970-01-01T00:00:00Z" in deleted
-    assert kept.startswith("Kept             other/demo (run-3), ")
-    assert kept.endswith(": it was written too lately")
+    assert out.startswith("Deleted          default/demo (run-1), ")
+    assert out.endswith("last written 1970-01-01T00:00:00Z\n")
     assert {asked.verb for asked in api.asked} == {"GET"}
 
 
@@ -114,10 +112,10 @@ async def test_a_dry_run_only_tells(call: Call, store: FileStore) -> None:
     _, out, _ = await call("--older-than", "0s", "--dry-run", "-o", "json")
 
     assert [key async for key in store.list("")] == before
-    found = {one["uid"]: one for one in json.loads(out)}
-    assert (found["run-1"]["verdict"], found["run-3"]["verdict"]) == ("WouldBeDeleted", "Kept")
-    assert found["run-1"]["objects"] == sum(key.startswith("default/demo/") for key in before)
-    assert found["run-1"]["lastWritten"] == "1970-01-01T00:00:00+00:00"
+    (found,) = json.loads(out)
+    assert (found["uid"], found["verdict"], found["because"]) == ("run-1", "WouldBeDeleted", "")
+    assert found["objects"] == sum(key.startswith("default/demo/") for key in before)
+    assert found["lastWritten"] == "1970-01-01T00:00:00+00:00"
 
 
 async def test_a_later_job_of_the_same_name_is_another_one(call: Call, store: FileStore, api: FakeApi) -> None:
@@ -162,9 +160,14 @@ async def test_what_a_fork_is_to_be_made_from_stays(
 
 async def test_without_a_head_segments_tell_how_old_it_is(call: Call, store: FileStore) -> None:
     await store.delete([StorageKeys(RUN).head])
+    for segment in [key async for key in store.list(StorageKeys(RUN).segments)]:
+        stored = await store.get(segment)
+        assert stored is not None
+        found = decode_segment(stored.data, digest(stored.data), segment)
+        header = msgspec.structs.replace(found.header, at=1000.0)
+        await store.put(segment, encode_segment(header, found.records))
     _, out, _ = await call("--older-than", "1s", "--dry-run", "-o", "json")
-    # When the written run was written, by its clock.
-    assert next(one for one in json.loads(out) if one["uid"] == "run-1")["lastWritten"] == "2027-01-15T08:00:01+00:00"
+    assert json.loads(out)[0]["lastWritten"] == "1970-01-01T00:16:40+00:00"
 
     await store.delete([key async for key in store.list(StorageKeys(RUN).segments)])
     code, out, _ = await call("--older-than", "0s")
@@ -196,8 +199,7 @@ async def test_of_one_namespace_the_others_are_left_alone(
 
     _, out, _ = await call("--older-than", "0s")
 
-    assert out.count("\n") == 1
-    assert "other/demo" in out
+    assert out == "storage keeps nothing of jobs that are gone for so long\n"
     assert RUN.uid in await runs_in(store)
 
 
