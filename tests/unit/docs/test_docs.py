@@ -291,6 +291,11 @@ def test_every_link_leads_somewhere(document: Path) -> None:
     assert wrong == []
 
 
+def test_the_index_lists_every_document() -> None:
+    listed = set(re.findall(r"\]\(([\w-]+\.md)\)", (PROJECT / "docs" / "README.md").read_text()))
+    assert listed == {document.name for document in (PROJECT / "docs").glob("*.md")} - {"README.md"}
+
+
 @pytest.mark.parametrize("document", DOCUMENTS, ids=named)
 def test_every_file_that_is_named_exists(document: Path) -> None:
     """Names in code with a slash and a suffix that the project uses, relative to its root or to the package."""
