@@ -71,8 +71,7 @@ def forwarded(target: str, port: int) -> Iterator[int]:
 def finished(shared: Sandbox) -> Body:
     """The status of a job of two good items, a bad one and a reduce."""
     items = [{"name": name} for name in ("good", "better", "bad")]
-    more = {"reduce": {"template": agent(COUNTS)}, "failurePolicy": {"maxFailures": 1}}
-    body = job(NAME, items, SCRIPT, map_={"retry": {"maxAttempts": 1}}, **more)
+    body = job(NAME, items, SCRIPT, map_={"retry": {"maxAttempts": 1}}, reduce={"template": agent(COUNTS)})
     body["spec"]["input"]["idExpression"] = "item.name"
     shared.create(body)
     return shared.until_finished(NAME)
