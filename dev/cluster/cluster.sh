@@ -87,8 +87,8 @@ repair() {
   node_containers -a | xargs timeout 60 docker start >/dev/null || return 1
   timeout 60 kind export kubeconfig --name "$CLUSTER" --kubeconfig "$OWN_KUBECONFIG" >/dev/null 2>&1 || return 1
   wait_for "the API server" 60 api_answers || return 1
-  if [ "$(kube get nodes -o name | sed 's/.*\///' | sort)" != "$(node_containers)" ]; then
-    note "its nodes are not the containers that are there"
+  if [ -n "$(comm -23 <(node_containers) <(kube get nodes -o name | sed 's/.*\///' | sort))" ]; then
+    note "a container that is there is none of its nodes"
     return 1
   fi
   wait_until_healthy
