@@ -20,7 +20,7 @@ demo: deploy ## Set everything up, run examples/licence-words.yaml and show the 
 	@$(CLUSTER) python3 dev/demo.py
 
 .PHONY: test
-test: lint types unit simulation integration e2e ## Everything: lint, types, unit, simulation, integration and e2e tests
+test: lint types unit simulation integration e2e helm-test ## Everything: lint, types, unit, simulation, integration, e2e and Helm tests
 
 # --------------------------------------------------------------------------------------------------------- checks
 
@@ -54,7 +54,12 @@ integration: $(VENV)/.complete cluster-up images ## Adapters and CRD against a r
 
 .PHONY: e2e
 e2e: $(VENV)/.complete deploy ## The installed operator with real agents
+	@dev/cluster/cluster.sh audit-clear
 	@$(CLUSTER) $(BIN)/pytest tests/e2e
+
+.PHONY: helm-test
+helm-test: $(VENV)/.complete deploy ## The chart's release from installation to removal; its rights against what e2e used of them
+	@$(CLUSTER) $(BIN)/pytest tests/helm
 
 .PHONY: chaos
 chaos: $(VENV)/.complete deploy ## Kill operators, a node, a kubelet, the bucket and the API server of the local cluster under running jobs (11 min)

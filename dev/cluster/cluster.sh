@@ -71,8 +71,6 @@ remove_cluster() {
   rm -f "$OWN_KUBECONFIG"
 }
 
-on_control_plane() { docker exec "$CLUSTER-control-plane" sh -c "$1"; }
-
 # Patches of one's own take the place of the audit log.
 lacks_audit_log() {
   ! is_beside_the_usual_one && ! docker inspect -f '{{range .Mounts}}{{println .Destination}}{{end}}' "$CLUSTER-control-plane" |
@@ -162,9 +160,19 @@ print_env() {
   if find_engine && engine_is_ours; then printf 'export DOCKER_HOST=%q\n' "$DOCKER_HOST"; fi
 }
 
-need_audit_log() {
-  if has_cluster_of_the_user; then fail "the cluster behind KUBECONFIG=$KUBECONFIG is not ours: its audit log is out of reach"; fi
+on_control_plane() {
   find_engine || fail "no Docker engine answers: the cluster is down"
+  docker exec "$CLUSTER-control-plane" sh -c "$1"
+}
+
+print_audit_log() {
+  if has_cluster_of_the_user; then fail "KUBECONFIG=$KUBECONFIG is a cluster of yours: its audit log is out of reach"; fi
+  on_control_plane 'cat /var/log/kubernetes/audit*.log'
+}
+
+clear_audit_log() {
+  if has_cluster_of_the_user; then return; fi
+  on_control_plane 'rm -f /var/log/kubernetes/audit-*.log; : >/var/log/kubernetes/audit.log'
 }
 
 case ${1:-} in
@@ -172,7 +180,7 @@ case ${1:-} in
   status) status ;;
   kubeconfig) if has_cluster_of_the_user; then echo "$KUBECONFIG"; else echo "$OWN_KUBECONFIG"; fi ;;
   env) print_env ;;
-  audit) need_audit_log && on_control_plane 'cat /var/log/kubernetes/audit*.log' ;;
-  audit-clear) need_audit_log && on_control_plane 'rm -f /var/log/kubernetes/audit-*.log; : >/var/log/kubernetes/audit.log' ;;
+  audit) print_audit_log ;;
+  audit-clear) clear_audit_log ;;
   *) usage ;;
 esac
