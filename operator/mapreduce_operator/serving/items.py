@@ -17,7 +17,7 @@ from mapreduce_operator.core.letters import Attempt, Letter
 from mapreduce_operator.core.names import Stage
 from mapreduce_operator.engine.reading import read_checked, read_letter
 from mapreduce_operator.serving.letters import state_of_letter
-from mapreduce_operator.serving.pictures import Ending, Picture, Pictures, Place, segments_of
+from mapreduce_operator.serving.pictures import Ending, Picture, Pictures, Place, segments_from
 
 AT_ONCE: Final = 10_000
 """So many results, of 4 KiB at most, are held at a time, to be told in the order of the plan."""
@@ -84,24 +84,28 @@ class Items:
             "dispatch": self._ledger[position].dispatch,
             "payload": msgspec.Raw((await picture.plan.item(position)).payload),
             "result": results.get(position),
-            "history": await self._history(position, letter),
+            "history": await self._history(position, ending, letter),
             "letter": None
             if letter is None or state is None
             else {name: get(letter, state) for name, get in FIELDS.items()} | {"omitted": letter.omitted},
         }
 
-    async def _history(self, position: int, letter: Letter | None) -> list[Attempt]:
+    async def _history(self, position: int, ending: Ending | None, letter: Letter | None) -> list[Attempt]:
         """Its dispatches in their order: as the journal knows them, or as its letter does, which has more to tell."""
         key, redrives = self._picture.key(position), self._picture.books.account.redrives
+        ended = self._ledger[position].attempts + self._ledger[position].interruptions
         found: dict[int, Attempt] = {}
-        async with self._pictures.turn():
-            async for _, segment in segments_of(self._store, self._picture):
-                for record in segment.records:
-                    outcome, number = record.outcome, record.item.redrive
-                    if outcome.dispatch.item_key == key:
-                        name = redrives[number].accepted.name if number else ""
-                        attempt = Attempt.of(outcome, redrive=name, redrive_number=number)
-                        found[outcome.dispatch.number] = attempt
+        if ending is not None:
+            async with self._pictures.turn():
+                async for _, segment in segments_from(self._store, self._picture.keys, ending.place):
+                    for record in segment.records:
+                        outcome, number = record.outcome, record.item.redrive
+                        if outcome.dispatch.item_key == key:
+                            name = redrives[number].accepted.name if number else ""
+                            attempt = Attempt.of(outcome, redrive=name, redrive_number=number)
+                            found[outcome.dispatch.number] = attempt
+                    if len(found) >= ended:
+                        break
         found |= {attempt.dispatch: attempt for attempt in (letter.history if letter is not None else ())}
         return [found[number] for number in sorted(found)]
 
