@@ -21,20 +21,20 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """A user wants the job to go back, to run a phase again, to save itself, or another one like it."""
+    """A user wants the job to go back, to run a phase again, to end, to do without items, or another one like it."""
 
     kind: str
-    """Restore, Map, Reduce, Checkpoint or Fork."""
+    """Restore, Map, Reduce, Checkpoint, Fork, Cancel or Skip."""
     at: float
     """Seconds from the start of the run."""
     draw: float
     """Which checkpoint, as a share of those that are kept; 1 for one that is not."""
     seconds: float
-    """For which the job is suspended to be restored."""
+    """For which the job is suspended to be restored, or cancelled, or does without items."""
 
 
 def wishes(chance: Random) -> tuple[Wish, ...]:
-    kinds = ("Restore", "Restore", "Map", "Reduce", "Checkpoint", "Fork")
+    kinds = ("Restore", "Restore", "Map", "Reduce", "Checkpoint", "Fork", "Cancel", "Skip", "Skip")
     return tuple(
         Wish(
             chance.choice(kinds),

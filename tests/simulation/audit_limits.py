@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from tests.simulation.api_server import Job
 from tests.simulation.connection import LONGEST_TRIP_SECONDS
-from tests.simulation.durable import Durable, Line
+from tests.simulation.durable import LEFT_OUT, Durable, Line
 from tests.simulation.timeline import EPOCH, LoopClock
 
 
@@ -45,7 +45,7 @@ class LimitsAudit:
         counts = self._durable.counts[header["sequence"]]
         if self._budget is not None and counts.retries > self._budget:
             self._wrong(f"{counts.retries} retries were spent; the budget is {self._budget}")
-        failed = counts.dead_lettered + counts.skipped
+        failed = counts.dead_lettered + counts.skipped - [*self._durable.settled.values()].count(LEFT_OUT)
         if self._max_failures is not None and failed >= self._max_failures:
             self._stopped_since = self._stopped_since or self._clock.now()
         else:

@@ -60,6 +60,10 @@ class Counts:
     letters: LetterStates = _NO_LETTERS
 
 
+LEFT_OUT: Final = "LeftOut"
+"""An item that is skipped as the user wants it, and no failure."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Segment:
     number: int
@@ -251,7 +255,7 @@ class Durable:
         self.counts[segment.number] = Counts(
             succeeded=states["Succeeded"],
             dead_lettered=states["DeadLettered"],
-            skipped=states["Skipped"],
+            skipped=states["Skipped"] + states[LEFT_OUT],
             attempts=sum(attempts for attempts, _ in self._spent.values()),
             interruptions=sum(interruptions for _, interruptions in self._spent.values()),
             retries=retries,
@@ -323,7 +327,8 @@ class Durable:
                 self._wrong(f"{key} is granted attempts, and is {state}")
             return
         letter = self.letters.get(key)
-        if (state, letter) != ("Skipped", None) and (state != "DeadLettered" or letter not in {"Open", "Archived"}):
+        left_out = state in {"Skipped", LEFT_OUT} and letter is None
+        if not left_out and (state != "DeadLettered" or letter not in {"Open", "Archived"}):
             self._wrong(f"{key} is claimed; its item is {state} and its letter {letter}")
         if letter is not None:
             self.letters[key] = "Claimed"
@@ -336,9 +341,10 @@ class Durable:
         if known is None or not called_off or state is not None or letter not in {"Claimed", None}:
             self._wrong(f"{key} is given back; its item is {state}, its letter {letter}, of {known}")
             return
-        self.settled[key] = "Skipped" if letter is None else "DeadLettered"
         if letter is not None:
-            self.letters[key] = "Open"
+            self.settled[key], self.letters[key] = "DeadLettered", "Open"
+        else:
+            self.settled[key] = "Skipped" if self._spent.get(key, (0, 0))[0] else LEFT_OUT
         known.failed += 1
 
     def _leave_out(self, key: str) -> None:
@@ -346,7 +352,7 @@ class Durable:
         if key not in self.unwanted or state is not None:
             self._wrong(f"{key} is left out; its item is {state}, and the user skipped {self.unwanted}")
         self._map_keys.add(key)
-        self.settled[key] = "Skipped"
+        self.settled[key] = LEFT_OUT
 
     def _check_line(self, line: Line, segment: _Segment) -> None:
         """Before a line is taken in for the first time."""

@@ -59,15 +59,33 @@ class Wishes:
                 self._body["metadata"]["annotations"] = {ANNOTATION_CHECKPOINT: token}
             case "Fork":
                 self._fork(wish, token)
+            case "Cancel":
+                spec["cancel"] = True
+                self._at(wish.seconds, self._take_up, token)
+            case "Skip":
+                spec["map"]["skip"] = [str(number) for number in range(4, 4 + 2 * int(wish.seconds / 5))]
+                self._at(wish.seconds, self._want_all)
             case phase:
                 spec["restart"] = {"phase": phase, "token": token}
         self._edited(self._uid)
-        if wish.kind != "Restore":
+        if wish.kind not in {"Restore", "Cancel", "Skip"}:
             self._told()
 
     def _go_on(self) -> None:
         self._say("the job is to go on")
         self._body["spec"]["suspend"] = False
+        self._edited(self._uid)
+        self._told()
+
+    def _take_up(self, token: str) -> None:
+        self._say("the job is taken up again")
+        self._body["spec"] |= {"cancel": False, "restart": {"phase": "Map", "token": token}}
+        self._edited(self._uid)
+        self._told()
+
+    def _want_all(self) -> None:
+        self._say("all items are wanted again")
+        self._body["spec"]["map"]["skip"] = []
         self._edited(self._uid)
         self._told()
 

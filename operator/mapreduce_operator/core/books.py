@@ -211,7 +211,7 @@ def given_back(entry: Entry | None, item: Item) -> GivenBack:
     """What an item is again when its Redrive is called off: a dead letter, or left out where there was no letter."""
     if entry is None:
         # Of one that never failed, nobody but the user can have wanted that.
-        return GivenBack(Cause.ATTEMPTS_EXHAUSTED if item.reason else Cause.SKIPPED_BY_USER, left_out=True)
+        return GivenBack(Cause.ATTEMPTS_EXHAUSTED if item.attempts else Cause.SKIPPED_BY_USER, left_out=True)
     return GivenBack(entry.cause)
 
 
