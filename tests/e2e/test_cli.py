@@ -1,0 +1,265 @@
+"""`kubectl mapreduce`, called by kubectl as users call it: what each command does to the cluster, and its exit code.
+
+The commands that only read are compared with what the agents did. tests/unit/cli/test_commands.py finds a command that
+is called nowhere here.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from mapreduce_operator import __version__
+from tests.e2e.sandbox import GATED_OK, QUEUES, REDRIVES, Body, Sandbox, agent, condition, job
+
+PROJECT = Path(__file__).resolve().parents[2]
+ENVIRONMENT = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "COLUMNS": "120"}
+FAILS_UNLESS_MENDED = """
+    echo "begins with $(cat /mapreduce/item.json)"
+    if grep -q '"bad":true' /mapreduce/item.json; then echo 'this one is bad' >&2; exit 1; fi
+    cp /mapreduce/item.json /mapreduce/result.json
+"""
+COUNT = "wc -l < /mapreduce/results.jsonl > /mapreduce/result.json"
+SPEAKS = f"""
+    echo "begins with $(cat /mapreduce/item.json)"
+    {GATED_OK}
+    echo ends
+"""
+FINE, PARTLY, MISUSED, NOT_FOUND, FORBIDDEN, TIMEOUT = 0, 4, 2, 5, 6, 7
+
+
+class Cli:
+    """`kubectl mapreduce` in one namespace."""
+
+    def __init__(self, sandbox: Sandbox, *place: str) -> None:
+        self._place = place or ("-n", sandbox.namespace)
+
+    def __call__(self, *words: str, code: int = FINE, stdin: str | None = None) -> str:
+        """What a command line prints on stdout; with a code other than 0, what it says on stderr."""
+        done = subprocess.run(
+            self._line(words), check=False, text=True, capture_output=True, timeout=60, input=stdin, env=ENVIRONMENT
+        )
+        assert done.returncode == code, f"{words} ended with {done.returncode}: {done.stdout}{done.stderr}"
+        return done.stdout if code == FINE else done.stderr
+
+    def json(self, *words: str) -> Any:
+        return json.loads(self(*words, "-o", "json"))
+
+    def begin(self, *words: str) -> "subprocess.Popen[str]":
+        """Starts a command that runs while other things happen; to be ended by `ended`."""
+        return subprocess.Popen(self._line(words), text=True, stdout=subprocess.PIPE, env=ENVIRONMENT)
+
+    def _line(self, words: tuple[str, ...]) -> list[str]:
+        return ["kubectl", "mapreduce", *self._place, *words]
+
+
+def ended(process: "subprocess.Popen[str]") -> tuple[int, str]:
+    """(exit code, what was printed) of a command that comes to its end."""
+    with process:
+        printed, _ = process.communicate(timeout=60)
+    return process.returncode, printed
+
+
+@pytest.fixture(scope="module")
+def cli(shared: Sandbox) -> Cli:
+    return Cli(shared)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("manifests")
+
+
+def written(folder: Path, body: Body) -> str:
+    file = folder / f"{body['metadata']['name']}.yaml"
+    file.write_text(yaml.safe_dump(body))
+    return str(file)
+
+
+def orders(name: str, *bad: bool) -> Body:
+    """A job over items `0`, `1`, …, of which some are bad; the reduce counts the others."""
+    items = [{"id": f"{number}", "bad": is_bad} for number, is_bad in enumerate(bad)]
+    body = job(name, items, FAILS_UNLESS_MENDED, map_={"retry": {"maxAttempts": 1}}, reduce={"template": agent(COUNT)})
+    body["spec"]["input"]["idExpression"] = "item.id"
+    return body
+
+
+def speaking(name: str, *items: str, **spec: Any) -> Body:
+    body = job(name, list(items), SPEAKS, **spec)
+    body["spec"]["input"]["idExpression"] = "item"
+    return body
+
+
+# ------------------------------------------------------------------------------------------ a job, and what it leaves
+
+
+def test_a_job_is_run_to_its_end(shared: Sandbox, cli: Cli, folder: Path) -> None:
+    file = written(folder, orders("orders", False, True, False))
+    assert "valid" in cli("validate", file)
+    assert "(server dry run)" in cli("run", file, "--dry-run")
+    assert cli.json("status")["items"] == []
+
+    told = cli("run", file, "--wait", "--set", "model=large", code=PARTLY)
+    assert "PartiallySucceeded (SomeItemsFailed): 2 of 3 items succeeded" in told
+    assert shared.status("orders")["items"]["deadLettered"] == 1
+    assert shared.get("orders")["spec"]["params"] == {"model": "large"}
+    assert "is there already" in cli("run", file, code=1)
+    assert "PartiallySucceeded" in cli("watch", "orders", code=PARTLY)
+
+
+def test_what_a_job_came_to_is_read(shared: Sandbox, cli: Cli) -> None:
+    (body,) = cli.json("status")["items"]
+    assert body == shared.get("orders")
+    assert f"{shared.namespace}   orders" in Cli(shared, "-A")("status")
+    assert [one["state"] for one in cli.json("items", "list", "orders")] == ["Succeeded", "DeadLettered", "Succeeded"]
+    assert cli.json("items", "show", "orders", "2")["result"] == {"id": "2", "bad": False}
+    assert [one["id"] for one in cli.json("results", "orders")] == ["0", "2"]
+    assert [one["id"] for one in cli.json("dlq", "list", "orders")] == ["1"]
+    assert cli.json("dlq", "show", "orders", "1")["payload"] == {"id": "1", "bad": True}
+    assert cli.json("dlq", "analyze", "orders")["letters"] == 1
+    assert json.loads(cli("dlq", "export", "orders", "--format", "jsonl"))["id"] == "1"
+    assert "this one is bad" in cli("logs", "orders", "1")
+    numbers = [one["sequence"] for one in cli.json("checkpoints", "list", "orders")]
+    assert numbers[-1] == shared.status("orders")["checkpoint"]["sequence"]
+    assert cli.json("checkpoints", "show", "orders", f"{numbers[-1]}")["phase"] == "PartiallySucceeded"
+    assert {one["id"] for one in cli.json("checkpoints", "diff", "orders", "0", f"{numbers[-1]}")} == {"0", "1", "2"}
+    assert all(not one["problems"] for one in cli.json("checkpoints", "validate", "orders"))
+
+
+def test_items_that_were_given_up_are_run_again(shared: Sandbox, cli: Cli) -> None:
+    assert "0 of 1 item succeeded" in cli("items", "retry", "orders", "1", "--wait", code=3)
+    assert shared.status("orders")["attempts"]["total"] == 3 + 1
+
+    mended = ("--patch", '{"bad": false}', "--rerun-reduce", "--name", "mended", "--wait")
+    assert "1 of 1 item succeeded" in cli("redrive", "orders", "--filter", 'letter.reason == "Error"', *mended)
+    assert shared.status("mended", REDRIVES)["succeeded"] == 1
+    status = shared.until_finished("orders")
+    assert (status["phase"], status["result"]) == ("Succeeded", 3)
+
+    cli("dlq", "purge", "orders", "--older-than", "1s")
+    shared.until_queued("orders", total=0)
+
+
+def test_a_fork_begins_where_the_job_was(shared: Sandbox, cli: Cli) -> None:
+    edits = ("--at", "0", "--remove", "1", "--reset", "0", "--add", '{"id": "3", "bad": false}', "--set", "model=small")
+    cli("fork", "orders", "orders-2", *edits, "--wait")
+    status = shared.status("orders-2")
+    assert (status["lineage"]["job"], status["lineage"]["checkpoint"], status["result"]) == ("orders", 0, 3)
+    assert shared.get("orders-2")["spec"]["forkFrom"]["edits"]["params"] == {"model": "small"}
+
+
+def test_the_letters_of_a_job_that_is_gone_are_deleted_with_their_queue(
+    shared: Sandbox, cli: Cli, folder: Path
+) -> None:
+    file = written(folder, orders("gone", True))
+    cli("run", file, "--wait", code=3)
+    assert "is still there" in cli("dlq", "purge", "gone", "--all", "--yes", code=1)
+    shared.kubectl("delete", "mrj", "gone")
+    where = shared.status("gone", QUEUES)["storage"]
+    assert shared.stored(f"{where}*.json")
+    assert "deleted with 1 letter" in cli("dlq", "purge", "gone", "--all", "--yes")
+    shared.kubectl("wait", "--for=delete", "dlq/gone", "--timeout=60s")
+    assert shared.stored(f"{where}*.json") == ""
+
+
+# ---------------------------------------------------------------------------------------------- a job while it runs
+
+
+def test_a_job_is_stopped_and_goes_on(shared: Sandbox, cli: Cli) -> None:
+    cli("run", "-", stdin=json.dumps(speaking("steps", "free", "gated 1", "gated 2")))
+    shared.until_at_work("steps", "gated 1", "gated 2")
+    shared.until_succeeded("steps", 1)
+    assert "steps" in cli("status", "steps")
+    cli("checkpoint", "steps", "--token", "before", "--wait")
+    before = shared.status("steps")["checkpoint"]
+    assert before["token"] == "before"  # noqa: S105 - no password
+    assert cli("logs", "steps", "gated 1") == 'begins with "gated 1"\n'
+
+    cli("suspend", "steps", "--interrupt", "--wait")
+    assert shared.status("steps")["phase"] == "Paused"
+    shared.until_running(0, job="steps")
+    assert "steps keeps no checkpoint 999" in cli("restore", "steps", "999", "--wait", code=1)
+    cli("restore", "steps", f"{before['sequence']}", "--wait")
+    assert shared.status("steps")["restore"]["checkpoint"] == before["sequence"]
+
+    cli("items", "skip", "steps", "gated 2")
+    # A gate is only in the way of a first dispatch.
+    watch = cli.begin("watch", "steps")
+    cli("resume", "steps", "--wait")
+    code, lines = ended(watch)
+    assert (code, lines.splitlines()[-1].split()[1]) == (FINE, "Succeeded")
+    items = shared.status("steps")["items"]
+    assert (items["succeeded"], items["skipped"]) == (2, 1)
+
+
+def test_a_job_is_cancelled_and_taken_up_again(shared: Sandbox, cli: Cli) -> None:
+    cli("run", "-", "--name", "ended", stdin=json.dumps(speaking("any", "free", "gated")))
+    shared.until_at_work("ended", "gated")
+    shared.until_succeeded("ended", 1)
+    assert "has not ended within 1s" in cli("watch", "ended", "--timeout", "1s", code=TIMEOUT)
+    log = cli.begin("logs", "ended", "gated", "--follow")
+    cli("cancel", "ended", "--wait")
+    assert ended(log) == (FINE, 'begins with "gated"\n')
+    status = shared.status("ended")
+    assert (condition(status, "Failed")["reason"], status["items"]["succeeded"]) == ("Cancelled", 1)
+    assert not status.get("active")
+
+    cli("restart", "ended", "--phase", "map", "--wait")
+    cli("watch", "ended")
+    assert shared.status("ended")["items"]["succeeded"] == 2
+
+
+# ------------------------------------------------------------------------------------------------- around the jobs
+
+
+def test_what_storage_keeps_of_a_job_that_is_gone_is_collected(shared: Sandbox, cli: Cli) -> None:
+    cli("run", "-", "--wait", stdin=json.dumps(speaking("kept", "free", retention={"onDelete": "Keep"})))
+    where = shared.status("kept")["storage"]
+    uid = shared.get("kept")["metadata"]["uid"]
+    there = {one["uid"]: one for one in cli.json("gc", "--dry-run", "--older-than", "0s")}
+    assert uid not in there, "a job that is there keeps its storage"
+    shared.kubectl("delete", "mrj", "kept")
+    assert uid not in [one["uid"] for one in cli.json("gc", "--dry-run", "--older-than", "1d")]
+    assert uid in [one["uid"] for one in cli.json("gc", "--dry-run", "--older-than", "0s")]
+    assert shared.stored(f"{where}head.json")
+    cli("gc", "--older-than", "0s")
+    assert shared.stored(f"{where}head.json") == ""
+
+
+def test_versions_and_completion(cli: Cli, shared: Sandbox) -> None:
+    assert cli("version").splitlines()[0].split() == ["command", __version__]
+    assert "kubectl-mapreduce" in cli("completion", "bash")
+    names = subprocess.run(
+        ["kubectl", "__complete", "mapreduce", "-n", shared.namespace, "watch", "ord"],
+        check=True, text=True, capture_output=True, timeout=60, env=ENVIRONMENT,
+    ).stdout.splitlines()  # fmt: skip
+    assert names[:2] == ["orders", "orders-2"]
+
+
+def test_what_is_not_there_and_what_is_not_allowed(shared: Sandbox, cli: Cli, folder: Path) -> None:
+    assert "there is no MapReduceJob 'nowhere'" in cli("status", "nowhere", code=NOT_FOUND)
+    assert "there is no DeadLetterQueue" in cli("redrive", "nowhere", "--all", code=NOT_FOUND)
+    Cli(shared, "-A")("watch", "orders", code=MISUSED)
+    nobody = Cli(shared, "--kubeconfig", str(kubeconfig(shared, folder, "nobody")), "-n", shared.namespace)
+    assert "ask for the role view" in nobody("status", code=FORBIDDEN)
+    viewer = Cli(shared, "--kubeconfig", str(kubeconfig(shared, folder, "viewer", role="view")), "-n", shared.namespace)
+    assert viewer.json("status", "orders-2") == shared.get("orders-2")
+    assert "cannot patch resource" in viewer("restart", "steps", code=FORBIDDEN)
+
+
+def kubeconfig(shared: Sandbox, folder: Path, name: str, *, role: str = "") -> Path:
+    """That of a service account with a role in the namespace, or none."""
+    shared.kubectl("create", "serviceaccount", name)
+    if role:
+        account = f"--serviceaccount={shared.namespace}:{name}"
+        shared.kubectl("create", "rolebinding", name, f"--clusterrole={role}", account)
+    config = yaml.safe_load(shared.kubectl("config", "view", "--raw", "--minify"))
+    config["users"][0]["user"] = {"token": shared.kubectl("create", "token", name)}
+    file = folder / f"{name}.kubeconfig"
+    file.write_text(yaml.safe_dump(config))
+    return file
