@@ -106,6 +106,7 @@ async def _serve(settings: Settings) -> int:
     ProcessCollector(registry=registry)
     PlatformCollector(registry=registry)
     metrics, health = PrometheusMetrics(registry), Health()
+    tell_process(registry, health)
     measuring = asyncio.create_task(metrics.watch_loop(), name="event loop lag")
     async with serve_probes(settings.probe_port, registry, health):
         log.info("mapreduce-operator %s, storage %s", __version__, settings.storage_url)
@@ -151,7 +152,7 @@ class _Process:
     async def serve(self) -> int:
         """Follows, then leads; returns the exit code, or raises why it does not go on."""
         elector = self.elector
-        tell_process(self.registry, leads=lambda: elector.held, epoch=lambda: elector.epoch)
+        self.health.leads, self.health.epoch = lambda: elector.held, lambda: elector.epoch
         # A follower does its part, so that a rollout goes on, unless it could not take over.
         self.health.ready = lambda: (not elector.problem, elector.problem or "following")
         try:

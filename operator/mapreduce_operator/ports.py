@@ -31,6 +31,9 @@ class Clock(Protocol):
 class Metrics(Protocol):
     """Counts what happened. Counters only grow, and what a restarted operator finds again is not counted again."""
 
+    def expects(self, namespace: str) -> None:
+        """There is a job in the namespace: its counters are there, and 0, before the first thing is counted."""
+
     def committed(self, run: RunState, batch: Batch, seconds: float, size: int) -> None:
         """A batch became durable, by a checkpoint of so many bytes that took so long; to be told before the run is."""
 

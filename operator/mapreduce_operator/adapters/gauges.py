@@ -16,13 +16,14 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from mapreduce_operator import __version__
+from mapreduce_operator.adapters.probes import Health
 from mapreduce_operator.api import BreakerState, DeadLetterQueue, ItemState, LetterState, Phase
 from mapreduce_operator.core.conditions import hindrance_in
 from mapreduce_operator.core.phases import FINAL_PHASES
 from mapreduce_operator.ports import Clock, Vitals
 
 
-def tell_process(registry: CollectorRegistry, *, leads: Callable[[], bool], epoch: Callable[[], int]) -> None:
+def tell_process(registry: CollectorRegistry, health: Health) -> None:
     """Which program this is, and whether it leads."""
     Gauge(
         "mapreduce_build_info",
@@ -31,13 +32,13 @@ def tell_process(registry: CollectorRegistry, *, leads: Callable[[], bool], epoc
         registry=registry,
     ).labels(__version__, platform.python_version()).set(1)
     Gauge("mapreduce_leader", "1 for the process that leads, 0 for one that follows.", registry=registry).set_function(
-        leads
+        lambda: health.leads()
     )
     Gauge(
         "mapreduce_leader_epoch",
         "Number of the leadership of this process, each greater than the one before; 0 before it has led.",
         registry=registry,
-    ).set_function(epoch)
+    ).set_function(lambda: health.epoch())
 
 
 class FleetGauges(Collector):

@@ -10,9 +10,10 @@ from typing import Final, NoReturn
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics
 
-from mapreduce_operator.api import ItemState
+from mapreduce_operator.api import ItemState, Reason
 from mapreduce_operator.core.batches import Batch
 from mapreduce_operator.core.checkpoint import CommitReason
+from mapreduce_operator.core.items import FINAL_STATES
 from mapreduce_operator.core.journal import Record
 from mapreduce_operator.core.names import Stage
 from mapreduce_operator.core.outcomes import Verdict
@@ -135,6 +136,16 @@ class PrometheusMetrics:
         self._lag: Final = histogram("event_loop_lag_seconds", "How late the event loop came to what was due.", _STEP)
 
     # ---------------------------------------------------------------------------------------------------- the port
+
+    def expects(self, namespace: str) -> None:
+        # To rates, a series that begins with 1 has never grown.
+        for state in FINAL_STATES:
+            self._items.labels(namespace, state)
+        for reason in Reason:
+            self._letters_added.labels(namespace, reason)
+        self._letters_resolved.labels(namespace)
+        for phase in FINAL_PHASES:
+            self._jobs.labels(namespace, phase)
 
     def committed(self, run: RunState, batch: Batch, seconds: float, size: int) -> None:
         namespace = run.ref.namespace

@@ -15,11 +15,14 @@ _PARTING_SECONDS = 0.5
 
 @dataclass
 class Health:
-    """What the probes are told. The process changes it as it goes from stage to stage."""
+    """What the process tells of itself. It changes this as it goes from stage to stage."""
 
     alive: Callable[[], bool] = lambda: True
     ready: Callable[[], tuple[bool, str]] = lambda: (False, "starting")
     """Whether the process does its part, and which part that is."""
+    leads: Callable[[], bool] = lambda: False
+    epoch: Callable[[], int] = lambda: 0
+    """Number of its leadership; 0 before it has led."""
 
 
 @asynccontextmanager

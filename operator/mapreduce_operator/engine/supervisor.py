@@ -124,6 +124,7 @@ class Supervisor:
         self._world.desk.observe_job(job)
         if charge is None:
             charge = self._charges[uid] = _Charge(job)
+            self._world.metrics.expects(job.metadata.namespace)
             # Before the first listing an existing Job could be taken for one that is gone.
             if self._tasks is not None and self._informer.synced and not self._stopping.is_set():
                 self._care(charge, self._tasks)
