@@ -11,7 +11,7 @@ from mapreduce_operator.cli.framework import command, output_option
 from mapreduce_operator.cli.parameters import job_argument
 from mapreduce_operator.cli.session import Body, Session
 from mapreduce_operator.cli.text import ITEM_CHARACTERS, one_line, pairs, table, told
-from mapreduce_operator.cli.told import UID_OPTION, tell
+from mapreduce_operator.cli.told import UID_OPTION, in_seconds, tell
 
 _PROBLEM_CHARACTERS: Final = 1000
 _NUMBER: Final = click.IntRange(min=0)
@@ -33,7 +33,7 @@ async def list_checkpoints(session: Session, *, job: str, uid: str, output: str)
 
 
 def _row(checkpoint: Body) -> list[str]:
-    items = checkpoint["items"]
+    checkpoint, items = in_seconds(checkpoint, "time"), checkpoint["items"]
     succeeded = items.get(ItemState.SUCCEEDED, 0)
     given_up = items.get(ItemState.DEAD_LETTERED, 0) + items.get(ItemState.SKIPPED, 0)
     numbers = (succeeded, given_up, sum(items.values()) - succeeded - given_up, checkpoint["bytes"])
@@ -58,11 +58,12 @@ async def show_checkpoint(session: Session, *, job: str, sequence: int, uid: str
 
 def _in_full(found: Body) -> Iterator[str]:
     items: Mapping[str, Any] = found["items"]
-    yield from pairs({name: value for name, value in found.items() if not isinstance(value, dict)})
+    facts = in_seconds(found, "time", "started", "opened")
+    yield from pairs({name: value for name, value in facts.items() if not isinstance(value, dict)})
     for name in ("snapshot", "lineage", "recovered"):
         if found[name] is not None:
             yield f"\n{name}:\n"
-            yield from pairs(found[name], indent="  ")
+            yield from pairs(in_seconds(found[name], "time"), indent="  ")
     rows = [
         (state.value, f"{some['count']:,}", ", ".join(one_line(one, ITEM_CHARACTERS) for one in some["samples"]))
         for state in ItemState

@@ -13,7 +13,7 @@ from mapreduce_operator.cli.parameters import queue_argument
 from mapreduce_operator.cli.session import Body, Session
 from mapreduce_operator.cli.stories import block, story
 from mapreduce_operator.cli.text import ITEM_CHARACTERS, one_line, pairs, table, told
-from mapreduce_operator.cli.told import tell, tell_lines, tell_rows
+from mapreduce_operator.cli.told import in_seconds, tell, tell_lines, tell_rows
 from mapreduce_operator.core.letter_export import csv_rows, letter_in
 from mapreduce_operator.core.letter_queries import FIELDS
 from mapreduce_operator.core.texts import counted
@@ -62,6 +62,7 @@ async def list_letters(session: Session, *, queue: str, state: str | None, cel: 
 
 
 def _row(letter: Body) -> list[str]:
+    letter = in_seconds(letter, "lastAttempt")
     middle = (told(letter[column]) for column in _COLUMNS[1:-1])
     return [one_line(letter["id"], ITEM_CHARACTERS), *middle, one_line(letter["message"], _MESSAGE_CHARACTERS)]
 
@@ -110,7 +111,7 @@ def _analysis(found: Mapping[str, Any]) -> Iterator[str]:
             one_line(group["samples"][0], ITEM_CHARACTERS),
             one_line(group["signature"], _MESSAGE_CHARACTERS),
         )
-        for group in found["groups"]
+        for group in (in_seconds(one, "firstTime", "lastTime") for one in found["groups"])
     ]
     yield "\n"
     yield from table(heads, groups)

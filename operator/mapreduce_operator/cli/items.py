@@ -12,7 +12,7 @@ from mapreduce_operator.cli.parameters import job_argument
 from mapreduce_operator.cli.session import Body, Session
 from mapreduce_operator.cli.stories import block, story
 from mapreduce_operator.cli.text import ITEM_CHARACTERS, one_line, pairs, told
-from mapreduce_operator.cli.told import UID_OPTION, tell, tell_rows
+from mapreduce_operator.cli.told import UID_OPTION, in_seconds, tell, tell_rows
 
 _MESSAGE_CHARACTERS: Final = 80
 _RESULT_CHARACTERS: Final = 120
@@ -44,6 +44,7 @@ async def list_items(
 
 
 def _row(item: Body) -> list[str]:
+    item = in_seconds(item, "lastAttempt")
     return [
         one_line(item["id"], ITEM_CHARACTERS),
         *(told(item[field]) for field in ("state", "reason", "attempts", "interruptions", "lastAttempt")),
@@ -53,7 +54,7 @@ def _row(item: Body) -> list[str]:
 
 def _wide(item: Body) -> list[str]:
     more = ("position", "cause", "exitCode", "node", "seconds", "nextAttempt")
-    row = _row(item)
+    row, item = _row(item), in_seconds(item, "nextAttempt")
     return [*row[:-1], *(told(item[field]) for field in more), row[-1]]
 
 
@@ -71,7 +72,8 @@ async def show_item(session: Session, *, job: str, item_id: str, uid: str, outpu
 
 def _in_full(item: Body) -> Iterator[str]:
     elsewhere = {"payload", "result", "history", "letter"}
-    yield from pairs({name: value for name, value in item.items() if name not in elsewhere})
+    facts = in_seconds(item, "lastAttempt", "nextAttempt")
+    yield from pairs({name: value for name, value in facts.items() if name not in elsewhere})
     if letter := item["letter"]:
         yield from pairs({"letter": f"{letter['state']} ({letter['cause']})"})
     yield from block("item", _compact(item["payload"]))

@@ -1,7 +1,8 @@
 """What the read-only API tells, in the form that is asked for."""
 
 import json
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Any, Final
 
 import click
@@ -11,6 +12,11 @@ from mapreduce_operator.cli.session import Body
 from mapreduce_operator.cli.text import as_json, as_yaml, table
 
 UID_OPTION: Final = click.option("--uid", default="", help="Uid of a job that was deleted and whose storage was kept.")
+
+
+def in_seconds(facts: Mapping[str, Any], *times: str) -> Body:
+    """The same facts, in which these points in time are told as people want them."""
+    return dict(facts) | {name: datetime.fromisoformat(facts[name]) for name in times if facts.get(name)}
 
 
 def tell(value: Any, output: str, for_people: Iterable[str], *, name: str = "id") -> None:

@@ -44,6 +44,7 @@ async def test_one_is_shown_with_its_items_by_state(call: Call) -> None:
 
     assert "sequence:       4\n" in shown
     assert "because:        Planned: the items are planned\n" in shown
+    assert "started:        2027-01-15T08:00:00Z\n" in shown
     assert re.search(r"\nsnapshot:\n  sequence:       2\n  bytes:          \d+\n", shown)
     assert [cells(line) for line in shown.splitlines()[-4:]] == [
         ["ITEMS", "COUNT", "SUCH AS"],
