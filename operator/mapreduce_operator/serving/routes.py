@@ -11,6 +11,7 @@ one that cannot be told to its end has an `error` in its last line. Who may not 
 it exists or not.
 """
 
+import asyncio
 import logging
 import re
 import time
@@ -49,6 +50,8 @@ _NAME: Final = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
 _UID: Final = re.compile(r"[A-Za-z0-9-]{0,64}")
 _OTHER: Final = "other"
 """In metrics: what is no question."""
+_GONE: Final = 499
+"""In metrics: nobody waited for the answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,6 +255,9 @@ class Service:
             except RefusedError as error:
                 response = _refused(error)
                 code = response.status
+            except (asyncio.CancelledError, ConnectionError):
+                code = _GONE
+                raise
             finally:
                 self._metrics.answered(question.label, code, time.monotonic() - began)
             return response

@@ -84,6 +84,8 @@ async def test_who_has_gone_away_keeps_nobody_waiting(ask: Asking, service: Serv
             await asyncio.sleep(0.001)
 
     assert (await ask.get(job_path("items")))[0] == 200
+    labels = {"resource": "items", "code": "499"}
+    assert service.registry.get_sample_value("mapreduce_api_requests_total", labels) == 1
 
 
 async def test_trouble_with_storage_is_told_with_its_reason(
