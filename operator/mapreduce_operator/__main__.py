@@ -152,7 +152,7 @@ class _Process:
     async def serve(self) -> int:
         """Follows, then leads; returns the exit code, or raises why it does not go on."""
         elector = self.elector
-        self.health.leads, self.health.epoch = lambda: elector.held, lambda: elector.epoch
+        self.health.leadership = elector
         # A follower does its part, so that a rollout goes on, unless it could not take over.
         self.health.ready = lambda: (not elector.problem, elector.problem or "following")
         try:

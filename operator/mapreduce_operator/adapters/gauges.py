@@ -32,13 +32,13 @@ def tell_process(registry: CollectorRegistry, health: Health) -> None:
         registry=registry,
     ).labels(__version__, platform.python_version()).set(1)
     Gauge("mapreduce_leader", "1 for the process that leads, 0 for one that follows.", registry=registry).set_function(
-        lambda: health.leads()
+        lambda: health.leadership is not None and health.leadership.held
     )
     Gauge(
         "mapreduce_leader_epoch",
         "Number of the leadership of this process, each greater than the one before; 0 before it has led.",
         registry=registry,
-    ).set_function(lambda: health.epoch())
+    ).set_function(lambda: 0 if health.leadership is None else health.leadership.epoch)
 
 
 class FleetGauges(Collector):
@@ -84,6 +84,8 @@ def _by_namespace(jobs: list[Vitals], queues: list[DeadLetterQueue], now: float)
     for job in jobs:
         namespace = job.run.namespace
         phases.add(namespace, job.phase)
+        if job.status is not None and (reason := hindrance_in(job.status)) is not None:
+            hindered.add(namespace, reason)
         if job.phase in FINAL_PHASES:
             continue
         age[namespace] = max(age[namespace], _since(job.unsaved_since, now))
@@ -91,11 +93,8 @@ def _by_namespace(jobs: list[Vitals], queues: list[DeadLetterQueue], now: float)
         agents[namespace] += job.agents
         for state, number in _items(job):
             items.add(namespace, state, number)
-        if (status := job.status) is not None:
-            if (reason := hindrance_in(status)) is not None:
-                hindered.add(namespace, reason)
-            if status.breaker is not None:
-                breakers.add(namespace, status.breaker.state)
+        if job.status is not None and job.status.breaker is not None:
+            breakers.add(namespace, job.status.breaker.state)
     for queue in queues:
         for letter_state, number in _letters(queue):
             letters.add(queue.metadata.namespace, letter_state, number)

@@ -9,6 +9,8 @@ from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Metric, generate_latest
 from prometheus_client.registry import Collector
 
+from mapreduce_operator.ports import Leadership
+
 _PARTING_SECONDS = 0.5
 """For requests that are being answered when the process ends."""
 
@@ -20,9 +22,8 @@ class Health:
     alive: Callable[[], bool] = lambda: True
     ready: Callable[[], tuple[bool, str]] = lambda: (False, "starting")
     """Whether the process does its part, and which part that is."""
-    leads: Callable[[], bool] = lambda: False
-    epoch: Callable[[], int] = lambda: 0
-    """Number of its leadership; 0 before it has led."""
+    leadership: Leadership | None = None
+    """That for which it competes; None before it does."""
 
 
 @asynccontextmanager

@@ -7,6 +7,7 @@ from aiohttp import web
 
 from mapreduce_operator import __version__
 from mapreduce_operator.adapters.kube import ApiSession
+from mapreduce_operator.adapters.kube.resources import resource_in
 from mapreduce_operator.ports import ClusterError, ClusterErrorReason, DeposedError
 from tests.unit.adapters.kube.conftest import Anonymous
 from tests.unit.adapters.kube.fake_api import Answer, FakeApi, answer, broken, chunks, failure, silence, text
@@ -192,3 +193,44 @@ async def test_a_write_is_not_sent_again_with_new_credentials_by_who_was_deposed
             await session.request("POST", PATH, about="things", body={})
 
     assert len(api.asked) == 1
+
+
+async def test_each_request_is_told_of_with_its_resource_and_what_came_of_it(api: FakeApi) -> None:
+    told: list[tuple[str, str, str]] = []
+
+    def observe(verb: str, resource: str, code: str, seconds: float) -> None:
+        told.append((verb, resource, code))
+        assert 0 <= seconds < 30
+
+    pod, log = "/api/v1/namespaces/team-a/pods/x", "/api/v1/namespaces/team-a/pods/x/log"
+    api.on("GET", pod, failure(401, "Unauthorized", "expired"), failure(404, "NotFound", "no such pod"))
+    api.on("GET", log, broken())
+    api.on("GET", PATH, chunks(b"{}"))
+    async with ApiSession(Anonymous(api.url), observe=observe) as session:
+        for path in (pod, log):
+            with pytest.raises(ClusterError):
+                await session.request("GET", path, about="pods team-a/x")
+        async for _ in session.stream(PATH, about="things", query={}):
+            assert told[-1] == ("WATCH", "things", "200"), "before it ends, which may be minutes later"
+
+    assert told == [
+        ("GET", "pods", "401"),
+        ("GET", "pods", "404"),
+        ("GET", "pods/log", "error"),
+        ("WATCH", "things", "200"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("path", "resource"),
+    [
+        ("/apis/batch/v1/jobs", "jobs"),
+        ("/apis/batch/v1/namespaces/team-a/jobs", "jobs"),
+        ("/apis/batch/v1/namespaces/team-a/jobs/namespaces", "jobs"),
+        ("/apis/mapreduce.dev/v1alpha1/namespaces/a/mapreducejobs/b/status", "mapreducejobs/status"),
+        ("/api/v1/namespaces/team-a", "namespaces"),
+        ("/version", ""),
+    ],
+)
+def test_a_path_tells_its_resource(path: str, resource: str) -> None:
+    assert resource_in(path) == resource
