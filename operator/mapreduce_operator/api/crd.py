@@ -5,7 +5,6 @@ people have them. `--check` writes nothing, and ends with 1 and a diff if a file
 """
 
 import argparse
-import difflib
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from typing import Any, Final
 import yaml
 
 from mapreduce_operator.api.deadletterqueue import QUEUE_KIND, DeadLetterQueue
+from mapreduce_operator.api.generated import bring_up_to_date
 from mapreduce_operator.api.mapreducejob import API_VERSION, KIND, MapReduceJob
 from mapreduce_operator.api.model import Model
 from mapreduce_operator.api.redrive import REDRIVE_KIND, Redrive
@@ -198,32 +198,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("directory", nargs="?", default="crds", metavar="DIRECTORY")
     options = parser.parse_args(arguments)
 
-    differs = False
-    for resource in RESOURCES:
-        path = f"{options.directory}/{resource.file_name}"
-        wanted = manifest(resource)
-        if not options.check:
-            _write(path, wanted)
-        elif (found := _read(path)) != wanted:
-            differs = True
-            sys.stdout.writelines(
-                difflib.unified_diff(found.splitlines(True), wanted.splitlines(True), path, "what the models say")
-            )
-    return int(differs)
-
-
-# Without pathlib, which the contract of the layers keeps out of this package.
-def _write(path: str, text: str) -> None:
-    with open(path, "w", encoding="utf-8") as file:  # noqa: PTH123
-        file.write(text)
-
-
-def _read(path: str) -> str:
-    try:
-        with open(path, encoding="utf-8") as file:  # noqa: PTH123
-            return file.read()
-    except FileNotFoundError:
-        return ""
+    paths = [(resource, f"{options.directory}/{resource.file_name}") for resource in RESOURCES]
+    right = [bring_up_to_date(path, manifest(resource), check=options.check) for resource, path in paths]
+    return int(not all(right))
 
 
 if __name__ == "__main__":
