@@ -20,8 +20,8 @@ class Entry:
     """Its node id."""
     instead: Any = None
     """Another value for a field that must be there: its test fails with that."""
-    refused: bool = False
-    """The field must not be set, as the API server alone can say."""
+    admission: bool = False
+    """The API server alone looks at the field, to refuse an object."""
 
     @property
     def instead_option(self) -> list[str]:

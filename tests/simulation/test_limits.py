@@ -57,6 +57,21 @@ async def test_the_breaker_opens_tries_a_few_and_closes_when_they_succeed() -> N
     assert [reason for reason, _ in cluster.events if reason.startswith("Circuit")] == ["CircuitOpen", "CircuitClosed"]
 
 
+async def test_the_breaker_opens_after_as_many_failures_as_are_said_and_for_as_long() -> None:
+    world = World()
+    cluster = SimulatedCluster(world.agent)
+    policy = {"circuitBreaker": {"failuresInARow": 2, "openSeconds": 600, "probes": 1}}
+    body = job(list(range(5)), attempts=10, map_={"maxParallel": 1}, failurePolicy=policy)
+    async with operating(cluster, body) as operator:
+        await operator.until(lambda: breaker(cluster) == "Open", 60)
+        assert len(cluster.history) == 2
+        world.away = False
+        await asyncio.sleep(570)
+        assert len(cluster.history) == 2
+        await operator.until(lambda: len(cluster.history) == 3, 60)
+        await operator.until_finished()
+
+
 async def test_half_open_starts_no_more_than_the_probes_until_all_of_them_succeeded() -> None:
     world = World()
     cluster = SimulatedCluster(world.agent)
