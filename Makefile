@@ -69,6 +69,7 @@ chaos: $(VENV)/.complete deploy ## Kill operators, a node, a kubelet, the bucket
 crds-check: $(VENV)/.complete
 	@$(BIN)/python -m mapreduce_operator.api.crd --check crds
 	@$(BIN)/python -m mapreduce_operator.api.crd --check charts/mapreduce-operator/files/crds
+	@$(BIN)/python -m mapreduce_operator.api.reference --check docs/api-reference.md
 
 # -------------------------------------------------------------------------------------------------------- cluster
 
@@ -110,9 +111,10 @@ bench-checkpoints: $(VENV)/.complete ## Time and bytes of a save and of a load a
 setup: $(VENV)/.complete ## Make the Python environment in .venv
 
 .PHONY: crds
-crds: $(VENV)/.complete ## Generate the CRDs from the models
+crds: $(VENV)/.complete ## Generate the CRDs and the API reference from the models
 	@$(BIN)/python -m mapreduce_operator.api.crd crds
 	@$(BIN)/python -m mapreduce_operator.api.crd charts/mapreduce-operator/files/crds
+	@$(BIN)/python -m mapreduce_operator.api.reference docs/api-reference.md
 
 .PHONY: format
 format: $(VENV)/.complete ## Format the code
