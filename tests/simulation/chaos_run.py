@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 import traceback
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from random import Random
@@ -139,6 +140,22 @@ class ChaosRun:
         for uid, audit in self.cluster.audits.items():
             audit.close(self.scenario.items if uid == self._run.uid else self.cluster.status_of[uid]["items"]["total"])
             await audit.check_kept()
+        self._check_counted()
+
+    def _check_counted(self) -> None:
+        """O3: what is durable is counted once at most, whoever finds it again; who is killed may not come to it."""
+        durable = Counter(
+            line.get("reason", "Succeeded")
+            for audit in self.cluster.audits.values()
+            for line in audit.durable.outcomes.values()
+        )
+        counted: Counter[str] = Counter()
+        for operator in self._operators:
+            for (name, labels), value in operator.series("mapreduce_item_").items():
+                if name in {"mapreduce_item_attempts_total", "mapreduce_item_interruptions_total"}:
+                    counted[dict(labels)["reason"]] += int(value)
+        if more := counted - durable:
+            self._wrong(f"outcomes were counted more often than they came to be: {dict(more)}")
 
     async def _until_the_end(self) -> None:
         """One operator after another, and quiet times at last."""

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from prometheus_client import CollectorRegistry
 
+from mapreduce_operator.adapters.gauges import FleetGauges
 from mapreduce_operator.adapters.metrics import PrometheusMetrics
 from mapreduce_operator.adapters.storage.memory import MemoryStore
 from mapreduce_operator.core.names import RunRef
@@ -45,6 +46,7 @@ class OperatorInMemory:
         clock: Clock | None = None,
         kopf: Random | None = None,
         copied_labels: tuple[str, ...] = (),
+        per_job_metrics: bool = False,
     ) -> None:
         """Starts at once, on the running loop. `chance` is the operator's own; without one it is always the same.
 
@@ -72,6 +74,16 @@ class OperatorInMemory:
             copied_labels=copied_labels,
         )
         self.supervisor: Final = Supervisor(world, informer)
+        self.registry.register(
+            FleetGauges(
+                self.supervisor.vitals,
+                world.desk.queues,
+                world.clock,
+                agents_limit=capacity,
+                write_rate=lambda: world.pace.rate,
+                per_job=per_job_metrics,
+            )
+        )
         self.engine: Final = asyncio.create_task(self.supervisor.serve())
         self._kopf: Final = KopfInMemory(cluster, self.supervisor, self.process, kopf, self._tell)
         if self.uid not in cluster.mapreducejobs:
@@ -117,10 +129,19 @@ class OperatorInMemory:
         self.cluster.mapreducejobs[uid]["metadata"]["deletionTimestamp"] = "2027-01-15T08:00:00Z"
         self.observe(uid)
 
+    def series(self, name: str = "mapreduce_") -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
+        """What a scrape would see of the metrics whose names begin so, by name and labels."""
+        return {
+            (sample.name, frozenset(sample.labels.items())): sample.value
+            for family in self.registry.collect()
+            for sample in family.samples
+            if sample.name.startswith(name)
+        }
+
     def counted(self, name: str, **labels: str) -> float:
-        """The value of all series of a metric that have these labels, of which there is none before the first."""
-        found = (sample for family in self.registry.collect() for sample in family.samples if sample.name == name)
-        return sum(sample.value for sample in found if labels.items() <= sample.labels.items())
+        """The sum over all series of a metric that have these labels, of which there is none before the first."""
+        found = self.series(name).items()
+        return sum(value for (full, has), value in found if full == name and labels.items() <= has)
 
     def status_of(self, uid: str) -> dict[str, Any]:
         """The status of an object; empty before it has one."""
@@ -183,6 +204,7 @@ async def operating(
     faults: ApiFaults | None = None,
     leadership: Leads | None = None,
     copied_labels: tuple[str, ...] = (),
+    per_job_metrics: bool = False,
 ) -> AsyncIterator[OperatorInMemory]:
     """An operator at work on one object. At the end it is shut down in order, or killed.
 
@@ -199,6 +221,7 @@ async def operating(
         faults=faults,
         leadership=leadership,
         copied_labels=copied_labels,
+        per_job_metrics=per_job_metrics,
     )
     try:
         yield operator

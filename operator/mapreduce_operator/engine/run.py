@@ -289,6 +289,7 @@ class Run:
                     helper.cancel()
         # What is left to do is to be deleted, or redriven, one day; 100,000 items need not be remembered for that.
         self._ended, self._state, self._ids = self._status(), None, []
+        self._world.capacity.release(self.ref.uid)
         self._keeper = self._redriving = self._input_watch = None
 
     def _is_at_work(self, state: RunState, effects: Effects) -> bool:
