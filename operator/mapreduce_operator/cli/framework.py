@@ -10,6 +10,7 @@ The function is run with a session that is open. It returns, or raises CommandEr
 
 import asyncio
 import io
+import os
 import sys
 from collections.abc import Callable, Sequence
 from functools import wraps
@@ -78,6 +79,10 @@ def run(root: click.Command, arguments: Sequence[str] | None, program: str) -> i
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
         return ExitCode.INTERRUPTED
+    except BrokenPipeError:
+        # Whoever reads has enough, such as head. What is still buffered has nowhere to go at the end of the process.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ExitCode.ERROR
     except OSError as error:
         return _failed(CommandError(str(error)))
     return answer if isinstance(answer, int) else ExitCode.DONE

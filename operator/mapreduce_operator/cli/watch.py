@@ -71,15 +71,14 @@ async def _shown(session: Session, job: str, show: Show) -> Body:
 
 @contextmanager
 def _screen() -> Iterator[Show]:
-    console = Console()
-    if not console.is_terminal:
+    if not sys.stdout.isatty():
         yield _lines()
         return
     seen: list[Body] = []
     # The last picture stays, with all that does not fit on the screen.
     with Live(
         get_renderable=lambda: picture(seen[-1], time.time()) if seen else "",
-        console=console,
+        console=Console(),
         refresh_per_second=_REFRESHES,
         vertical_overflow="visible",
     ):

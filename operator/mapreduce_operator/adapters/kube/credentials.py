@@ -60,7 +60,7 @@ async def find_credentials(
     """
     asked_for = file is not None or context is not None
     if not asked_for and os.environ.get("KUBERNETES_SERVICE_HOST") and (SERVICE_ACCOUNT / "token").exists():
-        return InClusterCredentials()
+        return InClusterCredentials(SERVICE_ACCOUNT)
     return await KubeconfigCredentials.load(file, context=context)
 
 

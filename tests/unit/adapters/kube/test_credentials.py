@@ -16,6 +16,7 @@ from mapreduce_operator.adapters.kube import (
     KubeconfigCredentials,
     find_credentials,
 )
+from mapreduce_operator.adapters.kube import credentials as credentials_module
 from mapreduce_operator.ports import ClusterError, ClusterErrorReason
 from tests.unit.adapters.kube.fake_api import FakeApi, answer, failure
 
@@ -136,6 +137,39 @@ async def test_a_context_can_be_chosen(tmp_path: Path) -> None:
     credentials = await KubeconfigCredentials.load(file, context="none")
 
     assert await credentials.authorization() == ""
+
+
+async def test_a_context_has_a_namespace(tmp_path: Path) -> None:
+    file = kubeconfig(tmp_path, "http://127.0.0.1:8080", {"token": "secret"})
+    config = yaml.safe_load(read(file))
+    config["contexts"][0]["context"]["namespace"] = "team"
+    write(file, yaml.safe_dump(config))
+
+    assert (await KubeconfigCredentials.load(file)).namespace == "team"
+    assert (await KubeconfigCredentials.load(file, context="none")).namespace == "default"
+
+
+async def test_a_kubeconfig_that_is_asked_for_comes_before_the_pod(
+    tmp_path: Path, account: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(account / "namespace", "team\n")
+    monkeypatch.setattr(credentials_module, "SERVICE_ACCOUNT", account)
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.96.0.1")
+    file = kubeconfig(tmp_path, "http://127.0.0.1:8080", {"token": "secret"})
+    monkeypatch.setenv("KUBECONFIG", str(file))
+
+    in_pod = await find_credentials()
+    assert (in_pod.namespace, in_pod.endpoint.server) == ("team", "https://10.96.0.1:443")
+    for asked_for in (find_credentials(file), find_credentials(context="none")):
+        assert (await asked_for).endpoint.server == "http://127.0.0.1:8080"
+
+
+def read(file: Path) -> str:
+    return file.read_text(encoding="utf-8")
+
+
+def write(file: Path, text: str) -> None:
+    file.write_text(text, encoding="utf-8")
 
 
 async def test_tls_is_as_the_kubeconfig_says(tmp_path: Path) -> None:
