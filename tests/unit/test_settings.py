@@ -23,6 +23,7 @@ def test_nothing_needs_to_be_set() -> None:
         lease_seconds=15,
         copied_labels=(),
         identity="",
+        per_job_metrics=False,
         log_level="INFO",
         log_format="json",
     )
@@ -50,6 +51,7 @@ def test_nothing_needs_to_be_set() -> None:
         ("MAPREDUCE_COPIED_LABELS", "kueue.x-k8s.io/queue-name", "copied_labels", ("kueue.x-k8s.io/queue-name",)),
         ("MAPREDUCE_COPIED_LABELS", "", "copied_labels", ()),
         ("MAPREDUCE_IDENTITY", "operator-0", "identity", "operator-0"),
+        ("MAPREDUCE_PER_JOB_METRICS", "true", "per_job_metrics", True),
         ("MAPREDUCE_LOG_LEVEL", "DEBUG", "log_level", "DEBUG"),
         ("MAPREDUCE_LOG_LEVEL", "debug", "log_level", "debug"),
         ("MAPREDUCE_LOG_FORMAT", "text", "log_format", "text"),

@@ -278,7 +278,8 @@ class Effects:
         if log.isEnabledFor(logging.DEBUG):
             for outcome in (record.outcome for record in batch.records):
                 with self._about(outcome.stage, outcome.dispatch):
-                    why = f"({outcome.reason}): {outcome.message}" if outcome.reason else ""
+                    # Not what the agent says: it may hold what no log should.
+                    why = f"({outcome.reason})" if outcome.reason else ""
                     log.debug("%s: the Job %s came to %s%s", self._name, outcome.job, outcome.verdict, why)
 
     async def _prune(self) -> None:
