@@ -7,6 +7,7 @@ from mapreduce_operator.adapters.kube.resources import MAPREDUCE_JOBS
 from mapreduce_operator.api import Phase
 from mapreduce_operator.cli.errors import CommandError, ExitCode
 from mapreduce_operator.cli.session import Body, Session
+from mapreduce_operator.cli.text import as_json, as_yaml
 
 _CODES: Final = {
     Phase.FAILED: ExitCode.JOB_FAILED,
@@ -72,6 +73,17 @@ def queue_of(body: Body) -> str:
 def about(body: Body) -> str:
     """The object, as kubectl names it."""
     return f"{body['kind'].lower()}/{body['metadata']['name']}"
+
+
+def shown(body: Body, output: str) -> str:
+    """The object as name, json or yaml."""
+    match output:
+        case "name":
+            return f"{about(body)}\n"
+        case "yaml":
+            return as_yaml(body)
+        case _:
+            return as_json(body).decode()
 
 
 async def job_named(session: Session, name: str) -> Body:

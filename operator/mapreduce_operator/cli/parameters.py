@@ -121,6 +121,14 @@ def queue_argument(function: FunctionT) -> FunctionT:
     return click.argument("queue", type=ObjectName(DEAD_LETTER_QUEUES))(function)
 
 
+def result_option(function: FunctionT) -> FunctionT:
+    """-o of commands that create something, as the argument `output`."""
+    what = "Print the object, as it is at the end, and no progress."
+    return click.option("-o", "--output", type=click.Choice(["name", "json", "yaml"]), default=None, help=what)(
+        function
+    )
+
+
 def wait_options(what: str) -> Callable[[FunctionT], FunctionT]:
     """--wait and --timeout, as the arguments `wait` and `seconds`."""
 

@@ -10,8 +10,15 @@ from mapreduce_operator.adapters.kube.session import JSON_PATCH
 from mapreduce_operator.api import API_VERSION, REDRIVE_KIND, DelayStrategy
 from mapreduce_operator.cli.errors import CommandError, ExitCode
 from mapreduce_operator.cli.framework import command
-from mapreduce_operator.cli.objects import about, condition, holds, job_named, queue_of, status_of
-from mapreduce_operator.cli.parameters import Duration, JsonValue, job_argument, queue_argument, wait_options
+from mapreduce_operator.cli.objects import about, condition, holds, job_named, queue_of, shown, status_of
+from mapreduce_operator.cli.parameters import (
+    Duration,
+    JsonValue,
+    job_argument,
+    queue_argument,
+    result_option,
+    wait_options,
+)
 from mapreduce_operator.cli.session import Body, Session
 from mapreduce_operator.cli.text import one_line, span
 from mapreduce_operator.core.texts import counted
@@ -37,6 +44,7 @@ _WAIT = wait_options("Wait for the end; with exit code 3 if none of the items su
 @click.option("--rerun-reduce", is_flag=True, help="Reduce again at the end.")
 @click.option("--name", default="", help="Name of the Redrive; made up without it.")
 @_DRY_RUN
+@result_option
 @_WAIT
 async def redrive(
     session: Session,
@@ -54,6 +62,7 @@ async def redrive(
     rerun_reduce: bool,
     name: str,
     dry_run: bool,
+    output: str | None,
     wait: bool,
     seconds: float,
 ) -> None:
@@ -71,7 +80,7 @@ async def redrive(
     }
     spec: Body = {"queue": queue, "selection": _selection(ids, cel, everything=everything)}
     spec |= {field: value for field, value in given.items() if value is not None}
-    await _submit(session, spec, name, dry_run=dry_run, seconds=seconds if wait else None)
+    await _submit(session, spec, name, output, dry_run=dry_run, seconds=seconds if wait else None)
 
 
 @command("retry")
@@ -80,16 +89,26 @@ async def redrive(
 @_FILTER
 @_FORCE
 @_DRY_RUN
+@result_option
 @_WAIT
 async def retry_items(
-    session: Session, *, job: str, ids: Sequence[str], cel: str, force: bool, dry_run: bool, wait: bool, seconds: float
+    session: Session,
+    *,
+    job: str,
+    ids: Sequence[str],
+    cel: str,
+    force: bool,
+    dry_run: bool,
+    output: str | None,
+    wait: bool,
+    seconds: float,
 ) -> None:
     """Gives items that are dead letters another run, by a Redrive. `redrive` has more options."""
     queue = queue_of(await job_named(session, job))
     spec: Body = {"queue": queue, "selection": _selection(ids, cel, everything=False)}
     if force:
         spec["force"] = True
-    await _submit(session, spec, "", dry_run=dry_run, seconds=seconds if wait else None)
+    await _submit(session, spec, "", output, dry_run=dry_run, seconds=seconds if wait else None)
 
 
 @command("skip")
@@ -174,27 +193,33 @@ def _selection(ids: Sequence[str], cel: str, *, everything: bool) -> Body:
     return given
 
 
-async def _submit(session: Session, spec: Body, name: str, *, dry_run: bool, seconds: float | None) -> None:
+async def _submit(
+    session: Session, spec: Body, name: str, output: str | None, *, dry_run: bool, seconds: float | None
+) -> None:
     named = {"name": name} if name else {"generateName": f"{spec['queue']}-"}
     manifest = {"apiVersion": API_VERSION, "kind": REDRIVE_KIND, "metadata": named, "spec": spec}
     body = await session.create(REDRIVES, manifest, dry_run=dry_run)
-    click.echo(f"{about(body)} created{' (server dry run)' if dry_run else ''}")
-    if seconds is None or dry_run:
-        return
-    body = await session.until(
-        REDRIVES,
-        body["metadata"]["name"],
-        lambda now: holds(now, "Complete") or holds(now, "Failed"),
-        what="it is over",
-        seconds=seconds,
-    )
-    _tell(body)
+    waits = seconds is not None and not dry_run
+    if output is None:
+        click.echo(f"{about(body)} created{' (server dry run)' if dry_run else ''}")
+    if waits:
+        body = await session.until(
+            REDRIVES,
+            body["metadata"]["name"],
+            lambda now: holds(now, "Complete") or holds(now, "Failed"),
+            what="it is over",
+            seconds=seconds,
+        )
+    if output is not None:
+        click.echo(shown(body, output), nl=False)
+    if waits:
+        _check(body, tells=output is None)
 
 
-def _tell(body: Body) -> None:
-    """What became of a Redrive. Raises CommandError unless all that it took succeeded."""
+def _check(body: Body, *, tells: bool) -> None:
+    """Tells what became of a Redrive. Raises CommandError unless all that it took succeeded."""
     status, name = status_of(body), about(body)
-    for letter in status.get("skippedLetters", []):
+    for letter in status.get("skippedLetters", []) if tells else []:
         click.echo(f"not taken: {one_line(letter['itemId'], 64)}: {one_line(letter['reason'], _MESSAGE_CHARACTERS)}")
     failed = holds(body, "Failed")
     found = condition(body, "Failed" if failed else "Complete")
@@ -202,7 +227,8 @@ def _tell(body: Body) -> None:
         raise CommandError(f"{name}: {found['reason']}: {found['message']}")
     line = f"{name}: {status.get('succeeded', 0):,} of {counted(status['selected'], 'item')} succeeded"
     if not status.get("failed"):
-        click.echo(line)
+        if tells:
+            click.echo(line)
         return
     advice = f"`kubectl mapreduce dlq analyze {body['spec']['queue']}` tells why the others failed again"
     some = status.get("succeeded", 0) > 0

@@ -10,8 +10,8 @@ from mapreduce_operator.api import API_VERSION, KIND
 from mapreduce_operator.cli.errors import CommandError, ExitCode
 from mapreduce_operator.cli.framework import command
 from mapreduce_operator.cli.manifests import documents
-from mapreduce_operator.cli.objects import about, status_of
-from mapreduce_operator.cli.parameters import JsonValue, Setting, job_argument, wait_options
+from mapreduce_operator.cli.objects import about, ended_as, has_finished, shown, status_of
+from mapreduce_operator.cli.parameters import JsonValue, Setting, job_argument, result_option, wait_options
 from mapreduce_operator.cli.session import Body, Session
 from mapreduce_operator.cli.watch import follow
 from mapreduce_operator.ports import ClusterError, ClusterErrorReason
@@ -28,6 +28,7 @@ _DRY_RUN = click.option("--dry-run", is_flag=True, help="Ask the API server whet
 @click.option("--generate-name", is_flag=True, help="Put an ending behind the name that no other job has.")
 @_PARAMS
 @_DRY_RUN
+@result_option
 @wait_options("Show the progress, and wait for the end; the exit code tells how the job ended.")
 async def run(
     session: Session,
@@ -37,6 +38,7 @@ async def run(
     generate_name: bool,
     settings: Sequence[tuple[str, Any]],
     dry_run: bool,
+    output: str | None,
     wait: bool,
     seconds: float,
 ) -> None:
@@ -54,7 +56,7 @@ async def run(
     if settings:
         manifest["spec"] = manifest.get("spec", {}) | {"params": manifest["spec"].get("params", {}) | dict(settings)}
     _settle_namespace(session, metadata, file)
-    await _submit(session, manifest, dry_run=dry_run, seconds=seconds if wait else None)
+    await _submit(session, manifest, output, dry_run=dry_run, seconds=seconds if wait else None)
 
 
 @command("fork")
@@ -69,6 +71,7 @@ async def run(
 @click.option("--add", multiple=True, type=JsonValue(), help="A new item.")
 @click.option("--template-patch", type=JsonValue(kind=dict), help="JSON or @FILE: a merge patch over the pod template.")
 @_DRY_RUN
+@result_option
 @wait_options("Show the progress, and wait for the end; the exit code tells how the job ended.")
 async def fork(
     session: Session,
@@ -84,6 +87,7 @@ async def fork(
     add: Sequence[Any],
     template_patch: Body | None,
     dry_run: bool,
+    output: str | None,
     wait: bool,
     seconds: float,
 ) -> None:
@@ -110,7 +114,7 @@ async def fork(
     if given := {kind: edit for kind, edit in edits.items() if edit}:
         source["edits"] = given
     manifest = {"apiVersion": API_VERSION, "kind": KIND, "metadata": {"name": new}, "spec": {"forkFrom": source}}
-    await _submit(session, manifest, dry_run=dry_run, seconds=seconds if wait else None)
+    await _submit(session, manifest, output, dry_run=dry_run, seconds=seconds if wait else None)
 
 
 def _job_in(file: str) -> Body:
@@ -137,16 +141,26 @@ def _settle_namespace(session: Session, metadata: Body, file: str) -> None:
         session.namespace = there
 
 
-async def _submit(session: Session, manifest: Body, *, dry_run: bool, seconds: float | None) -> None:
+async def _submit(
+    session: Session, manifest: Body, output: str | None, *, dry_run: bool, seconds: float | None
+) -> None:
     try:
         body = await session.create(MAPREDUCE_JOBS, manifest, dry_run=dry_run)
     except ClusterError as error:
         if error.reason is ClusterErrorReason.ALREADY_EXISTS:
             raise await _taken(session, manifest["metadata"]["name"]) from error
         raise
-    click.echo(f"{about(body)} created{' (server dry run)' if dry_run else ''}")
-    if seconds is not None and not dry_run:
-        await follow(session, body["metadata"]["name"], seconds)
+    name, waits = body["metadata"]["name"], seconds is not None and not dry_run
+    if output is None:
+        click.echo(f"{about(body)} created{' (server dry run)' if dry_run else ''}")
+        if waits:
+            await follow(session, name, seconds)
+        return
+    if waits:
+        body = await session.until(MAPREDUCE_JOBS, name, has_finished, what="it has ended", seconds=seconds)
+    click.echo(shown(body, output), nl=False)
+    if waits and (ending := ended_as(body)) is not None:
+        raise ending
 
 
 async def _taken(session: Session, name: str) -> CommandError:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from tests.unit.adapters.kube.fake_api import FakeApi, answer
 from tests.unit.cli.little_cluster import JOBS, QUEUES, REDRIVES, call, job, little_cluster, there
@@ -114,6 +115,15 @@ async def test_the_end_of_a_redrive(
     api.on("GET", f"{REDRIVES}/words-x7k2p", answer(body))
     assert await call("redrive", "words", "--all", "--wait") == code
     assert told in "".join(capsys.readouterr())
+
+
+async def test_the_redrive_is_printed_for_programs(api: FakeApi, capsys: pytest.CaptureFixture[str]) -> None:
+    assert await call("redrive", "words", "--all", "-o", "name") == 0
+    assert capsys.readouterr().out == "redrive/words-x7k2p\n"
+    body = redrive(reason="SomeItemsFailed", selected=2, succeeded=1, failed=1)
+    api.on("GET", f"{REDRIVES}/words-x7k2p", answer(body))
+    assert await call("redrive", "words", "--all", "-o", "yaml", "--wait") == 4
+    assert yaml.safe_load(capsys.readouterr().out) == body
 
 
 async def test_a_job_without_dead_letters(api: FakeApi, capsys: pytest.CaptureFixture[str]) -> None:

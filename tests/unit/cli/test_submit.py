@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.unit.adapters.kube.fake_api import FakeApi, answer, failure
-from tests.unit.cli.little_cluster import JOBS, call, job, little_cluster, there
+from tests.unit.cli.little_cluster import FINISHED, JOBS, call, job, little_cluster, there
 
 MANIFEST = """
 apiVersion: mapreduce.dev/v1alpha1
@@ -74,6 +74,16 @@ async def test_a_dry_run_makes_nothing(api: FakeApi, file: Path, capsys: pytest.
     assert await call("run", str(file), "--dry-run", "--wait") == 0
     assert api.asked[-1].query["dryRun"] == "All"
     assert capsys.readouterr().out == "mapreducejob/words created (server dry run)\n"
+
+
+async def test_the_object_is_printed_for_programs(api: FakeApi, file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert await call("run", str(file), "--generate-name", "-o", "name") == 0
+    assert capsys.readouterr().out == "mapreducejob/words\n"
+    there(api, job(phase="Failed", conditions=FINISHED | {"Failed": ("True", "Cancelled")}))
+    assert await call("run", str(file), "-o", "json", "--wait") == 3
+    output = capsys.readouterr()
+    assert json.loads(output.out)["status"]["phase"] == "Failed"
+    assert "Failed (Cancelled)" in output.err
 
 
 async def test_a_name_that_is_taken(api: FakeApi, file: Path, capsys: pytest.CaptureFixture[str]) -> None:
