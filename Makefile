@@ -65,6 +65,10 @@ helm-test: $(VENV)/.complete deploy ## The chart's release from installation to 
 chaos: $(VENV)/.complete deploy ## Kill operators, a node, a kubelet, the bucket and the API server of the local cluster under running jobs (11 min)
 	@$(CLUSTER) $(BIN)/pytest --log-cli-level=INFO tests/chaos
 
+.PHONY: fields
+fields: $(VENV)/.complete ## Show that every field of the API has a test that fails when it is ignored (15 min)
+	@$(BIN)/python -m tests.fields
+
 .PHONY: crds-check
 crds-check: $(VENV)/.complete
 	@$(BIN)/python -m mapreduce_operator.api.crd --check crds
@@ -74,7 +78,7 @@ crds-check: $(VENV)/.complete
 # -------------------------------------------------------------------------------------------------------- cluster
 
 .PHONY: tools
-tools: ## Install kind, helm and kubectl into the cache folder
+tools: ## Install kind, helm, kubectl and Prometheus into the cache folder
 	@dev/tools.sh
 
 .PHONY: cluster-up

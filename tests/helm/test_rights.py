@@ -4,12 +4,15 @@ import json
 import logging
 import os
 import subprocess
+import uuid
 from pathlib import Path
 from typing import Final
 
 import pytest
 
-from tests.e2e.sandbox import GATED_OK, Sandbox, job
+from mapreduce_operator.adapters.kube import ApiSession, KubeCluster, KubeconfigCredentials
+from mapreduce_operator.ports import ClusterError, ClusterErrorReason
+from tests.e2e.sandbox import GATED_OK, REDRIVES, Sandbox, job, redrive
 from tests.helm.release import Release
 from tests.helm.rights import CLUSTER, Right, asked, granted
 
@@ -35,6 +38,25 @@ def test_each_pod_has_one_of_the_accounts(release: Release) -> None:
     specs = [pod["spec"].get("template", pod)["spec"] for pod in pods]
 
     assert sorted(spec["serviceAccountName"] for spec in specs) == ACCOUNTS
+
+
+async def test_a_redrive_that_took_the_name_of_another_is_left_alone(
+    release: Release, sandbox: Sandbox, tmp_path: Path
+) -> None:
+    """With the operator's account, since no user can be so fast that the operator itself comes to it each time."""
+    token = sandbox.kubectl("create", "token", "mapreduce-operator", f"--namespace={release.namespace}").strip()
+    kubeconfig = json.loads(sandbox.kubectl("config", "view", "--raw", "--minify", "--output=json"))
+    kubeconfig["users"][0]["user"] = {"token": token}
+    (tmp_path / "kubeconfig").write_text(json.dumps(kubeconfig))
+    name = sandbox.create(redrive("again", "none", {"all": True}))
+    status = sandbox.until(name, lambda status: status.get("phase") == "Waiting", of=REDRIVES)
+
+    async with ApiSession(await KubeconfigCredentials.load(tmp_path / "kubeconfig")) as api:
+        with pytest.raises(ClusterError) as caught:
+            await KubeCluster(api).write_redrive_status(sandbox.namespace, name, str(uuid.uuid4()), {})
+
+    assert caught.value.reason is ClusterErrorReason.NOT_FOUND
+    assert sandbox.status(name, REDRIVES) == status
 
 
 @pytest.mark.parametrize("account", ACCOUNTS)
