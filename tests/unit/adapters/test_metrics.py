@@ -17,6 +17,7 @@ from mapreduce_operator.api import DeadLetterQueue, MapReduceJobStatus
 from mapreduce_operator.core.names import RunRef
 from mapreduce_operator.engine.leadership import SoleLeader
 from mapreduce_operator.ports import Vitals
+from mapreduce_operator.serving.metrics import ApiMetrics
 from tests.documented_metrics import documented
 
 NOW = 1_800_000_000.0
@@ -81,9 +82,10 @@ def labels_of(registry: CollectorRegistry, name: str) -> list[dict[str, str]]:
 
 
 def test_every_metric_is_documented_and_every_documented_one_is_there() -> None:
-    families = registry_with().collect()
+    registry = registry_with()
+    ApiMetrics(registry)
 
-    there = {family.name + ("_total" if family.type == "counter" else "") for family in families}
+    there = {family.name + ("_total" if family.type == "counter" else "") for family in registry.collect()}
 
     assert there == set(documented())
 
