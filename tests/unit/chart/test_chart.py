@@ -9,7 +9,7 @@ from typing import Final
 import pytest
 import yaml
 
-from mapreduce_operator.api import MapReduceJobSpec
+from mapreduce_operator.api import MapReduceJobSpec, RedriveSpec
 from tests.unit.chart.rendering import (
     ALONE,
     API,
@@ -145,6 +145,16 @@ def test_the_charts_description_lists_the_crds() -> None:
     }
 
 
+def test_the_charts_description_has_examples_that_are_taken_and_its_image() -> None:
+    chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
+    job, redrive = yaml.safe_load(chart["annotations"]["artifacthub.io/crdsExamples"])
+
+    assert MapReduceJobSpec.model_validate(job["spec"]).input.items == (1, 2, 3)
+    assert RedriveSpec.model_validate(redrive["spec"]).queue == job["metadata"]["name"]
+    (image,) = yaml.safe_load(chart["annotations"]["artifacthub.io/images"])
+    assert image["image"] == f"{NAME}:{chart['appVersion']}"
+
+
 def test_crds_are_rendered_unchanged_and_kept(defaults: Manifests) -> None:
     files = [yaml.safe_load(path.read_text()) for path in (CHART / "files" / "crds").iterdir()]
 
@@ -208,6 +218,9 @@ def test_notes_say_where_storage_is_and_where_the_pods_are(helm: Helm) -> None:
 
 def test_notes_say_what_to_do_next(helm: Helm) -> None:
     assert "kubectl get mrj --watch" in helm.notes({})
+    assert f"helm -n {NAMESPACE} test {NAME}" in helm.notes({})
+    assert "kubectl mapreduce results licence-words" in helm.notes({})
+    assert "kubectl mapreduce" not in helm.notes(nested({"api.enabled": False}))
     assert "kubectl -n team-a get mrj --watch" in helm.notes(nested({"operator.watchNamespace": "team-a"}))
 
 
