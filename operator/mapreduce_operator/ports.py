@@ -316,14 +316,14 @@ class Cluster(Protocol):
     async def delete_config_map(self, namespace: str, name: str) -> None:
         """Deletes a ConfigMap; one that is gone is as good as deleted."""
 
-    async def write_status(self, run: RunRef, status: Mapping[str, JSON], *, replacing: int | None) -> None:
+    async def write_status(self, run: RunRef, status: Mapping[str, JSON], *, replacing: int) -> None:
         """Replaces the status of a MapReduceJob, only of the very object with that uid.
 
         Raises CONFLICT when the status that is there is not of the leader epoch `replacing`, as `status_epoch` says.
         """
 
-    async def status_epoch(self, run: RunRef) -> int | None:
-        """The leader epoch in the status; 0 where the status has none, None where there is no status."""
+    async def status_epoch(self, run: RunRef) -> int:
+        """The leader epoch in the status; 0 where no leader has written one."""
 
     async def fill_in_spec(self, run: RunRef, spec: Mapping[str, JSON], *, version: str) -> None:
         """Adds fields that the spec of a MapReduceJob leaves out.

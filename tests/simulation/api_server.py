@@ -246,7 +246,7 @@ class ApiServer:
     def delete_config_map(self, namespace: str, name: str) -> None:
         self.config_maps.pop((namespace, name), None)
 
-    def write_status(self, run: RunRef, status: Mapping[str, Any], *, replacing: int | None, process: int = 0) -> None:
+    def write_status(self, run: RunRef, status: Mapping[str, Any], *, replacing: int, process: int = 0) -> None:
         self._check_presence(run)
         there = self.status_epoch(run)
         if there != replacing:
@@ -259,10 +259,9 @@ class ApiServer:
         self.statuses.append({"run": run.uid, **stored})
         self._touch(run.uid)
 
-    def status_epoch(self, run: RunRef) -> int | None:
+    def status_epoch(self, run: RunRef) -> int:
         self._check_presence(run)
-        status = self.status_of.get(run.uid)
-        return None if status is None else status.get("leaderEpoch", 0)
+        return int(self.status_of.get(run.uid, {}).get("leaderEpoch", 0))
 
     def apply(self, body: dict[str, Any]) -> None:
         """A user applies a MapReduceJob."""

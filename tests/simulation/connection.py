@@ -195,13 +195,13 @@ class Connection:
     async def delete_config_map(self, namespace: str, name: str) -> None:
         await self._call("delete config map", lambda: self._server.delete_config_map(namespace, name))
 
-    async def write_status(self, run: RunRef, status: Mapping[str, Any], *, replacing: int | None) -> None:
+    async def write_status(self, run: RunRef, status: Mapping[str, Any], *, replacing: int) -> None:
         number = self._process.number
         await self._call(
             "write status", lambda: self._server.write_status(run, status, replacing=replacing, process=number)
         )
 
-    async def status_epoch(self, run: RunRef) -> int | None:
+    async def status_epoch(self, run: RunRef) -> int:
         return await self._call("get status", lambda: self._server.status_epoch(run))
 
     async def fill_in_spec(self, run: RunRef, spec: Mapping[str, Any], *, version: str) -> None:

@@ -103,8 +103,9 @@ class OperatorInMemory:
     def _tell(self, uid: str) -> None:
         if self.process.dead or uid not in self.cluster.mapreducejobs:
             return
-        status = self.cluster.status_of.get(uid)
-        self.supervisor.observe(copy.deepcopy(self.cluster.mapreducejobs[uid]) | ({"status": status} if status else {}))
+        # As the definition has it, of a job that no operator has seen.
+        status = self.cluster.status_of.get(uid, {"observedGeneration": -1})
+        self.supervisor.observe(copy.deepcopy(self.cluster.mapreducejobs[uid]) | {"status": status})
 
     def apply(self, body: dict[str, Any]) -> None:
         """The user applies another MapReduceJob."""

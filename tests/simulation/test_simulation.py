@@ -62,7 +62,7 @@ async def test_a_dead_process_has_no_effect_and_gets_no_answer_but_what_it_sent_
         asyncio.create_task(call)
         for call in (
             connection.add_finalizer(RUN),
-            connection.write_status(RUN, {"a": 1}, replacing=None),
+            connection.write_status(RUN, {"a": 1}, replacing=0),
             connection.status_epoch(RUN),
             connection.remove_finalizer(RUN),
         )
@@ -93,7 +93,7 @@ async def test_a_stopped_process_goes_on_where_it_was_and_writes_nothing_once_it
     leads.held = False
     with pytest.raises(DeposedError):
         await connection.remove_finalizer(RUN)
-    assert await connection.status_epoch(RUN) is None
+    assert await connection.status_epoch(RUN) == 0
 
 
 async def test_the_pods_of_a_lost_node_stay_until_they_are_removed_or_it_comes_back() -> None:
@@ -151,7 +151,7 @@ async def test_an_object_that_is_deleted_is_gone_with_its_finalizer() -> None:
     cluster.add_finalizer(RUN)
     cluster.deleted.add(RUN.uid)
     cluster.add_finalizer(RUN)
-    cluster.write_status(RUN, {"phase": "Map"}, replacing=None)
+    cluster.write_status(RUN, {"phase": "Map"}, replacing=0)
     cluster.remove_finalizer(RUN)
     with pytest.raises(ClusterError) as refused:
         cluster.write_status(RUN, {"phase": "Map"}, replacing=0)

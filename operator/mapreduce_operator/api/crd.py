@@ -6,7 +6,7 @@ people have them. `--check` writes nothing, and ends with 1 and a diff if a file
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -17,6 +17,7 @@ from mapreduce_operator.api.generated import bring_up_to_date
 from mapreduce_operator.api.mapreducejob import API_VERSION, KIND, MapReduceJob
 from mapreduce_operator.api.model import Model
 from mapreduce_operator.api.redrive import REDRIVE_KIND, Redrive
+from mapreduce_operator.api.status import UNSEEN_GENERATION
 from mapreduce_operator.api.structural import structural
 
 _GROUP, _, _VERSION = API_VERSION.partition("/")
@@ -58,6 +59,8 @@ class Resource:
     columns: tuple[Column, ...]
     short_names: tuple[str, ...] = ()
     scale: Scale | None = None
+    initial_status: Mapping[str, Any] | None = None
+    """Until the operator writes one."""
 
     @property
     def name(self) -> str:
@@ -86,6 +89,8 @@ RESOURCES: Final = (
             _AGE,
         ),
         scale=Scale(".spec.map.maxParallel", ".status.active", ".status.selector"),
+        # kstatus takes an object without conditions for one with which all is well. Flux' own kinds begin like this.
+        initial_status={"observedGeneration": UNSEEN_GENERATION},
     ),
     Resource(
         model=DeadLetterQueue,
@@ -131,6 +136,8 @@ def definition(resource: Resource) -> dict[str, Any]:
     schema = structural(resource.model.model_json_schema(by_alias=True, mode="validation"))
     for name in _OWNED_BY_API_SERVER:
         del schema["properties"][name]
+    if resource.initial_status is not None:
+        schema["properties"]["status"]["default"] = dict(resource.initial_status)
     schema["required"] = [name for name in schema["required"] if name not in _OWNED_BY_API_SERVER]
     names: dict[str, Any] = {
         "kind": resource.kind,

@@ -20,6 +20,10 @@ _POSITIONS_READ: Final = 6144
 """What an earlier operator wrote is still a status."""
 
 
+UNSEEN_GENERATION: Final = -1
+"""Of a job that no operator has seen."""
+
+
 def _cut_to(length: int) -> Callable[[object], object]:
     def cut(text: object) -> object:
         return text[: length - 1] + "…" if isinstance(text, str) and len(text) > length else text
@@ -302,9 +306,9 @@ class LineageStatus(Model):
 class MapReduceJobStatus(Model):
     """What the operator reports of the job. It never claims what is not yet safe in storage."""
 
-    observed_generation: Count | None = None
+    observed_generation: Annotated[int, Field(ge=UNSEEN_GENERATION)] | None = None
     """The metadata.generation that this status answers to; if it is older than the job's, the operator has not yet
-    seen the last change.
+    seen the last change. -1 as long as it has not seen the job at all.
     """
 
     phase: Phase | None = None

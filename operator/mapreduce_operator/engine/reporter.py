@@ -38,7 +38,7 @@ class Reporter:
         self._turn: Final = asyncio.Lock()
         self.written = written
         """As it was written last, by this process or an earlier one."""
-        self._there = None if written is None else written.leader_epoch or 0
+        self._there = (written.leader_epoch if written is not None else None) or 0
 
     @property
     def conditions(self) -> tuple[Condition, ...]:
@@ -75,9 +75,10 @@ class Reporter:
         if status is None or (self.written and _of_epoch(self.written.leader_epoch, status) == self.written):
             return
         for attempt in range(1, _ATTEMPTS + 1):
-            if self._there is not None and self._there > self._leadership.epoch:
+            if self._there > self._leadership.epoch:
                 await self._leadership.surpass(self._there)
-            status = _of_epoch(self._leadership.epoch, status)
+            epoch = self._leadership.epoch
+            status = _of_epoch(epoch, status)
             try:
                 await self._cluster.write_status(self._run, status.to_kubernetes(), replacing=self._there)
             except ClusterError as error:
@@ -85,7 +86,7 @@ class Reporter:
                     raise
                 self._there = await self._cluster.status_epoch(self._run)
             else:
-                self.written, self._there = status, status.leader_epoch
+                self.written, self._there = status, epoch
                 return
 
 

@@ -211,12 +211,12 @@ class LittleCluster:
         for uid in [uid for uid, job in self.there["jobs"].items() if job.carried.run_uid == run.uid]:
             self.remove(uid)
 
-    async def write_status(self, run: RunRef, status: Mapping[str, Any], *, replacing: int | None) -> None:
+    async def write_status(self, run: RunRef, status: Mapping[str, Any], *, replacing: int) -> None:
         del replacing
         await asyncio.sleep(0.01)
         self.statuses.append((run.uid, status))
 
-    async def status_epoch(self, run: RunRef) -> int | None:
+    async def status_epoch(self, run: RunRef) -> int:
         await asyncio.sleep(0.01)
         self._meet_a_fault("status_epoch")
         if run not in self.mapreduce_jobs:

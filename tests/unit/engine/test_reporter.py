@@ -31,7 +31,7 @@ class StatusServer:
         """Whether a write that fails has its effect all the same."""
         self.before_write: Callable[[], None] = lambda: None
 
-    async def write_status(self, run: RunRef, status: Mapping[str, Any], *, replacing: int | None) -> None:
+    async def write_status(self, run: RunRef, status: Mapping[str, Any], *, replacing: int) -> None:
         assert run == RUN
         await asyncio.sleep(0)
         self.before_write()
@@ -40,21 +40,21 @@ class StatusServer:
             raise error
         if self.epoch != replacing:
             raise ClusterError(ClusterErrorReason.CONFLICT, f"the status is of epoch {self.epoch}, not {replacing}")
-        assert (self.epoch or 0) <= status["leaderEpoch"], "the status of a later leader was overwritten"
+        assert self.epoch <= status["leaderEpoch"], "the status of a later leader was overwritten"
         self.there = dict(status)
         self.writes.append(self.there)
         if error is not None:
             raise error
 
-    async def status_epoch(self, run: RunRef) -> int | None:
+    async def status_epoch(self, run: RunRef) -> int:
         assert run == RUN
         self.asked += 1
         await asyncio.sleep(0)
         return self.epoch
 
     @property
-    def epoch(self) -> int | None:
-        return None if self.there is None else self.there.get("leaderEpoch", 0)
+    def epoch(self) -> int:
+        return 0 if self.there is None else int(self.there.get("leaderEpoch", 0))
 
 
 def status(reason: str, epoch: int | None = None) -> MapReduceJobStatus:

@@ -15,6 +15,7 @@ import yaml
 
 from mapreduce_operator.adapters.storage.memory import MemoryStore
 from mapreduce_operator.api import API_VERSION
+from mapreduce_operator.api.crd import RESOURCES
 from mapreduce_operator.ports import ClusterError, ClusterErrorReason, StorageError, StoredObject
 from tests.simulation.agents import Ends
 from tests.simulation.jobs import redrive, reduce_work
@@ -72,7 +73,8 @@ async def _to_the_plan(album: Album) -> None:
             return await super().get(key)
 
     body, store = job(["a", "b", "a"]), Away()
-    album.add("new", body)
+    initial = next(resource.initial_status for resource in RESOURCES if resource.kind == body["kind"])
+    album.add("new", body | {"status": initial})
     async with operating(SimulatedCluster(lambda _: Ends()), body, store) as operator:
         await operator.until(lambda: operator.condition("CheckpointHealthy")["status"] == "False")
         album.add_job("planning", operator)

@@ -240,11 +240,10 @@ class KubeCluster:
 
     # --------------------------------------------------------------------------------------------------- MapReduceJob
 
-    async def write_status(self, run: RunRef, status: Mapping[str, JSON], *, replacing: int | None) -> None:
+    async def write_status(self, run: RunRef, status: Mapping[str, JSON], *, replacing: int) -> None:
         """As in the port; NOT_FOUND when the object is gone, also when another one has its name by now."""
-        # A test for null holds where there is nothing.
-        epoch = {"path": "/status"} if replacing is None else {"path": "/status/leaderEpoch"}
-        test = {"op": "test", **epoch, "value": replacing or None}
+        # A test for null holds where there is nothing. There is a status always: the definition gives objects one.
+        test = {"op": "test", "path": "/status/leaderEpoch", "value": replacing or None}
         try:
             await self._objects.replace_status(MAPREDUCE_JOBS, run.namespace, run.name, run.uid, status, test)
         except ClusterError as error:
@@ -254,10 +253,10 @@ class KubeCluster:
                 ) from error
             raise
 
-    async def status_epoch(self, run: RunRef) -> int | None:
+    async def status_epoch(self, run: RunRef) -> int:
         """As in the port; NOT_FOUND when there is no object of this uid."""
         found = await self._objects.get_very(MapReduceJobObject, MAPREDUCE_JOBS, run.namespace, run.name, run.uid)
-        return None if found.status is None else found.status.leader_epoch
+        return 0 if found.status is None else found.status.leader_epoch
 
     async def fill_in_spec(self, run: RunRef, spec: Mapping[str, JSON], *, version: str) -> None:
         """As in the port; also CONFLICT when another object has its name by now."""

@@ -261,13 +261,13 @@ async def test_a_config_map_is_deleted(api: FakeApi, port: Cluster, given: Any) 
 async def test_a_status_is_written_whole_for_the_object_of_that_uid(api: FakeApi, port: Cluster) -> None:
     api.on("PATCH", f"{RUNS}/status", answer({}))
 
-    await port.write_status(RUN, {"counts": {"succeeded": 1}, "result": {"of the agent": None}}, replacing=None)
+    await port.write_status(RUN, {"counts": {"succeeded": 1}, "result": {"of the agent": None}}, replacing=0)
 
     (asked,) = api.asked
     assert asked.headers["content-type"] == "application/json-patch+json"
     assert asked.body == [
         {"op": "test", "path": "/metadata/uid", "value": RUN_UID},
-        {"op": "test", "path": "/status", "value": None},
+        {"op": "test", "path": "/status/leaderEpoch", "value": None},
         {"op": "add", "path": "/status", "value": {"counts": {"succeeded": 1}, "result": {"of the agent": None}}},
     ]
 
@@ -291,7 +291,7 @@ async def test_a_status_that_was_not_written_says_whether_its_object_is_gone(
     api.on("GET", RUNS, there)
 
     with pytest.raises(ClusterError) as caught:
-        await port.write_status(RUN, {}, replacing=None)
+        await port.write_status(RUN, {}, replacing=0)
 
     assert caught.value.reason is reason
 
