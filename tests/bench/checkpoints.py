@@ -21,6 +21,9 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Final, cast
 
+from prometheus_client import CollectorRegistry
+
+from mapreduce_operator.adapters.metrics import PrometheusMetrics
 from mapreduce_operator.adapters.storage import FileStore, MemoryStore
 from mapreduce_operator.api import ItemState, MapReduceJob
 from mapreduce_operator.core.checkpoint import CommitReason
@@ -40,7 +43,7 @@ from tests.unit.core.scenes import CRASHED, NOW, PLANNED, RUN, TEMPLATE, launch,
 from tests.unit.engine.parts import HandClock, Leader
 
 if TYPE_CHECKING:
-    from mapreduce_operator.ports import Cluster, Metrics
+    from mapreduce_operator.ports import Cluster
 
 SIZES: Final = (100, 10_000, 100_000)
 STORES: Final = ("memory", "files")
@@ -198,7 +201,7 @@ class Subject:
             suitability=Suitability(self._store, "bench"),
             storage_url="bench",
             clock=self._clock,
-            metrics=cast("Metrics", None),
+            metrics=PrometheusMetrics(CollectorRegistry()),
             capacity=Capacity(COMMIT),
             pace=Pace(),
             limits=Limits(),
