@@ -146,7 +146,7 @@ def test_a_release_for_one_namespace_leaves_the_others_alone(
     name = watched.create(job("seen", ITEMS[2:], GATED_OK))
 
     assert watched.until_finished(name)["phase"] == "Succeeded"
-    assert elsewhere.status(unseen) == {}
+    assert elsewhere.status(unseen) == {"observedGeneration": -1}
     account = f"--as=system:serviceaccount:{sandbox.namespace}:small-mapreduce-operator"
     watched.kubectl("get", "mrj,jobs,pods", account)
     for kind in ("mrj", "jobs", "pods"):
