@@ -270,4 +270,4 @@ def test_status_does_not_come_in_with_the_manifest_or_a_patch_of_the_spec(jobs: 
 
     patched = jobs.patch("claims", {"suspend": True})
 
-    assert "status" not in patched
+    assert patched["status"] == {"observedGeneration": -1}
