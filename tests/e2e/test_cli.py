@@ -17,7 +17,8 @@ import yaml
 from mapreduce_operator import __version__
 from tests.e2e.sandbox import GATED_OK, QUEUES, REDRIVES, Body, Sandbox, agent, condition, job
 
-PROJECT = Path(__file__).resolve().parents[2]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(180)]
+
 ENVIRONMENT = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "COLUMNS": "120"}
 FAILS_UNLESS_MENDED = """
     echo "begins with $(cat /mapreduce/item.json)"
@@ -42,7 +43,7 @@ class Cli:
     def __call__(self, *words: str, code: int = FINE, stdin: str | None = None) -> str:
         """What a command line prints on stdout; with a code other than 0, what it says on stderr."""
         done = subprocess.run(
-            self._line(words), check=False, text=True, capture_output=True, timeout=60, input=stdin, env=ENVIRONMENT
+            self._line(words), check=False, text=True, capture_output=True, timeout=120, input=stdin, env=ENVIRONMENT
         )
         assert done.returncode == code, f"{words} ended with {done.returncode}: {done.stdout}{done.stderr}"
         return done.stdout if code == FINE else done.stderr
@@ -236,7 +237,7 @@ def test_versions_and_completion(cli: Cli, shared: Sandbox) -> None:
     assert "kubectl-mapreduce" in cli("completion", "bash")
     names = subprocess.run(
         ["kubectl", "__complete", "mapreduce", "-n", shared.namespace, "watch", "ord"],
-        check=True, text=True, capture_output=True, timeout=60, env=ENVIRONMENT,
+        check=True, text=True, capture_output=True, timeout=120, env=ENVIRONMENT,
     ).stdout.splitlines()  # fmt: skip
     assert names[:2] == ["orders", "orders-2"]
 
