@@ -42,7 +42,7 @@ async def trial(api: ApiSession, namespace: str, manifest: JSON) -> None:
     _say(f"{about} was created")
     status = await _end_of(api, namespace, name, created["metadata"]["resourceVersion"])
     if status.get("phase") != Phase.SUCCEEDED:
-        came_to = f"it is {status['phase']}" if status else "no operator has taken it on"
+        came_to = f"its phase is {status['phase']}" if "phase" in status else "no operator has taken it on"
         raise TrialError(
             f"{about} has not succeeded within {SECONDS} s: {came_to}. "
             f"Look at it with kubectl -n {namespace} describe mrj {name}, and delete it then"
