@@ -7,7 +7,7 @@ import pytest
 
 from mapreduce_operator.adapters.storage.memory import MemoryStore
 from tests.simulation.agents import Ends, steady
-from tests.simulation.going_back import RUN, Agents, Runs, ask, items, job, restart, until_items
+from tests.simulation.going_back import RUN, Agents, Runs, items, job, restart, until_items
 from tests.simulation.jobs import redrive, reduce_work
 from tests.simulation.operator_in_memory import OperatorInMemory, operating
 from tests.simulation.simulated_cluster import SimulatedCluster
