@@ -120,7 +120,7 @@ PLACE: Final[Sequence[click.Parameter]] = [
         envvar="MAPREDUCE_OPERATOR_NAMESPACE",
         expose_value=False,
         callback=_keep,
-        help="Namespace of the operator, where it is not found without.",
+        help="Namespace of the operator, if it is not mapreduce-system.",
     ),
 ]
 """Options of every command, and of those above them."""

@@ -8,11 +8,11 @@ from typing import Any, Final
 from mapreduce_operator.adapters.kube.resources import PODS
 from mapreduce_operator.cli.apiserver import ApiServer, Body
 from mapreduce_operator.cli.errors import CommandError, ExitCode
-from mapreduce_operator.ports import ClusterError, ClusterErrorReason
 
 DEFAULT_NAMESPACE: Final = "mapreduce-system"
 OPERATOR, API, READER = "operator", "api", "reader"
 """Components of the chart."""
+RELEASE: Final = "app.kubernetes.io/instance"
 
 
 def selector_of(component: str) -> str:
@@ -20,21 +20,25 @@ def selector_of(component: str) -> str:
 
 
 async def pods_of(server: ApiServer, component: str) -> list[Body]:
-    """The pods of a component that are ready, of which there is one at least. Raises CommandError, ClusterError."""
-    selector, given = selector_of(component), server.place.operator_namespace
-    found = await server.all_in(given or DEFAULT_NAMESPACE, PODS, labelSelector=selector)
-    if not found and not given:
-        try:
-            found = await server.all_in("", PODS, labelSelector=selector)
-        except ClusterError as error:
-            if error.reason is not ClusterErrorReason.FORBIDDEN:
-                raise
+    """The pods of a component that are ready, of which there is one at least. Raises CommandError, ClusterError.
+
+    They are looked for in one namespace: a pod of these labels may be anybody's elsewhere, and it is given the user's
+    token.
+    """
+    selector, namespace = selector_of(component), server.place.operator_namespace or DEFAULT_NAMESPACE
+    found = await server.all_in(namespace, PODS, labelSelector=selector)
     if not found:
         raise CommandError(
-            f"there is no pod with the labels {selector} in the namespace {given or DEFAULT_NAMESPACE}: say where the "
+            f"there is no pod with the labels {selector} in the namespace {namespace}: say where the "
             "operator is with --operator-namespace"
             + (", or switch its API on with api.enabled in the chart's values" if component == API else ""),
             ExitCode.NOT_FOUND,
+        )
+    releases = sorted({pod["metadata"]["labels"].get(RELEASE, "") for pod in found})
+    if len(releases) > 1:
+        raise CommandError(
+            f"the namespace {namespace} has several operators, the releases {', '.join(releases)}, and it cannot be "
+            "told which one is meant: have them in namespaces of their own"
         )
     if not (ready := [pod for pod in found if _is_ready(pod)]):
         first = found[0]["metadata"]

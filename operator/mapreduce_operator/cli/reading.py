@@ -18,12 +18,13 @@ from mapreduce_operator.adapters.kube.resources import Resource
 from mapreduce_operator.adapters.kube.watching import Lines
 from mapreduce_operator.cli.apiserver import ApiServer, Body
 from mapreduce_operator.cli.errors import CommandError, ExitCode
-from mapreduce_operator.cli.installed import API, READER, kubectl, pods_of, selector_of
+from mapreduce_operator.cli.installed import API, READER, RELEASE, kubectl, pods_of, selector_of
 
 PORT: Final = 8081
 """Of the API inside its pod, on loopback."""
 _SERVICE_ACCOUNTS: Final = Resource("/api/v1", "serviceaccounts")
-_TOKEN_SECONDS: Final = 3600
+_TOKEN_SECONDS: Final = 600
+"""The least that the API server makes a token for."""
 _BUSY_ATTEMPTS: Final = 5
 _FORWARD_SECONDS: Final = 20.0
 _CODES: Final = {401: ExitCode.FORBIDDEN, 403: ExitCode.FORBIDDEN, 404: ExitCode.NOT_FOUND}
@@ -111,17 +112,16 @@ class Reading:
             return authorization
         namespace = pod["metadata"]["namespace"]
         accounts = await self._server.all_in(namespace, _SERVICE_ACCOUNTS, labelSelector=selector_of(READER))
-        release = pod["metadata"]["labels"].get("app.kubernetes.io/instance")
+        release = pod["metadata"]["labels"].get(RELEASE)
         names = [
-            account["metadata"]["name"]
-            for account in accounts
-            if account["metadata"]["labels"].get("app.kubernetes.io/instance") == release
+            account["metadata"]["name"] for account in accounts if account["metadata"]["labels"].get(RELEASE) == release
         ]
         if not names:
             raise CommandError(
                 "the kubeconfig's user has a certificate and no token, and the operator's API takes tokens only: the "
                 f"namespace {namespace} has no service account for readers either (labels {selector_of(READER)}). "
-                "Use a context whose user has a token, or have that account made by api.reader in the chart's values",
+                "Use a context whose user has a token, or have that account made: api.enabled and rbac.create in the "
+                "chart's values",
                 ExitCode.FORBIDDEN,
             )
         answer = await self._server.api.request(

@@ -145,16 +145,26 @@ async def test_an_api_that_is_not_there(
     api: FakeApi, capsys: pytest.CaptureFixture[str], pods: list[Any], code: int, told: str
 ) -> None:
     api.on("GET", PODS, answer({"items": pods}))
-    api.on("GET", "/api/v1/pods", answer({"items": []}))
     assert await call("logs", "words", "a") == code
     assert told in capsys.readouterr().err
 
 
-async def test_an_operator_elsewhere_is_found(api: FakeApi, reading: FakeApi) -> None:
-    reading.on("GET", ITEM, answer(HISTORY))
+async def test_a_pod_elsewhere_that_looks_like_the_operator_is_given_no_token(api: FakeApi, reading: FakeApi) -> None:
     api.on("GET", PODS, answer({"items": []}))
     api.on("GET", "/api/v1/pods", answer({"items": [API_POD]}))
-    assert await call("logs", "words", "a") == 0
+    assert await call("logs", "words", "a") == 5
+    assert reading.asked == []
+
+
+async def test_of_several_operators_in_a_namespace_none_is_guessed(
+    api: FakeApi, reading: FakeApi, capsys: pytest.CaptureFixture[str]
+) -> None:
+    labels = API_POD["metadata"]["labels"] | {"app.kubernetes.io/instance": "another"}
+    another = API_POD | {"metadata": API_POD["metadata"] | {"labels": labels}}
+    api.on("GET", PODS, answer({"items": [API_POD, another]}))
+    assert await call("logs", "words", "a") == 1
+    assert "has several operators, the releases another, " in capsys.readouterr().err
+    assert reading.asked == []
 
 
 async def test_a_port_forward_that_is_refused(
