@@ -121,9 +121,10 @@ def prometheus(tmp_path: Path) -> Iterator[Prometheus]:
         targets = [
             {
                 "targets": [open_ports.enter_context(forwarded(pod, 8080))],
-                "labels": {"namespace": SYSTEM, "pod": pod},
+                "labels": {"namespace": SYSTEM, "pod": pod, "container": component},
             }
-            for pod in pods("operator") + pods("api")
+            for component in ("operator", "api")
+            for pod in pods(component)
         ]
         configuration = {
             "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
@@ -156,6 +157,9 @@ def test_every_panel_shows_something_and_every_rule_can_be_evaluated(
     assert {rule["name"]: rule["lastError"] for rule in rules if rule["health"] != "ok"} == {}
     names = set().union(*(metrics_in(rule["query"]) for rule in rules))
     assert {name for name in names if not prometheus.query(f'count({{__name__=~"{name}(_bucket)?"}})')} == set()
+    # What the rule on the API looks at.
+    answering = prometheus.query('up{container="api"} == 1 and on (namespace, job) mapreduce_leader')
+    assert {one["metric"]["pod"] for one in answering} == set(pods("api"))
     alerts = [
         (rule["name"], alert["state"])
         for rule in rules

@@ -6,7 +6,9 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 import pytest
+import yaml
 
+from tests.dashboard import RULES
 from tests.unit.chart.rendering import (
     ALONE,
     API,
@@ -47,6 +49,7 @@ ENVIRONMENT: Final = {
 OF_A_BUCKET: Final = ("MAPREDUCE_S3_ENDPOINT", "MAPREDUCE_S3_REGION", "MAPREDUCE_S3_PATH_STYLE")
 POD_MONITOR: Final = f"PodMonitor/{NAME}"
 RULE: Final = f"PrometheusRule/{NAME}"
+LINKED_RULES: Final = yaml.safe_load(RULES.read_text().replace("docs/alerts", "https://git.example.org/docs/alerts"))
 DASHBOARD: Final = f"ConfigMap/{NAME}-dashboard"
 POLICY: Final = f"NetworkPolicy/{NAME}"
 SCRAPE: Final = {"port": "probes", "path": "/metrics", "interval": "30s", "honorLabels": True}
@@ -201,6 +204,10 @@ EFFECTS: Final[dict[str, tuple[Any, list[tuple[str, str, Any]]]]] = {
     "metrics.podMonitor.labels": ({"release": "main"}, [(POD_MONITOR, "metadata.labels.release", "main")]),
     "metrics.podMonitor.namespace": ("monitoring", [(POD_MONITOR, "metadata.namespace", "monitoring")]),
     "metrics.prometheusRule.enabled": (True, [(RULE, "metadata.namespace", NAMESPACE)]),
+    "metrics.prometheusRule.runbookBaseUrl": (
+        "https://git.example.org/docs",
+        [(RULE, "spec", LINKED_RULES)],
+    ),
     "metrics.prometheusRule.labels": ({"release": "main"}, [(RULE, "metadata.labels.release", "main")]),
     "metrics.prometheusRule.namespace": ("monitoring", [(RULE, "metadata.namespace", "monitoring")]),
     "metrics.dashboard.enabled": (True, [(DASHBOARD, "metadata.labels.grafana_dashboard", "1")]),
@@ -270,6 +277,7 @@ EFFECTS: Final[dict[str, tuple[Any, list[tuple[str, str, Any]]]]] = {
 MONITORING: Final = [
     ("podMonitor", "interval"),
     *((name, value) for name in ("podMonitor", "prometheusRule", "dashboard") for value in ("labels", "namespace")),
+    ("prometheusRule", "runbookBaseUrl"),
     ("dashboard", "annotations"),
 ]
 # Of values that make sense only with others: these others.
@@ -383,6 +391,7 @@ def test_schema_is_closed_wherever_the_chart_has_values(schema: Any) -> None:
         ("api.replicas", 0),
         ("api.port", 8081),
         ("metrics.podMonitor.interval", "often"),
+        ("metrics.prometheusRule.runbookBaseUrl", "docs"),
         ("metrics.dashboard.labels", {"grafana_dashboard": 1}),
         ("networkPolicy.apiServerPorts", ["https"]),
         ("networkPolicy.metricsFrom", ["monitoring"]),
