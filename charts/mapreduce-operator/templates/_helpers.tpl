@@ -64,26 +64,23 @@ app.kubernetes.io/component: {{ .component | default "operator" }}
 {{- end }}
 {{- end }}
 
-{{/* "true" if several pods of the operator must be on one node. */}}
+{{/* "true" if several pods must be on one node. */}}
 {{- define "mapreduce-operator.onOneNode" -}}
-{{- if gt (int .Values.replicas) 1 }}{{ include "mapreduce-operator.storageIsOnOneNode" . }}{{ end }}
+{{- if or .Values.api.enabled (gt (int .Values.replicas) 1) }}{{ include "mapreduce-operator.storageIsOnOneNode" . }}{{ end }}
 {{- end }}
 
-{{/* As a term of an affinity: the nodes of the operator's pods. */}}
-{{- define "mapreduce-operator.nodesOfPods" -}}
-topologyKey: kubernetes.io/hostname
-labelSelector:
-  matchLabels:
-    {{- include "mapreduce-operator.releaseLabels" . | nindent 4 }}
-    app.kubernetes.io/component: operator
-{{- end }}
-
+{{/* On one node, of operator and API alike: whoever starts first takes the volume to its node, so that each must follow the
+other, and must be where the other may be. */}}
 {{- define "mapreduce-operator.affinity" -}}
-{{- $term := include "mapreduce-operator.nodesOfPods" . | fromYaml }}
+{{- $term := dict "topologyKey" "kubernetes.io/hostname" }}
 {{- $affinity := dict }}
 {{- if include "mapreduce-operator.onOneNode" . }}
+{{- $either := dict "key" "app.kubernetes.io/component" "operator" "In" "values" (list "operator" "api") }}
+{{- $labels := include "mapreduce-operator.releaseLabels" . | fromYaml }}
+{{- $_ := set $term "labelSelector" (dict "matchLabels" $labels "matchExpressions" (list $either)) }}
 {{- $_ := set $affinity "podAffinity" (dict "requiredDuringSchedulingIgnoredDuringExecution" (list $term)) }}
 {{- else if gt (int .Values.replicas) 1 }}
+{{- $_ := set $term "labelSelector" (dict "matchLabels" (include "mapreduce-operator.selectorLabels" . | fromYaml)) }}
 {{- $_ := set $affinity "podAntiAffinity" (dict "preferredDuringSchedulingIgnoredDuringExecution" (list (dict "weight" 100 "podAffinityTerm" $term))) }}
 {{- end }}
 {{- range $kind, $given := .Values.affinity }}
@@ -126,6 +123,12 @@ annotations:
 {{- end }}
 {{- end }}
 
+{{/* The API, whose context names it, may have keys that only read. */}}
+{{- define "mapreduce-operator.storageSecret" -}}
+{{- $secret := .Values.storage.s3.existingSecret }}
+{{- if eq (.component | default "") "api" }}{{ .Values.api.existingSecret | default $secret }}{{ else }}{{ $secret }}{{ end }}
+{{- end }}
+
 {{/* Where the storage is, and how to get at it. */}}
 {{- define "mapreduce-operator.storageEnv" -}}
 - name: MAPREDUCE_STORAGE_URL
@@ -140,7 +143,7 @@ annotations:
 - name: MAPREDUCE_S3_PATH_STYLE
   value: {{ .pathStyle | quote }}
 {{- end }}
-{{- with .existingSecret }}
+{{- with include "mapreduce-operator.storageSecret" $ }}
 - name: AWS_ACCESS_KEY_ID
   valueFrom:
     secretKeyRef:
@@ -198,7 +201,24 @@ annotations:
 {{/* What the schema cannot say, or not in words that help. */}}
 {{- define "mapreduce-operator.checkValues" -}}
 {{- $storage := .Values.storage }}
+{{- $fullname := include "mapreduce-operator.fullname" . }}
+{{- if not (regexMatch "^[a-z]([a-z0-9-]*[a-z0-9])?$" $fullname) }}
+{{- fail (printf "objects would be called %s, after the release, but a Service's name begins with a letter and has no dots: set fullnameOverride, or give the release another name" $fullname) }}
+{{- end }}
+{{- if and .Values.api.enabled .Values.serviceAccount.create .Values.api.serviceAccount.create }}
+{{- $account := include "mapreduce-operator.serviceAccountName" . }}
+{{- if eq $account (include "mapreduce-operator.apiServiceAccountName" .) }}
+{{- fail (printf "serviceAccount.name and api.serviceAccount.name both mean %s, but the API must not have the operator's rights: give them two names" $account) }}
+{{- end }}
+{{- end }}
 {{- if hasPrefix "file://" $storage.url }}
+{{- $path := trimPrefix "file://" $storage.url }}
+{{- if regexMatch "^/(opt(/mapreduce-operator(/.*)?)?|var(/run(/.*)?)?|(bin|dev|etc|lib|lib32|lib64|proc|run|sbin|sys|tmp|usr)(/.*)?)$" $path }}
+{{- fail (printf "storage.url is %s, but at %s the container has other files, which must not lie in the storage or be hidden by it: set storage.url to a folder of its own, such as file:///var/lib/mapreduce-operator" $storage.url $path) }}
+{{- end }}
+{{- if .Values.api.existingSecret }}
+{{- fail (printf "api.existingSecret is set, but storage.url is %s: set storage.url to s3://bucket/prefix, or leave api.existingSecret empty" $storage.url) }}
+{{- end }}
 {{- range $name, $value := $storage.s3 }}
 {{- if not (has $value (list nil "")) }}
 {{- fail (printf "storage.s3.%s is set, but storage.url is %s: set storage.url to s3://bucket/prefix, or leave storage.s3 as it is" $name $storage.url) }}

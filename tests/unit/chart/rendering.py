@@ -18,6 +18,7 @@ CLUSTER_SCOPED: Final = {"ClusterRole", "ClusterRoleBinding", "CustomResourceDef
 
 DEPLOYMENT: Final = f"Deployment/{NAME}"
 API: Final = f"Deployment/{NAME}-api"
+TRIAL: Final = f"Pod/{NAME}-test"
 SERVICE_ACCOUNT: Final = f"ServiceAccount/{NAME}"
 CLAIM: Final = f"PersistentVolumeClaim/{NAME}"
 BUCKET: Final = "s3://bucket/prefix"

@@ -4,7 +4,6 @@ import json
 import shutil
 import tomllib
 from pathlib import Path
-from typing import Final
 
 import pytest
 import yaml
@@ -23,6 +22,7 @@ from tests.unit.chart.rendering import (
     NAMESPACE,
     PROJECT,
     SERVICE_ACCOUNT,
+    TRIAL,
     Helm,
     Manifests,
     at,
@@ -59,6 +59,7 @@ def test_defaults_render_these_objects(defaults: Manifests) -> None:
             f"ClusterRoleBinding/{NAME}-api",
             f"ClusterRoleBinding/{NAME}-api-access",
             f"ServiceAccount/{NAME}-api",
+            f"Role/{NAME}-api-users",
             f"ClusterRole/{NAME}-reader",
             f"ClusterRoleBinding/{NAME}-reader",
             f"ServiceAccount/{NAME}-reader",
@@ -72,9 +73,8 @@ def test_defaults_render_these_objects(defaults: Manifests) -> None:
 
 def component(name: str) -> str:
     """Of the release, by the end of an object's name."""
-    return next(
-        (part for part in ("test", "api", "reader") if name.removesuffix("-access").endswith(f"-{part}")), "operator"
-    )
+    of_api = name.removesuffix("-access").removesuffix("-users")
+    return next((part for part in ("test", "api", "reader") if of_api.endswith(f"-{part}")), "operator")
 
 
 def test_every_object_has_its_namespace_and_the_recommended_labels(defaults: Manifests) -> None:
@@ -109,7 +109,14 @@ def test_digits_stay_text(helm: Helm) -> None:
     arguments = ("template", "1234", str(CHART), "--namespace", "5678")
     done = helm.run(
         *arguments,
-        values=nested({"priorityClassName": "90", "serviceAccount.name": "12", "api.serviceAccount.name": "34"}),
+        values=nested(
+            {
+                "fullnameOverride": "runner",
+                "priorityClassName": "90",
+                "serviceAccount.name": "12",
+                "api.serviceAccount.name": "34",
+            }
+        ),
     )
     manifests = list(yaml.safe_load_all(done.stdout))
 
@@ -119,11 +126,26 @@ def test_digits_stay_text(helm: Helm) -> None:
     assert {(pod["priorityClassName"], pod["serviceAccountName"]) for pod in pods} == {("90", "12"), ("90", "34")}
 
 
-def test_chart_may_be_part_of_another(helm: Helm, tmp_path: Path, defaults: Manifests) -> None:
-    (tmp_path / "Chart.yaml").write_text("{apiVersion: v2, name: platform, version: 1.0.0}")
+@pytest.mark.parametrize(("release", "name"), [("1234", f"1234-{NAME}"), ("team.runner", f"team.runner-{NAME}")])
+def test_a_release_whose_name_a_service_cannot_have_is_told_what_to_do(helm: Helm, release: str, name: str) -> None:
+    refused = helm.run("template", release, str(CHART))
+    taken = helm.run("template", release, str(CHART), values={"fullnameOverride": "runner"})
+
+    assert refused.returncode != 0
+    assert f"objects would be called {name}, after the release" in refused.stderr
+    assert "set fullnameOverride" in refused.stderr
+    assert taken.returncode == 0, taken.stderr
+
+
+def test_chart_may_be_part_of_another_that_can_leave_it_out(helm: Helm, tmp_path: Path, defaults: Manifests) -> None:
+    dependency = {"name": CHART.name, "version": "0.1.0", "condition": f"{CHART.name}.enabled"}
+    platform = {"apiVersion": "v2", "name": "platform", "version": "1.0.0", "dependencies": [dependency]}
+    (tmp_path / "Chart.yaml").write_text(yaml.safe_dump(platform))
     shutil.copytree(CHART, tmp_path / "charts" / CHART.name)
 
     assert helm.template({"global": {"storageClass": "x"}}, chart=tmp_path) == defaults
+    assert helm.template({CHART.name: {"enabled": True}}, chart=tmp_path) == defaults
+    assert helm.template({CHART.name: {"enabled": False}}, chart=tmp_path) == {}
 
 
 def test_crds_of_the_chart_are_those_of_the_project() -> None:
@@ -168,9 +190,6 @@ def test_crds_are_rendered_unchanged_and_kept(defaults: Manifests) -> None:
     }
 
 
-TRIAL: Final = f"Pod/{NAME}-test"
-
-
 def test_the_trial_is_there_for_helm_test_alone(defaults: Manifests) -> None:
     hooks = {
         name: manifest["metadata"].get("annotations", {}).get("helm.sh/hook") for name, manifest in defaults.items()
@@ -196,6 +215,24 @@ def test_the_trial_runs_where_the_operator_looks(helm: Helm, namespace: str) -> 
     assert where == namespace
     assert at(manifests, f"Role/{NAME}-test", "metadata.namespace") == namespace
     assert rules(manifests, f"Role/{NAME}-test") == {("mapreduce.dev", "mapreducejobs"): ["create", "watch", "delete"]}
+
+
+def test_the_trials_pods_are_taken_where_pods_must_have_labels_and_resources(helm: Helm) -> None:
+    given = {"podLabels": {"team": "a", "app.kubernetes.io/name": "other"}, "podAnnotations": {"inject": "false"}}
+    manifests = helm.template(given)
+
+    assert at(manifests, TRIAL, "metadata.labels").items() >= {"team": "a", "app.kubernetes.io/name": NAME}.items()
+    annotations = at(manifests, TRIAL, "metadata.annotations")
+    assert (annotations["inject"], annotations["helm.sh/hook"]) == ("false", "test")
+    _, text = at(manifests, TRIAL, "spec.containers.trial.args")
+    spec = json.loads(text)["spec"]
+    MapReduceJobSpec.model_validate(spec)
+    agents = spec["map"]["template"]
+    assert agents["metadata"] == {"labels": given["podLabels"], "annotations": given["podAnnotations"]}
+    for container in (at(manifests, TRIAL, "spec.containers.trial"), agents["spec"]["containers"][0]):
+        resources = container["resources"]
+        assert resources["requests"].keys() == {"cpu", "memory"}
+        assert resources["limits"].keys() == {"memory"}
 
 
 def test_notes_warn_of_storage_that_does_not_last(helm: Helm) -> None:

@@ -11,6 +11,7 @@ from tests.unit.chart.rendering import (
     ALONE,
     API,
     BUCKET,
+    CHART,
     CLAIM,
     CONTAINER,
     DEPLOYMENT,
@@ -75,8 +76,13 @@ SELECTOR: Final = {
     "app.kubernetes.io/instance": NAME,
     "app.kubernetes.io/component": "operator",
 }
+OF_THE_VOLUME: Final = {
+    "matchLabels": {"app.kubernetes.io/name": NAME, "app.kubernetes.io/instance": NAME},
+    "matchExpressions": [{"key": "app.kubernetes.io/component", "operator": "In", "values": ["operator", "api"]}],
+}
+NODE_OF_THE_VOLUME: Final = {"topologyKey": "kubernetes.io/hostname", "labelSelector": OF_THE_VOLUME}
+TOGETHER: Final = {"podAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [NODE_OF_THE_VOLUME]}}
 NODE_OF_A_REPLICA: Final = {"topologyKey": "kubernetes.io/hostname", "labelSelector": {"matchLabels": SELECTOR}}
-TOGETHER: Final = {"podAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [NODE_OF_A_REPLICA]}}
 APART: Final = {
     "podAntiAffinity": {
         "preferredDuringSchedulingIgnoredDuringExecution": [{"weight": 100, "podAffinityTerm": NODE_OF_A_REPLICA}]
@@ -85,18 +91,23 @@ APART: Final = {
 BUDGET: Final = f"PodDisruptionBudget/{NAME}"
 
 
-def test_the_api_only_reads_the_storage_and_is_where_that_is(helm: Helm, defaults: Manifests) -> None:
+def test_the_api_only_reads_the_storage(defaults: Manifests) -> None:
     container = f"{POD}.containers.api"
     operator, api = (at(defaults, name, f"{POD}.securityContext") for name in (DEPLOYMENT, API))
     assert api == operator
     assert at(defaults, API, f"{container}.securityContext") == at(defaults, DEPLOYMENT, f"{CONTAINER}.securityContext")
     mounted = at(defaults, DEPLOYMENT, f"{CONTAINER}.volumeMounts.storage")
     assert at(defaults, API, f"{container}.volumeMounts.storage") == mounted | {"readOnly": True}
-    # Its selector is another one: it is the operator that has the volume.
-    assert at(defaults, API, f"{POD}.affinity") == TOGETHER
     assert at(defaults, API, "spec.selector.matchLabels") == SELECTOR | {"app.kubernetes.io/component": "api"}
-    anywhere = helm.template(nested({"storage.persistence.accessModes": ["ReadWriteMany"]}))
-    assert at(anywhere, API, f"{POD}.affinity") is None
+
+
+def test_the_term_of_the_affinity_fits_the_pods_of_both(defaults: Manifests) -> None:
+    """Else the first of them would wait for ever: a pod whose own term does not fit it must find another one."""
+    for name in (DEPLOYMENT, API):
+        labels = at(defaults, name, "spec.template.metadata.labels")
+        assert labels.items() >= OF_THE_VOLUME["matchLabels"].items()
+        (expression,) = OF_THE_VOLUME["matchExpressions"]
+        assert labels[expression["key"]] in expression["values"]
 
 
 def test_an_upgrade_needs_no_more_room_and_leaves_one_of_two_pods(defaults: Manifests) -> None:
@@ -108,26 +119,32 @@ def test_an_upgrade_needs_no_more_room_and_leaves_one_of_two_pods(defaults: Mani
 
 
 @pytest.mark.parametrize(
-    ("settings", "affinity"),
+    ("settings", "operator", "api"),
     [
-        ({}, TOGETHER),
-        ({"storage.persistence.existingClaim": "mine"}, TOGETHER),
-        ({"storage.persistence.accessModes": ["ReadWriteOnce", "ReadWriteMany"]}, APART),
-        ({"storage.url": BUCKET}, APART),
-        ({"replicas": 1}, None),
-        ({"replicas": 1, "storage.url": BUCKET}, None),
-        ({"affinity": NODE_AFFINITY}, TOGETHER | NODE_AFFINITY),
-        ({"affinity": {"podAffinity": {}}}, {"podAffinity": {}}),
+        ({}, TOGETHER, TOGETHER),
+        ({"storage.persistence.existingClaim": "mine"}, TOGETHER, TOGETHER),
+        ({"replicas": 1}, TOGETHER, TOGETHER),
+        ({"api.enabled": False}, TOGETHER, None),
+        (ALONE, None, None),
+        ({"storage.persistence.accessModes": ["ReadWriteOnce", "ReadWriteMany"]}, APART, None),
+        ({"storage.url": BUCKET}, APART, None),
+        ({"replicas": 1, "storage.url": BUCKET}, None, None),
+        ({"affinity": NODE_AFFINITY}, TOGETHER | NODE_AFFINITY, TOGETHER | NODE_AFFINITY),
+        ({"affinity": {"podAffinity": {}}}, {"podAffinity": {}}, {"podAffinity": {}}),
         (
             {"affinity": NODE_AFFINITY | {"podAntiAffinity": {}}, "storage.url": BUCKET},
             NODE_AFFINITY | {"podAntiAffinity": {}},
+            None,
         ),
     ],
 )
-def test_replicas_share_the_node_of_a_volume_and_otherwise_keep_apart(
-    helm: Helm, settings: dict[str, Any], affinity: Any
+def test_pods_share_the_node_of_a_volume_and_replicas_otherwise_keep_apart(
+    helm: Helm, settings: dict[str, Any], operator: Any, api: Any
 ) -> None:
-    assert at(helm.template(nested(settings)), DEPLOYMENT, f"{POD}.affinity") == affinity
+    manifests = helm.template(nested(settings))
+
+    assert at(manifests, DEPLOYMENT, f"{POD}.affinity") == operator
+    assert at(manifests, API, f"{POD}.affinity") == api
 
 
 @pytest.mark.parametrize(
@@ -164,6 +181,27 @@ def test_without_a_secret_credentials_are_the_environments(helm: Helm) -> None:
 
 
 @pytest.mark.parametrize(
+    ("secrets", "of_the_api"),
+    [
+        ({"storage.s3.existingSecret": "writer"}, "writer"),
+        ({"storage.s3.existingSecret": "writer", "api.existingSecret": "reader"}, "reader"),
+        ({"api.existingSecret": "reader"}, "reader"),
+    ],
+)
+def test_the_api_may_have_keys_of_its_own(helm: Helm, secrets: dict[str, str], of_the_api: str) -> None:
+    manifests = helm.template(nested({"storage.url": BUCKET, **secrets}))
+
+    for container, secret in (
+        ((DEPLOYMENT, CONTAINER), secrets.get("storage.s3.existingSecret")),
+        ((API, f"{POD}.containers.api"), of_the_api),
+    ):
+        name, path = container
+        env = at(manifests, name, f"{path}.env")
+        keys = [variable["valueFrom"]["secretKeyRef"] for variable in env if variable["name"].startswith("AWS_")]
+        assert [key["name"] for key in keys] == ([] if secret is None else [secret] * 3)
+
+
+@pytest.mark.parametrize(
     ("settings", "cause", "cure"),
     [
         (
@@ -185,6 +223,23 @@ def test_without_a_secret_credentials_are_the_environments(helm: Helm) -> None:
             {"replicas": 1, "storage.persistence.accessModes": ["ReadWriteOncePod"]},
             "api.enabled is true, but .*ReadWriteOncePod takes one pod",
             "set api.enabled to false",
+        ),
+        ({"api.existingSecret": "keys"}, "api.existingSecret is set, but storage.url is file:///", "s3://bucket"),
+        ({"serviceAccount.name": "a", "api.serviceAccount.name": "a"}, "both mean a, but .* rights", "two names"),
+        ({"serviceAccount.name": f"{NAME}-api"}, f"both mean {NAME}-api, but", "two names"),
+        *(
+            ({"storage.url": f"file://{path}"}, f"at {path} the container has other files", "file:///var/lib/mapreduce")
+            for path in [
+                "/tmp",  # noqa: S108
+                "/opt",
+                "/opt/mapreduce-operator",
+                "/opt/mapreduce-operator/data",
+                "/var",
+                "/var/run/data",
+                "/etc",
+                "/usr/lib",
+                "/lib64",
+            ]
         ),
         *(
             ({f"storage.s3.{name}": value}, f"storage.s3.{name} is set, but storage.url is file:///", "s3://bucket")
@@ -213,6 +268,11 @@ def test_values_that_contradict_each_other_are_refused(
         {**ALONE, "storage.persistence.accessModes": ["ReadWriteOncePod"]},
         {"storage.url": BUCKET, "storage.persistence.enabled": False},
         {"storage.url": "s3://bucket.with.dots"},
+        {"storage.url": "file:///opt/mapreduce-operator-data"},
+        {"storage.url": "file:///library"},
+        # Shared by a decision of yours, with rights that you bind: the chart creates one of the two, or none.
+        {"serviceAccount.name": "a", "api.serviceAccount.name": "a", "api.serviceAccount.create": False},
+        {"serviceAccount.name": f"{NAME}-api", "api.enabled": False},
         {"storage.url": "s3://bucket/a/b_c/d.e", "storage.s3.endpoint": "https://[fd00::1]:8333/"},
     ],
 )
@@ -222,7 +282,7 @@ def test_values_that_go_together_are_taken(helm: Helm, settings: dict[str, Any])
 
 def values_of_documents() -> Iterator[Any]:
     """Every block of Helm values in the documents: YAML that is no manifest, nor a part of one."""
-    for document in [PROJECT / "README.md", *sorted((PROJECT / "docs").glob("*.md"))]:
+    for document in [PROJECT / "README.md", CHART / "README.md", *sorted((PROJECT / "docs").glob("*.md"))]:
         for block in re.findall(r"^```yaml\n(.*?)^```", document.read_text(), re.MULTILINE | re.DOTALL):
             values = yaml.safe_load(block)
             if not {"kind", "spec"} & values.keys():

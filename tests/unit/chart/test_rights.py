@@ -67,7 +67,7 @@ def test_no_rule_has_a_wildcard(defaults: Manifests, own_namespace: Manifests) -
         if manifest["kind"] in {"Role", "ClusterRole"}
     ]
 
-    assert len(roles) == 14
+    assert len(roles) == 16
     assert "*" not in json.dumps([role["rules"] for role in roles])
 
 
@@ -126,6 +126,17 @@ def test_the_api_asks_who_somebody_is_and_reads_two_kinds(defaults: Manifests, o
         for name in (f"{kind}Binding/{NAME}-api", f"ClusterRoleBinding/{NAME}-api-access"):
             subject = {"kind": "ServiceAccount", "name": f"{NAME}-api", "namespace": NAMESPACE}
             assert at(manifests, name, "subjects") == [subject]
+
+
+def test_users_of_the_api_reach_its_pods_by_a_role_that_nobody_has_yet(
+    defaults: Manifests, own_namespace: Manifests
+) -> None:
+    name = f"Role/{NAME}-api-users"
+    for manifests in (defaults, own_namespace):
+        assert at(manifests, name, "metadata.namespace") == NAMESPACE
+        assert rules(manifests, name) == {("", "pods"): ["get", "list"], ("", "pods/portforward"): ["create"]}
+        bindings = [manifest for manifest in manifests.values() if manifest["kind"].endswith("Binding")]
+        assert f"{NAME}-api-users" not in {binding["roleRef"]["name"] for binding in bindings}
 
 
 def test_with_a_namespace_to_watch_the_rights_end_there(own_namespace: Manifests) -> None:

@@ -23,6 +23,7 @@ from tests.unit.chart.rendering import (
     NODE_AFFINITY,
     POD,
     SERVICE_ACCOUNT,
+    TRIAL,
     Helm,
     Manifests,
     at,
@@ -53,7 +54,7 @@ LINKED_RULES: Final = yaml.safe_load(RULES.read_text().replace("docs/alerts", "h
 DASHBOARD: Final = f"ConfigMap/{NAME}-dashboard"
 POLICY: Final = f"NetworkPolicy/{NAME}"
 SCRAPE: Final = {"port": "probes", "path": "/metrics", "interval": "30s", "honorLabels": True}
-DNS: Final = [{"ports": [{"port": 53, "protocol": "UDP"}, {"port": 53, "protocol": "TCP"}]}]
+DNS: Final = [{"ports": [{"port": port, "protocol": protocol} for port in (53, 5353) for protocol in ("UDP", "TCP")]}]
 PROMETHEUS: Final = {"namespaceSelector": {"matchLabels": {"team": "monitoring"}}}
 DIGEST: Final = f"sha256:{'0' * 64}"
 TOLERATION: Final = {"key": "dedicated", "operator": "Equal", "value": "control", "effect": "NoSchedule"}
@@ -175,11 +176,29 @@ EFFECTS: Final[dict[str, tuple[Any, list[tuple[str, str, Any]]]]] = {
             (f"ClusterRoleBinding/{NAME}", "", None),
             (f"Role/{NAME}-lease", "", None),
             (f"RoleBinding/{NAME}-lease", "", None),
+            (f"ClusterRoleBinding/{NAME}-api", "", None),
+            (f"ServiceAccount/{NAME}-reader", "", None),
+            (f"Role/{NAME}-api-users", "", None),
+            (f"Role/{NAME}-test", "", None),
+            (f"RoleBinding/{NAME}-test", "", None),
         ],
     ),
     "rbac.aggregate": (False, [(f"ClusterRole/{NAME}-view", "", None), (f"ClusterRole/{NAME}-edit", "", None)]),
-    "api.enabled": (False, [(API, "", None), (f"ServiceAccount/{NAME}-api", "", None)]),
+    "api.enabled": (
+        False,
+        [(API, "", None), (f"ServiceAccount/{NAME}-api", "", None), (f"Role/{NAME}-api-users", "", None)],
+    ),
     "api.replicas": (2, [(API, "spec.replicas", 2)]),
+    "api.existingSecret": (
+        "reader-keys",
+        [
+            (
+                API,
+                f"{POD}.containers.api.env.AWS_ACCESS_KEY_ID.valueFrom.secretKeyRef",
+                {"name": "reader-keys", "key": "AWS_ACCESS_KEY_ID"},
+            )
+        ],
+    ),
     "api.resources.requests": (
         {"cpu": "2"},
         [(API, f"{POD}.containers.api.resources.requests", {"cpu": "2", "memory": "96Mi"})],
@@ -258,8 +277,14 @@ EFFECTS: Final[dict[str, tuple[Any, list[tuple[str, str, Any]]]]] = {
     ),
     "topologySpreadConstraints": ([SPREAD], [(DEPLOYMENT, f"{POD}.topologySpreadConstraints", [SPREAD])]),
     "priorityClassName": ("high", [(DEPLOYMENT, f"{POD}.priorityClassName", "high")]),
-    "podLabels": ({"team": "a"}, [(DEPLOYMENT, "spec.template.metadata.labels.team", "a")]),
-    "podAnnotations": ({"team": "a"}, [(DEPLOYMENT, "spec.template.metadata.annotations", {"team": "a"})]),
+    "podLabels": (
+        {"team": "a"},
+        [(DEPLOYMENT, "spec.template.metadata.labels.team", "a"), (TRIAL, "metadata.labels.team", "a")],
+    ),
+    "podAnnotations": (
+        {"team": "a"},
+        [(DEPLOYMENT, "spec.template.metadata.annotations", {"team": "a"}), (TRIAL, "metadata.annotations.team", "a")],
+    ),
     "extraEnv": (
         [{"name": "HTTPS_PROXY", "value": "http://proxy"}],
         [(DEPLOYMENT, f"{CONTAINER}.env.HTTPS_PROXY.value", "http://proxy")],
@@ -283,6 +308,7 @@ MONITORING: Final = [
 # Of values that make sense only with others: these others.
 BESIDE: Final[dict[str, dict[str, Any]]] = {
     "storage.persistence.enabled": ALONE,
+    "api.existingSecret": {"storage.url": BUCKET},
     **{f"metrics.{name}.{value}": {f"metrics.{name}.enabled": True} for name, value in MONITORING},
     **{
         f"networkPolicy.{name}": {"networkPolicy.enabled": True} for name in ("metricsFrom", "apiServerPorts", "egress")
@@ -386,8 +412,13 @@ def test_schema_is_closed_wherever_the_chart_has_values(schema: Any) -> None:
         ("storage.persistence.size", "a lot"),
         ("storage.persistence.accessModes", ["ReadOnlyMany"]),
         ("storage.persistence.storageClassName", False),
+        ("storage.persistence.existingClaim", "My_Claim"),
         ("global.imageRegistry", "mirror.example.org/"),
         ("operator.copiedLabels", ["team,cost"]),
+        ("enabled", "yes"),
+        ("serviceAccount.name", "Robot"),
+        ("api.serviceAccount.name", "two words"),
+        ("api.existingSecret", "Keys"),
         ("api.replicas", 0),
         ("api.port", 8081),
         ("metrics.podMonitor.interval", "often"),
