@@ -26,7 +26,7 @@ from mapreduce_operator.core.names import ANNOTATION_CHECKPOINT
 from mapreduce_operator.ports import StorageErrorReason
 
 _PASSING: Final = frozenset(
-    {"Waiting", "AgentsRunning", "Reducing", "Stopping", "ClusterUnavailable", *StorageErrorReason}
+    {"Waiting", "AgentsRunning", "Reducing", "Stopping", "Turning", "ClusterUnavailable", *StorageErrorReason}
 )
 """Reasons why a restore or a restart is not done yet, and may be without anybody's doing."""
 
@@ -73,13 +73,19 @@ async def suspend(session: Session, *, job: str, interrupt: bool, wait: bool, se
 @job_argument
 @wait_options("Wait until the operator has taken it up.")
 async def resume(session: Session, *, job: str, wait: bool, seconds: float) -> None:
-    """Lets a suspended job go on."""
-    await _change(session, job, {"suspend": False})
-    if wait:
-        await _until(
-            session, job, lambda now: is_current(now) and not holds(now, "Suspended"), "the job goes on", seconds
-        )
-    _say(job, "goes on")
+    """Lets a suspended job go on. One that has ended is taken up by `restart --phase Map`."""
+    body = await job_named(session, job)
+    if not has_finished(body):
+        body = await _change(session, job, {"suspend": False})
+        if wait:
+            body = await _until(
+                session, job, lambda now: is_current(now) and not holds(now, "Suspended"), "the job goes on", seconds
+            )
+    if not has_finished(body):
+        _say(job, "goes on")
+        return
+    advice = f"`kubectl mapreduce restart {job} --phase Map` runs what was given up again"
+    _say(job, f"has ended: {status_of(body)['phase']}; {advice}")
 
 
 @command("cancel")

@@ -1,12 +1,16 @@
 """Commands that change how a job goes on: what they patch, and how long they wait."""
 
+import ast
+import inspect
 import re
+import textwrap
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from mapreduce_operator.core.course import Course
 from tests.unit.adapters.kube.fake_api import FakeApi, answer, chunks, event
 from tests.unit.cli.little_cluster import FINISHED, JOBS, call, job, little_cluster, there
 
@@ -57,14 +61,26 @@ async def test_a_restore_suspends_and_is_the_same_twice_unless_it_is_asked_for_a
     assert re.fullmatch(r"\d{8}-\d{6}-[0-9a-f]{6}", again["spec"]["restore"]["token"])
 
 
-@pytest.mark.parametrize("command", ["suspend", "cancel", "checkpoint"])
+@pytest.mark.parametrize("command", ["suspend", "resume", "cancel", "checkpoint"])
 async def test_a_job_that_has_ended_is_left_alone(
     api: FakeApi, capsys: pytest.CaptureFixture[str], command: str
 ) -> None:
     there(api, job(phase="Succeeded", conditions=FINISHED))
     code = await call(command, "words")
     assert (code, patches(api)) == (1 if command == "checkpoint" else 0, [])
-    assert "has ended" in "".join(capsys.readouterr())
+    output = "".join(capsys.readouterr())
+    assert "has ended" in output
+    assert ("kubectl mapreduce restart words --phase Map" in output) == (command == "resume")
+
+
+async def test_a_job_that_ends_while_its_going_on_is_waited_for(
+    api: FakeApi, capsys: pytest.CaptureFixture[str]
+) -> None:
+    over = job(generation=2, phase="Failed", conditions=FINISHED)
+    there(api, job(conditions=SUSPENDED), over)
+    assert await call("resume", "words", "--wait") == 0
+    assert patches(api) == [{"spec": {"suspend": False}}]
+    assert capsys.readouterr().out.startswith("mapreducejob/words has ended: Failed; ")
 
 
 @pytest.mark.parametrize(
@@ -113,6 +129,24 @@ async def test_what_cannot_be_done_is_not_waited_for(api: FakeApi, reason: str, 
     there(api, job(conditions=SUSPENDED | {"Restored": ("False", reason)}))
     api.on("GET", JOBS, chunks(hangs=True))
     assert await call("restore", "words", "99", "--wait", "--timeout", "1s") == code
+
+
+def reasons_to_wait() -> list[str]:
+    """All that Course.redrive_waits can give, and with it the condition Restarted."""
+    (function,) = ast.parse(textwrap.dedent(inspect.getsource(Course.redrive_waits))).body
+    answers = [node.value for node in ast.walk(function) if isinstance(node, ast.Return)]
+    pairs = [answer.elts[0] for answer in answers if isinstance(answer, ast.Tuple)]
+    reasons = [reason.value for reason in pairs if isinstance(reason, ast.Constant)]
+    assert len(reasons) == len(answers) - 1, "all but None are known"
+    return [str(reason) for reason in reasons]
+
+
+@pytest.mark.parametrize("reason", reasons_to_wait())
+async def test_a_restart_is_waited_for_unless_somebody_has_to_act(api: FakeApi, reason: str) -> None:
+    there(api, job(conditions=GOES_ON | {"Restarted": ("False", reason)}))
+    api.on("GET", JOBS, chunks(hangs=True))
+    code = 1 if reason == "Cancelled" else 7
+    assert await call("restart", "words", "--wait", "--timeout", "1s") == code
 
 
 async def test_a_checkpoint_is_asked_for_by_its_token(api: FakeApi, capsys: pytest.CaptureFixture[str]) -> None:
