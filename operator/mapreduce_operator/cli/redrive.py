@@ -1,13 +1,14 @@
 """Commands about items that were given up or are not wanted: `redrive`, `items retry`, `items skip`, `dlq purge`."""
 
+import json
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 import click
 
 from mapreduce_operator.adapters.kube.resources import DEAD_LETTER_QUEUES, MAPREDUCE_JOBS, REDRIVES
 from mapreduce_operator.adapters.kube.session import JSON_PATCH
-from mapreduce_operator.api import API_VERSION, REDRIVE_KIND, DelayStrategy
+from mapreduce_operator.api import API_VERSION, REDRIVE_KIND, DelayStrategy, ItemState
 from mapreduce_operator.cli.errors import CommandError, ExitCode
 from mapreduce_operator.cli.framework import command
 from mapreduce_operator.cli.objects import about, condition, holds, job_named, queue_of, shown, status_of
@@ -20,10 +21,15 @@ from mapreduce_operator.cli.parameters import (
     wait_options,
 )
 from mapreduce_operator.cli.session import Body, Session
-from mapreduce_operator.cli.text import one_line, span
+from mapreduce_operator.cli.text import ITEM_CHARACTERS, one_line, span
 from mapreduce_operator.core.texts import counted
+from mapreduce_operator.ports import ClusterError, ClusterErrorReason
 
 _MESSAGE_CHARACTERS = 200
+_SKIP_CHARACTERS: Final = 253
+"""Of an id in spec.map.skip."""
+_ASKED_TOGETHER: Final = 16
+"""Ids in one question to the read-only API; it stands in a URL."""
 _FILTER = click.option("--filter", "cel", default="", help="CEL: the letters for which this expression is true.")
 _FORCE = click.option("--force", is_flag=True, help="Also letters that are archived or not eligible.")
 _DRY_RUN = click.option("--dry-run", is_flag=True, help="Ask the API server whether it would take it; make nothing.")
@@ -115,17 +121,57 @@ async def retry_items(
 @job_argument
 @click.argument("ids", nargs=-1, required=True, metavar="ID...")
 async def skip_items(session: Session, *, job: str, ids: Sequence[str]) -> None:
-    """Leaves items out that have not ended; their agents are stopped."""
+    """Names items in spec.map.skip: those that have not ended are left out, and their agents stopped."""
+    for one in ids:
+        if len(one) > _SKIP_CHARACTERS:
+            raise CommandError(
+                f"{one_line(one, ITEM_CHARACTERS)} cannot be skipped: its id has {len(one):,} characters, and "
+                f"spec.map.skip takes ids of at most {_SKIP_CHARACTERS}"
+            )
     body = await job_named(session, job)
     if "map" not in body["spec"]:
         raise CommandError(f"{job} is a fork that has no map yet: try again when the operator has taken it up")
-    before: list[str] = body["spec"]["map"].get("skip", [])
-    after = [*before, *(one for one in dict.fromkeys(ids) if one not in before)]
-    # Two people who leave items out at the same time must not undo what the other one did.
-    unchanged = [{"op": "test", "path": "/spec/map/skip", "value": before}] if before else []
-    patch = [*unchanged, {"op": "add", "path": "/spec/map/skip", "value": after}]
-    await session.patch(MAPREDUCE_JOBS, job, patch, content_type=JSON_PATCH)
-    click.echo(f"{about(body)} leaves out {counted(len(after), 'item')}")
+    after = list(dict.fromkeys([*(body["spec"]["map"].get("skip") or ()), *ids]))
+    generation = body["metadata"]["generation"]
+    patch = [
+        # Two people who leave items out at the same time must not undo what the other one did.
+        {"op": "test", "path": "/metadata/generation", "value": generation},
+        {"op": "add", "path": "/spec/map/skip", "value": after},
+    ]
+    try:
+        await session.patch(MAPREDUCE_JOBS, job, patch, content_type=JSON_PATCH)
+    except ClusterError as error:
+        # The API server does not say that it was the test.
+        if error.reason is not ClusterErrorReason.INVALID or await _generation(session, job) == generation:
+            raise
+        raise CommandError(
+            f"somebody else changed {about(body)} just now, and nothing was skipped: try again"
+        ) from error
+    click.echo(f"spec.map.skip of {about(body)} names {counted(len(after), 'item')}")
+    await _warn_of_idle_skips(session, job, ids)
+
+
+async def _generation(session: Session, job: str) -> int:
+    generation: int = (await job_named(session, job))["metadata"]["generation"]
+    return generation
+
+
+async def _warn_of_idle_skips(session: Session, job: str, ids: Sequence[str]) -> None:
+    """Tells of ids that leave nothing out, as far as somebody can say: the skip itself is done."""
+    path, states = f"/v1/namespaces/{session.namespace}/mapreducejobs/{job}/items", dict[str, str]()
+    try:
+        for start in range(0, len(ids), _ASKED_TOGETHER):
+            some = json.dumps(ids[start : start + _ASKED_TOGETHER], ensure_ascii=False)
+            async for item in session.lines(path, filter=f"status.id in {some}"):
+                states[item["id"]] = item["state"]
+    except (CommandError, ClusterError):
+        return
+    for one in dict.fromkeys(ids):
+        name, state = one_line(one, ITEM_CHARACTERS), states.get(one)
+        if state is None:
+            click.echo(f"warning: {job} has no item {name}: `kubectl mapreduce items list {job}` shows all", err=True)
+        elif state in {ItemState.SUCCEEDED, ItemState.DEAD_LETTERED}:
+            click.echo(f"warning: the item {name} has ended ({state}), and is not left out any more", err=True)
 
 
 @command("purge")

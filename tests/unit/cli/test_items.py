@@ -6,8 +6,9 @@ import re
 import pytest
 
 from mapreduce_operator.adapters.storage import FileStore
+from tests.unit.adapters.kube.fake_api import FakeApi, answer
 from tests.unit.cli.conftest import Call
-from tests.unit.serving.scenes import write_run
+from tests.unit.serving.scenes import API, JOB, write_run
 
 
 @pytest.fixture(autouse=True)
@@ -76,6 +77,20 @@ async def test_results_come_as_lines_for_programs(call: Call) -> None:
 async def test_the_result_of_the_reduce_is_told_by_itself(call: Call) -> None:
     assert (await call("results", "demo", "--reduce", "-o", "json"))[1] == "null\n"
     assert "state:          Pending\n" in (await call("results", "demo", "--reduce"))[1]
+
+
+async def test_ids_that_leave_nothing_out_are_told(api: FakeApi, call: Call) -> None:
+    job = {"kind": "MapReduceJob", "metadata": JOB["metadata"] | {"generation": 1}, "spec": {"map": {}}}
+    api.on("GET", f"{API}/mapreducejobs/demo", answer(job | {"status": JOB["status"]}))
+    api.on("PATCH", f"{API}/mapreducejobs/demo", answer(job))
+    code, out, err = await call("items", "skip", "demo", "waits", "well", "open", 'a\\"ö\x1b')
+
+    assert (code, out) == (0, "spec.map.skip of mapreducejob/demo names 4 items\n")
+    assert err.splitlines() == [
+        "warning: the item well has ended (Succeeded), and is not left out any more",
+        "warning: the item open has ended (DeadLettered), and is not left out any more",
+        'warning: demo has no item a\\"ö: `kubectl mapreduce items list demo` shows all',
+    ]
 
 
 async def test_what_does_not_exist_is_told_with_a_code(call: Call) -> None:

@@ -7,9 +7,12 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.unit.adapters.kube.fake_api import FakeApi, answer
+from mapreduce_operator.cli.admission import complaints_about
+from tests.integration.api.test_manifests import spec_with
+from tests.unit.adapters.kube.fake_api import FakeApi, answer, failure
 from tests.unit.cli.little_cluster import JOBS, QUEUES, REDRIVES, call, job, little_cluster, there
 
+REFUSED = failure(422, "Invalid", "the server rejected our request due to an error in our request")
 QUEUE: dict[str, Any] = {
     "kind": "DeadLetterQueue",
     "metadata": {"name": "words", "namespace": "team", "uid": "uid-queue"},
@@ -132,15 +135,49 @@ async def test_a_job_without_dead_letters(api: FakeApi, capsys: pytest.CaptureFi
     assert "kubectl mapreduce restart words --phase Map" in capsys.readouterr().err
 
 
-async def test_items_are_left_out_beside_those_that_were_before(api: FakeApi) -> None:
-    there(api, job(spec={"map": {"skip": ["a"]}}))
+@pytest.mark.parametrize(
+    ("work", "after"), [({"skip": ["a"]}, ["a", "b"]), ({"skip": []}, ["b", "a"]), ({}, ["b", "a"])]
+)
+async def test_items_are_left_out_beside_those_that_were_before(
+    api: FakeApi, capsys: pytest.CaptureFixture[str], work: dict[str, Any], after: list[str]
+) -> None:
+    there(api, job(generation=3, spec={"map": work}))
     assert await call("items", "skip", "words", "b", "a", "b") == 0
     (asked,) = api.asked_for("PATCH", f"{JOBS}/words")
     assert asked.headers["content-type"] == "application/json-patch+json"
     assert asked.body == [
-        {"op": "test", "path": "/spec/map/skip", "value": ["a"]},
-        {"op": "add", "path": "/spec/map/skip", "value": ["a", "b"]},
+        {"op": "test", "path": "/metadata/generation", "value": 3},
+        {"op": "add", "path": "/spec/map/skip", "value": after},
     ]
+    output = capsys.readouterr()
+    assert output.out == "spec.map.skip of mapreducejob/words names 2 items\n"
+    assert output.err == "", "nobody could be asked whether the job has such items"
+
+
+async def test_a_skip_does_not_undo_what_somebody_else_changed(
+    api: FakeApi, capsys: pytest.CaptureFixture[str]
+) -> None:
+    there(api, job(generation=1), job(generation=2))
+    api.on("PATCH", f"{JOBS}/words", REFUSED)
+    assert await call("items", "skip", "words", "a") == 1
+    assert "somebody else changed mapreducejob/words just now, and nothing was skipped: try again" in (
+        capsys.readouterr().err
+    )
+
+
+async def test_a_skip_that_is_refused_for_what_it_says(api: FakeApi, capsys: pytest.CaptureFixture[str]) -> None:
+    api.on("PATCH", f"{JOBS}/words", failure(422, "Invalid", "Too many: 1001"))
+    assert await call("items", "skip", "words", "a") == 1
+    assert "Too many: 1001" in capsys.readouterr().err
+
+
+async def test_an_id_that_is_too_long_to_be_skipped(api: FakeApi, capsys: pytest.CaptureFixture[str]) -> None:
+    for one, fine in (("x" * 253, True), ("x" * 254, False)):
+        body = {"kind": "MapReduceJob", "metadata": {"name": "words"}, "spec": spec_with("map.skip", [one])}
+        assert (complaints_about(body) == []) == fine, "as the API server has it"
+        assert (await call("items", "skip", "words", one) == 0) == fine
+    assert "its id has 254 characters, and spec.map.skip takes ids of at most 253" in capsys.readouterr().err
+    assert len(api.asked_for("PATCH", f"{JOBS}/words")) == 1
 
 
 @pytest.mark.parametrize(
