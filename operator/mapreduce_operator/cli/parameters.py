@@ -21,7 +21,9 @@ FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
 
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9.-]*")
 _COMPLETION_SECONDS: Final = 3.0
-_UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+_UNITS: Final = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
+_DURATION: Final = re.compile(r"(?=.)([0-9]{1,9}[smhd])*([0-9]{1,9})?")
+"""Not the empty text: what a script has not set must not mean "at once"."""
 
 
 class ObjectName(click.ParamType[str]):
@@ -61,16 +63,10 @@ class Duration(click.ParamType[float]):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         if isinstance(value, float | int):
             return float(value)
-        seconds, digits = 0.0, ""
-        for letter in str(value):
-            if letter.isdigit():
-                digits += letter
-            elif digits and letter in _UNITS:
-                seconds += int(digits) * _UNITS[letter]
-                digits = ""
-            else:
-                self.fail(f"{value!r} is no duration, such as 90s, 10m or 1h30m", param, ctx)
-        return seconds + int(digits or 0)
+        text = str(value)
+        if not _DURATION.fullmatch(text):
+            self.fail(f"{value!r} is no duration, such as 90s, 10m or 1h30m", param, ctx)
+        return float(sum(int(number) * _UNITS[unit] for number, unit in re.findall("([0-9]+)([smhd]?)", text)))
 
 
 class JsonValue(click.ParamType[Any]):
