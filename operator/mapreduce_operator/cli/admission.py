@@ -72,7 +72,10 @@ def schema_of(kind: str) -> Schema:
 
 def complaints_about(body: Body) -> list[Complaint]:
     """All that the API server would refuse an object of ours for, when it is created."""
-    schema, metadata = schema_of(body["kind"]), _named(body.get("metadata") or {})
+    schema, written = schema_of(body["kind"]), body.get("metadata")
+    if wrong := [*_wrong_types_of_metadata({} if written is None else written)]:
+        return wrong
+    metadata = _named(written or {})
     if unknown := [*_unknown_fields(body, schema)]:
         return unknown
     made = copy.deepcopy(
@@ -148,7 +151,7 @@ def fill_in(value: Any, schema: Schema) -> None:
 def _faults(value: Any, schema: Schema, path: str) -> Iterator[Complaint]:
     kind = schema.get("type")
     if kind is not None and not _KINDS[kind](value):
-        yield Complaint(path, f'Invalid value: "{_kind(value)}": must be of type {kind}', blocks=True)
+        yield _wrong_type(path, value, kind)
         return
     if "enum" in schema and value not in schema["enum"]:
         supported = ", ".join(map(json.dumps, schema["enum"]))
@@ -164,6 +167,10 @@ def _faults(value: Any, schema: Schema, path: str) -> Iterator[Complaint]:
             yield from _faults_of_number(value, schema, path)
         case _:
             pass
+
+
+def _wrong_type(path: str, value: Any, kind: str) -> Complaint:
+    return Complaint(path, f'Invalid value: "{_kind(value)}": must be of type {kind}', blocks=True)
 
 
 def _faults_of_text(value: str, schema: Schema, path: str) -> Iterator[Complaint]:
@@ -270,6 +277,19 @@ def _expression(text: str) -> Expression:
 # --------------------------------------------------------------------------------------------------------- metadata
 
 
+def _wrong_types_of_metadata(metadata: Any) -> Iterator[Complaint]:
+    """Of what is looked at further; the API server cannot even read an object with another type there."""
+    if not isinstance(metadata, dict):
+        yield _wrong_type("metadata", metadata, "object")
+        return
+    texts, mappings = ("name", "generateName", "namespace"), ("labels", "annotations")
+    for kind, names in (("string", texts), ("object", mappings)):
+        for name in names:
+            value = metadata.get(name)
+            if value is not None and not _KINDS[kind](value):
+                yield _wrong_type(f"metadata.{name}", value, kind)
+
+
 def _named(metadata: Body) -> Body:
     """With a name such as the API server makes up, where it has to."""
     prefix = metadata.get("generateName")
@@ -277,7 +297,7 @@ def _named(metadata: Body) -> Body:
 
 
 def _faults_of_metadata(metadata: Body) -> Iterator[Complaint]:
-    name, prefix = metadata.get("name", ""), metadata.get("generateName", "")
+    name, prefix = metadata.get("name") or "", metadata.get("generateName") or ""
     if not name:
         yield Complaint("metadata.name", "Required value: name or generateName is required", blocks=True)
     if name and (not _SUBDOMAIN.fullmatch(name) or len(name) > 253):

@@ -44,7 +44,7 @@ async def run(
 ) -> None:
     """Creates the MapReduceJob in a file, or on standard input (-)."""
     manifest = _job_in(file)
-    metadata = manifest.setdefault("metadata", {})
+    metadata = manifest["metadata"] = _mapping(manifest.get("metadata"), "metadata", file)
     written, beginning = metadata.pop("name", ""), metadata.pop("generateName", "")
     name = name or written
     if not name and not beginning:
@@ -54,7 +54,8 @@ async def run(
     else:
         metadata["name"] = name
     if settings:
-        manifest["spec"] = manifest.get("spec", {}) | {"params": manifest["spec"].get("params", {}) | dict(settings)}
+        spec = _mapping(manifest.get("spec"), "spec", file)
+        manifest["spec"] = spec | {"params": _mapping(spec.get("params"), "spec.params", file) | dict(settings)}
     _settle_namespace(session, metadata, file)
     await _submit(session, manifest, output, dry_run=dry_run, seconds=seconds if wait else None)
 
@@ -128,6 +129,13 @@ def _job_in(file: str) -> Body:
             "that with `kubectl apply` first"
         )
     return jobs[0]
+
+
+def _mapping(value: Any, field: str, file: str) -> Body:
+    """What a field holds that was left out, or left empty, is nothing. Raises CommandError for a value."""
+    if value is not None and not isinstance(value, dict):
+        raise CommandError(f"{file}: {field} must be of type object: write names with values under it")
+    return value or {}
 
 
 def _settle_namespace(session: Session, metadata: Body, file: str) -> None:

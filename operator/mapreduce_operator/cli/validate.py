@@ -45,7 +45,8 @@ def validate(files: Sequence[str]) -> None:
             seen += 1
             problems = problems_of(body)
             wrong += bool(problems)
-            name = (body.get("metadata") or {}).get("name", "")
+            metadata = body.get("metadata")
+            name = metadata.get("name", "") if isinstance(metadata, dict) else ""
             click.echo(f"{where}: {kind} {name}: {counted(len(problems), 'problem') if problems else 'valid'}")
             for problem in problems:
                 click.echo(f"  {problem}")

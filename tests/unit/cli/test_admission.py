@@ -60,11 +60,19 @@ def test_a_valid_fork_is_taken(spec: dict[str, Any]) -> None:
         ({"labels": {"a b": "c"}}, 'metadata.labels: Invalid value: "a b"'),
         ({"labels": {"a": "b c"}}, 'metadata.labels: Invalid value: "b c"'),
         ({"annotations": {"a": 1}}, "metadata.annotations.a: Invalid value: 1"),
+        ({"name": 5}, 'metadata.name: Invalid value: "integer": must be of type string'),
+        ({"labels": "x"}, 'metadata.labels: Invalid value: "string": must be of type object'),
         ({"lables": {}}, 'unknown field "metadata.lables"'),
     ],
 )
 def test_metadata_is_looked_at(metadata: dict[str, Any], expected: str) -> None:
     assert expected in said(job(SMALLEST, **metadata))
+
+
+@pytest.mark.parametrize(("metadata", "kind"), [("x", "string"), ([], "array"), (0, "integer")])
+def test_metadata_has_fields(metadata: object, kind: str) -> None:
+    body = job(SMALLEST) | {"metadata": metadata}
+    assert said(body) == f'metadata: Invalid value: "{kind}": must be of type object'
 
 
 def test_a_manifest_that_is_looked_at_is_not_changed() -> None:

@@ -70,6 +70,41 @@ async def test_params_are_set(api: FakeApi, file: Path) -> None:
     assert created(api)["spec"]["params"] == {"model": "large", "depth": 3, "list": ["a"]}
 
 
+@pytest.mark.parametrize("spec", ["", "spec:", "spec: {params: }"])
+async def test_params_are_set_where_there_are_none(api: FakeApi, file: Path, spec: str) -> None:
+    rewrite(file, f"kind: MapReduceJob\nmetadata:\n{spec}")
+    assert await call("run", str(file), "--name", "words", "--set", "depth=3") == 0
+    assert created(api) == {"kind": "MapReduceJob", "metadata": {"name": "words"}, "spec": {"params": {"depth": 3}}}
+
+
+@pytest.mark.parametrize(
+    ("field", "text"),
+    [
+        ("metadata", "metadata: x"),
+        ("metadata", "metadata: []"),
+        ("spec", "metadata: {name: a}\nspec: 1"),
+        ("spec.params", "metadata: {name: a}\nspec: {params: [1]}"),
+    ],
+)
+async def test_a_value_in_the_place_of_fields(
+    api: FakeApi, file: Path, capsys: pytest.CaptureFixture[str], field: str, text: str
+) -> None:
+    rewrite(file, f"kind: MapReduceJob\n{text}")
+    assert await call("run", str(file), "--set", "depth=3") == 1
+    assert f"{file}: {field} must be of type object" in capsys.readouterr().err
+    assert api.asked == []
+
+
+async def test_a_mapping_is_merged_into_another(api: FakeApi, file: Path) -> None:
+    rewrite(
+        file,
+        "kind: MapReduceJob\nmetadata: {name: words}\nspec: {params: {a: &a {b: &b {x: 1}, c: &c {<<: *b, x: 2}}, "
+        "d: {<<: *c, y: 3}}}",
+    )
+    assert await call("run", str(file)) == 0
+    assert created(api)["spec"]["params"] == {"a": {"b": {"x": 1}, "c": {"x": 2}}, "d": {"x": 2, "y": 3}}
+
+
 async def test_a_dry_run_makes_nothing(api: FakeApi, file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert await call("run", str(file), "--dry-run", "--wait") == 0
     assert api.asked[-1].query["dryRun"] == "All"
@@ -111,6 +146,8 @@ async def test_the_namespace_of_the_file_counts(api: FakeApi, file: Path) -> Non
         ("[1]", "this is no object of Kubernetes"),
         ("a: 1\na: 2", "the key 'a' is there twice"),
         ("a: [", "is no YAML"),
+        ("a: {? [b] : 1}", "a key is a list or a mapping, and has to be a text"),
+        ("? {a: 1}\n: 1", "line 1, column 3"),
         (MANIFEST.replace("name: words", ""), "metadata.name is missing"),
     ],
 )

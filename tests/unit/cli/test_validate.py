@@ -51,6 +51,7 @@ def test_the_examples_are_valid(capsys: pytest.CaptureFixture[str], example: str
             ),
             "the operator: spec.eligibility[0].filter: ",
         ),
+        (HEAD.replace("{name: words}", "words"), 'metadata: Invalid value: "string": must be of type object'),
         (HEAD.replace("v1alpha1", "v2") + "spec: {}", "apiVersion: 'mapreduce.dev/v2' is not served"),
     ],
 )
