@@ -18,7 +18,10 @@ AGENTS = "/api/v1/namespaces/team/pods"
 ITEM = "/v1/namespaces/team/mapreducejobs/words/item"
 LABELS = {"app.kubernetes.io/instance": "release"}
 READY = {"conditions": [{"type": "Ready", "status": "True"}]}
-API_POD = {"metadata": {"name": "api-1", "namespace": "mapreduce-system", "labels": LABELS}, "status": READY}
+API_POD: dict[str, Any] = {
+    "metadata": {"name": "api-1", "namespace": "mapreduce-system", "labels": LABELS},
+    "status": READY,
+}
 HISTORY = {
     "state": "DeadLettered",
     "history": [{"dispatch": 1, "logTail": "one"}, {"dispatch": 2, "logTail": "t\x1bwo"}],
