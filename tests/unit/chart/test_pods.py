@@ -76,7 +76,7 @@ SELECTOR: Final = {
     "app.kubernetes.io/instance": NAME,
     "app.kubernetes.io/component": "operator",
 }
-OF_THE_VOLUME: Final = {
+OF_THE_VOLUME: Final[dict[str, Any]] = {
     "matchLabels": {"app.kubernetes.io/name": NAME, "app.kubernetes.io/instance": NAME},
     "matchExpressions": [{"key": "app.kubernetes.io/component", "operator": "In", "values": ["operator", "api"]}],
 }
