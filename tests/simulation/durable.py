@@ -139,6 +139,8 @@ class Durable:
         self._data = b""
         self._spent: Final[dict[str, tuple[int, int]]] = {}
         """Attempts and interruptions of each item of the map, by key."""
+        self._before: Final[dict[str, str]] = {}
+        """What the items were that a Redrive or a restart took."""
         self.unwanted: Final[set[str]] = set()
         """Keys of the items that the user did not want to be run at some time."""
         self.excused: Final[dict[str, int]] = {}
@@ -332,6 +334,7 @@ class Durable:
             self._wrong(f"{key} is claimed; its item is {state} and its letter {letter}")
         if letter is not None:
             self.letters[key] = "Claimed"
+        self._before[key] = state
         known = self.claims[key] = self._numbers[redrive]
         known.taken += 1
 
@@ -344,7 +347,7 @@ class Durable:
         if letter is not None:
             self.settled[key], self.letters[key] = "DeadLettered", "Open"
         else:
-            self.settled[key] = "Skipped" if self._spent.get(key, (0, 0))[0] else LEFT_OUT
+            self.settled[key] = self._before[key]
         known.failed += 1
 
     def _leave_out(self, key: str) -> None:
@@ -353,6 +356,8 @@ class Durable:
             self._wrong(f"{key} is left out; its item is {state}, and the user skipped {self.unwanted}")
         self._map_keys.add(key)
         self.settled[key] = LEFT_OUT
+        if (known := self.claims.get(key)) is not None:
+            known.failed += 1
 
     def _check_line(self, line: Line, segment: _Segment) -> None:
         """Before a line is taken in for the first time."""

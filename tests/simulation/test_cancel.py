@@ -85,6 +85,25 @@ async def test_a_restart_goes_on_when_it_is_false_again() -> None:
     assert cluster.runs_of["a"] == 1
 
 
+async def test_what_is_asked_of_a_cancelled_job_waits_until_it_is_none() -> None:
+    agents = Agents("a")
+    cluster = SimulatedCluster(agents)
+    async with operating(cluster, job("abc")) as operator:
+        await operator.until_finished()
+        agents.failing.clear()
+        ask(operator, cancel=True, restart={"phase": "Map", "token": "1"})
+        cluster.redrives.create(redrive("again"))
+        await asyncio.sleep(60)
+        assert (operator.status_of(RUN)["phase"], items(operator)) == (
+            "PartiallySucceeded",
+            {"succeeded": 2, "deadLettered": 1},
+        )
+        assert operator.condition("Restarted")["reason"] == "Cancelled"
+        ask(operator, cancel=False)
+        await operator.until(lambda: operator.status_of(RUN)["phase"] == "Succeeded", 120)
+        assert items(operator) == {"succeeded": 3}
+
+
 async def test_an_operator_that_was_away_ends_the_job_when_it_is_back() -> None:
     cluster, store, body = SimulatedCluster(steady(500.0)), MemoryStore(), job("ab")
     async with operating(cluster, body, store, graceful=False) as operator:

@@ -177,7 +177,7 @@ def test_a_letter_that_is_written_after_the_commit(monkeypatch: pytest.MonkeyPat
         (DeletesTooEarly, everything, "deleted before its outcome was durable"),
         (DispatchesTooEarly, everything, "created before the outcome of the dispatch before it was durable"),
         (RecordsNoStarts, deleted_while_nobody_looks, "is used twice"),
-        (AdoptsNothing, everything, "is left"),
+        (AdoptsNothing, deleted_while_nobody_looks, "the run did not end"),
     ],
 )
 def test_a_broken_order_of_decisions(
@@ -211,7 +211,8 @@ class SwallowsItsDeposition(Journal):
 
 def test_a_leader_that_does_not_hear_that_it_is_deposed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine_run, "Journal", SwallowsItsDeposition)
-    assert "durable" in found_in(two_leaders)
+    found = found_in(two_leaders)
+    assert "durable" in found or "counted more often than they came to be" in found
 
 
 class Passing:

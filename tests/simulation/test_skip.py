@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from mapreduce_operator.adapters.storage.memory import MemoryStore
-from tests.simulation.agents import Ends, steady
-from tests.simulation.going_back import RUN, Agents, Runs, items, job, restart, until_items
+from tests.simulation.agents import Ends, Seen, steady
+from tests.simulation.going_back import RUN, Agents, Runs, ask, items, job, restart, until_items
 from tests.simulation.jobs import redrive, reduce_work
 from tests.simulation.operator_in_memory import OperatorInMemory, operating
 from tests.simulation.simulated_cluster import SimulatedCluster
@@ -136,6 +136,102 @@ async def test_a_redrive_that_runs_is_called_off_for_the_item_and_its_letter_is_
         await operator.until_finished(60)
         assert items(operator) == {"succeeded": 1, "deadLettered": 2}
         assert operator.status_of(RUN)["deadLetters"]["open"] == 2
+
+
+async def test_one_that_is_wanted_again_before_it_is_durable_waits_for_that() -> None:
+    cluster, store = SimulatedCluster(steady(20.0)), Hanging()
+    body = job("abcd")
+    async with operating(cluster, body, store, graceful=False) as operator:
+        await until_items(operator, succeeded=1)
+        store.hangs()
+        await asyncio.sleep(30)
+        skip(operator, "d")
+        await asyncio.sleep(3)
+        skip(operator, "")
+        ask(operator, restart={"phase": "Map", "token": "1"})
+        await asyncio.sleep(3)
+        store.goes_on()
+        await asyncio.sleep(5)
+    async with operating(cluster, body, store) as operator:
+        status = await operator.until_finished(120)
+        assert (status["phase"], items(operator)) == ("Succeeded", {"succeeded": 4})
+
+
+async def test_one_that_is_skipped_again_is_still_no_failure() -> None:
+    cluster = SimulatedCluster(Agents("a", seconds=5.0))
+    retry = {"maxAttempts": 9, "backoff": {"initialSeconds": 3000, "maxSeconds": 3000}}
+    async with operating(cluster, job("ab", map_={"retry": retry})) as operator:
+        await until_items(operator, succeeded=1, retry_wait=1)
+        skip(operator, "a")
+        await operator.until_finished(60)
+        skip(operator, "")
+        ask(operator, restart={"phase": "Map", "token": "1"})
+        await until_items(operator, retry_wait=1)
+        skip(operator, "a")
+        status = await operator.until_finished(60)
+        assert (status["phase"], status["reason"]) == ("Succeeded", "AllItemsSucceeded")
+
+
+async def test_a_failure_is_one_again_when_its_restart_is_called_off() -> None:
+    cluster = SimulatedCluster(lambda seen: Ends(2000.0 if seen.context["itemId"] == "a" else 5.0))
+    retry = {"maxInterruptions": 0}
+    body = job("ab", map_={"retry": retry, "maxParallel": 2}, failurePolicy={"onExhausted": "Skip"})
+    async with operating(cluster, body) as operator:
+        await until_items(operator, succeeded=1)
+        cluster.delete_pod_gently(next(iter(cluster.pods.values())))
+        status = await operator.until_finished(100)
+        assert (status["phase"], items(operator)) == ("PartiallySucceeded", {"succeeded": 1, "skipped": 1})
+        ask(operator, restart={"phase": "Map", "token": "1"})
+        await until_items(operator, running=1)
+        ask(operator, cancel=True)
+        await operator.until(lambda: operator.status_of(RUN)["reason"] == "Cancelled", 60)
+        ask(operator, cancel=False, resumePolicy={"includeFailed": False}, restart={"phase": "Map", "token": "2"})
+        await operator.until(lambda: operator.status_of(RUN)["restart"]["token"] == "2")
+        status = await operator.until_finished(60)
+        assert (status["phase"], items(operator)) == ("PartiallySucceeded", {"succeeded": 1, "skipped": 1})
+
+
+async def test_an_agent_that_takes_its_time_to_end_costs_no_commits() -> None:
+    cluster, store = SimulatedCluster(_the_first_traps), MemoryStore()
+    checkpoint = {"everyItems": 1000, "everySeconds": 3600}
+    async with operating(
+        cluster, job("abcdefghijklmnopqrst", map_={"maxParallel": 3}, checkpoint=checkpoint), store
+    ) as (operator):
+        await operator.until(lambda: cluster.runs_of.get("a") == 1)
+        await asyncio.sleep(3)
+        before = segments(store)
+        skip(operator, "a")
+        await asyncio.sleep(25)
+        assert sum(cluster.runs_of.values()) > 10
+        assert segments(store) == before + 1
+        await operator.until_finished(300)
+
+
+def _the_first_traps(seen: Seen) -> Ends:
+    return Ends(5000.0, traps=29.0) if seen.context["itemId"] == "a" else Ends(3.0)
+
+
+def segments(store: MemoryStore) -> int:
+    return sum("/journal/segment-" in key for key in store.objects)
+
+
+class Hanging(MemoryStore):
+    """Writes wait as long as a test says so."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._may_go_on = asyncio.Event()
+        self._may_go_on.set()
+
+    def hangs(self) -> None:
+        self._may_go_on.clear()
+
+    def goes_on(self) -> None:
+        self._may_go_on.set()
+
+    async def put(self, key: str, data: bytes, *, if_absent: bool = False, if_match: str | None = None) -> str:
+        await self._may_go_on.wait()
+        return await super().put(key, data, if_absent=if_absent, if_match=if_match)
 
 
 async def test_a_restarted_operator_knows_what_was_skipped() -> None:

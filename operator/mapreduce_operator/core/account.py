@@ -43,6 +43,11 @@ class Account:
             self.dead_letters.turn(position, LetterState.OPEN)
         self.redrives.count(redrive, False, at)
 
+    def leave_out(self, redrive: int, at: float) -> None:
+        """The user does not want an item to be run, which a restart may have taken."""
+        if redrive:
+            self.redrives.count(redrive, False, at)
+
     def mark(self, position: int, kind: MarkKind) -> None:
         """The letter was set aside, or purged."""
         if kind is MarkKind.PURGED:

@@ -8,7 +8,7 @@ from mapreduce_operator.api import Cause, ItemState, Phase, Reason
 from mapreduce_operator.core.account import Account
 from mapreduce_operator.core.batches import Batch, Uncommitted
 from mapreduce_operator.core.dead_letters import Entry
-from mapreduce_operator.core.items import GivenBack, Item, continued
+from mapreduce_operator.core.items import GivenBack, Item, as_left_out, continued
 from mapreduce_operator.core.journal import Claim, Record, Segment, Undone
 from mapreduce_operator.core.ledger import Ledger
 from mapreduce_operator.core.letters import Attempt
@@ -84,6 +84,8 @@ class Books:
         for key in durable.given_back:
             position = self.position(Stage.MAP, key)
             account.give_back(position, self.ledgers[Stage.MAP][position].redrive, at)
+        for key in durable.left_out:
+            account.leave_out(self.ledgers[Stage.MAP][self.position(Stage.MAP, key)].redrive, at)
 
     def snapshot(self, unsaved: Uncommitted, at: float) -> Snapshot:
         """As the run will be read back once all of this is durable too."""
@@ -169,6 +171,7 @@ class Books:
             excused=claim.excused,
             allowed=claim.allowed,
             redrive=claim.redrive,
+            before=claim.before,
         )
         ledger.restore(position, item)
 
@@ -176,15 +179,16 @@ class Books:
         ledger, position = self.ledgers[Stage.MAP], self.position(Stage.MAP, key)
         back = given_back(self.account.dead_letters.get(position), ledger[position])
         state = ItemState.SKIPPED if back.left_out else ItemState.DEAD_LETTERED
-        ledger.restore(position, replace(ledger[position], state=state, not_before=0.0, cause=back.cause))
+        item = replace(ledger[position], state=state, not_before=0.0, cause=back.cause, before=None)
+        ledger.restore(position, item)
         self.account.redrives.settle(ledger[position].redrive)
         self.take_history(position)
 
     def _leave_out(self, key: str) -> None:
         ledger, position = self.ledgers[Stage.MAP], self.position(Stage.MAP, key)
-        # The end of a wait is written nowhere.
-        item = replace(ledger[position], state=ItemState.SKIPPED, not_before=0.0, cause=Cause.SKIPPED_BY_USER)
-        ledger.restore(position, item)
+        ledger.restore(position, as_left_out(ledger[position]))
+        if ledger[position].redrive:
+            self.account.redrives.settle(ledger[position].redrive)
         self.take_history(position)
 
     def _record(self, record: Record) -> None:
@@ -210,8 +214,7 @@ class Books:
 def given_back(entry: Entry | None, item: Item) -> GivenBack:
     """What an item is again when its Redrive is called off: a dead letter, or left out where there was no letter."""
     if entry is None:
-        # Of one that never failed, nobody but the user can have wanted that.
-        return GivenBack(Cause.ATTEMPTS_EXHAUSTED if item.attempts else Cause.SKIPPED_BY_USER, left_out=True)
+        return GivenBack(item.before or Cause.ATTEMPTS_EXHAUSTED, left_out=True)
     return GivenBack(entry.cause)
 
 
@@ -222,6 +225,7 @@ def _read_back(segment: Segment) -> Uncommitted:
         claims=list(header.claims),
         marks=list(header.marks),
         given_back=list(header.given_back),
+        left_out=list(header.left_out),
     )
 
 

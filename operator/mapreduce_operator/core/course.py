@@ -96,6 +96,8 @@ class Course:
 
     def redrive_waits(self) -> tuple[str, str] | None:
         """(reason, message) of why no letters can be taken just now; None when they can."""
+        if self._spec.cancel:
+            return "Cancelled", "spec.cancel is true: set it to false, and this is done"
         if self.turn.phase is Phase.REDUCE:
             return "Reducing", "the reduce of the job runs over the results as they are; letters are taken when it ends"
         if (stop := self.stop()) is not None:

@@ -50,6 +50,8 @@ class Item:
     """How many attempts it may have in all, where a Redrive granted more; 0 where maxAttempts says it."""
     redrive: int = 0
     """Number of the Redrive that took it last; 0 for none."""
+    before: Cause | None = None
+    """Why it had been given up when it was taken, as long as it is not at its end again."""
 
     @property
     def dispatch(self) -> int:
@@ -156,14 +158,20 @@ def transition(item: Item, event: ItemEvent, retry: Retry, now: float) -> Item |
                 excused=item.interruptions,
                 allowed=item.attempts + attempts,
                 redrive=redrive,
+                before=item.cause,
             )
         case GivenBack(cause, left_out) if item.redrive and item.state in {ItemState.PENDING, ItemState.RETRY_WAIT}:
             state = ItemState.SKIPPED if left_out else ItemState.DEAD_LETTERED
-            return replace(item, state=state, not_before=0.0, cause=cause)
-        case LeftOut() if not item.redrive and item.state in {ItemState.PENDING, ItemState.RETRY_WAIT}:
-            return replace(item, state=ItemState.SKIPPED, not_before=0.0, cause=Cause.SKIPPED_BY_USER)
+            return replace(item, state=state, not_before=0.0, cause=cause, before=None)
+        case LeftOut() if item.state in {ItemState.PENDING, ItemState.RETRY_WAIT}:
+            return as_left_out(item)
         case _:
             return None
+
+
+def as_left_out(item: Item) -> Item:
+    """The item when the user does not want it to be run."""
+    return replace(item, state=ItemState.SKIPPED, not_before=0.0, cause=Cause.SKIPPED_BY_USER, before=None)
 
 
 def continued(item: Item, dispatches: int) -> Item:
@@ -190,7 +198,7 @@ def _settle(item: Item, event: Ended, retry: Retry, now: float) -> Item:
     ended = replace(item, job_uid="", not_before=0.0, reason=outcome.reason)
     match outcome.verdict:
         case Verdict.SUCCEEDED:
-            return replace(ended, state=ItemState.SUCCEEDED, attempts=item.attempts + 1)
+            return replace(ended, state=ItemState.SUCCEEDED, attempts=item.attempts + 1, before=None)
         case Verdict.INTERRUPTED:
             excused = outcome.reason is not None and MEANINGS[outcome.reason].excused
             ended = replace(ended, interruptions=item.interruptions + 1, excused=item.excused + excused)
@@ -214,7 +222,8 @@ def _settle(item: Item, event: Ended, retry: Retry, now: float) -> Item:
 
 
 def _given_up(item: Item, cause: Cause, event: Ended) -> Item:
-    return replace(item, state=ItemState.SKIPPED if event.skip else ItemState.DEAD_LETTERED, cause=cause)
+    state = ItemState.SKIPPED if event.skip else ItemState.DEAD_LETTERED
+    return replace(item, state=state, cause=cause, before=None)
 
 
 def why_give_up(item: Item, outcome: Outcome, retry: Retry, *, budget_left: bool) -> Cause | None:

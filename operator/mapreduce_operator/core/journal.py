@@ -84,10 +84,11 @@ class Claim(msgspec.Struct, frozen=True, array_like=True):
     allowed: int
     excused: int
     not_before: float
+    before: Cause | None = None
 
     @classmethod
     def of(cls, stage: Stage, key: str, item: Item) -> "Claim":
-        return cls(stage, key, item.redrive, item.allowed, item.excused, item.not_before)
+        return cls(stage, key, item.redrive, item.allowed, item.excused, item.not_before, item.before)
 
 
 class MarkKind(StrEnum):
@@ -184,6 +185,7 @@ class _Line(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     oom_kills: int = 0
     allowed: int = 0
     redrive: int = 0
+    before: Cause | None = None
     message: str = ""
     exit_code: int | None = None
     retryable: bool = True
@@ -289,6 +291,7 @@ def _line(record: Record) -> _Line:
         oom_kills=item.oom_kills,
         allowed=item.allowed,
         redrive=item.redrive,
+        before=item.before,
         message=outcome.message,
         exit_code=outcome.exit_code,
         retryable=outcome.retryable,
@@ -332,5 +335,6 @@ def _record(line: _Line, *, results: bool = True) -> Record:
         oom_kills=line.oom_kills,
         allowed=line.allowed,
         redrive=line.redrive,
+        before=line.before,
     )
     return Record(outcome, item)

@@ -61,20 +61,19 @@ class Letterbox:
         if policy.include_dead_letters:
             positions += (one for one in self._ledger.in_state(ItemState.DEAD_LETTERED) if self.is_takeable(one))
         if policy.include_failed:
-            # What was just given back is taken when that is durable: both in one commit would be read back in vain.
-            going_back = set(self._unsaved.given_back)
-            positions += (
-                one
-                for one in self._ledger.in_state(ItemState.SKIPPED)
-                if self._ledger.is_settled(one) and self._ledger.key(one) not in going_back
-            )
-            positions = [one for one in positions if one not in self._unwanted]
+            positions += (one for one in self._ledger.in_state(ItemState.SKIPPED) if self._ledger.is_settled(one))
+        positions = [one for one in positions if self.is_wanted(one)]
         number, name = len(self._redrives) + 1, f"restart-{token}"
         accepted = Accepted(
             number, f"{name}-{number}", name, now, selected=len(positions), rerun_reduce=True, restart=True
         )
         self.take(accepted, policy.additional_attempts or retry.max_attempts, dict.fromkeys(positions, 0.0), retry, now)
         return len(positions)
+
+    @property
+    def waits_for_commit(self) -> bool:
+        """Items have just come to an end without an agent: read back, that would undo what is done with them now."""
+        return bool(self._unsaved.given_back or self._unsaved.left_out)
 
     def call_off(self, number: int, reason: str, message: str, now: float) -> None:
         """Items of the Redrive are not run any more; those that run come to their end."""
@@ -127,10 +126,13 @@ class Letterbox:
             # What is not durable yet of an item is written before.
             if not self._ledger.is_settled(position):
                 continue
-            if self._ledger[position].redrive:
+            if self._letters.get(position) is not None:
+                # What was a letter before never vanishes from the queue.
                 self._give_back(position, now)
                 continue
-            self._ledger.apply(position, LeftOut(), Retry(), now)
+            item = self._ledger.apply(position, LeftOut(), Retry(), now)
+            if item is not None and item.redrive:
+                self._redrives.settle(item.redrive)
             self._books.take_history(position)
             self._unsaved.begin(now)
             self._unsaved.left_out.append(self._ledger.key(position))

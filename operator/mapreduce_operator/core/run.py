@@ -520,9 +520,15 @@ class RunState:
         if now >= self.unsaved.since + self._spec.checkpoint.every_seconds:
             return [Commit(CommitReason.TIME)]
         idle = self.active == 0 or self._spec.suspend or self.course.ends_now
-        # Agents are stopped when their start is durable.
-        stopping = idle or any(True for _ in self.letterbox.unwanted(ItemState.RUNNING))
-        return [Commit(CommitReason.IDLE)] if stopping else []
+        return [Commit(CommitReason.IDLE)] if idle or self._skip_waits else []
+
+    @property
+    def _skip_waits(self) -> bool:
+        """An item that the user does not want is over, or its agent stopped, when what is known of it is durable."""
+        ledger, unrecorded = self.ledgers[Stage.MAP], self._unrecorded()
+        waits = (not ledger.is_settled(one) for one in self.letterbox.unwanted(ItemState.PENDING, ItemState.RETRY_WAIT))
+        runs = (ledger[one].job_uid in unrecorded for one in self.letterbox.unwanted(ItemState.RUNNING))
+        return any(waits) or any(runs)
 
     def _may_dispatch(self) -> bool:
         if self._spec.suspend or self.course.ends_now or not self.course.settled or self.phase in FINAL_PHASES:
@@ -542,7 +548,7 @@ class RunState:
 
     def _settle(self, outcome: Outcome, now: float, *, still_to_go: frozenset[str]) -> list[Effect]:
         if outcome.verdict is Verdict.INTERRUPTED and self._sightings.is_interrupting(outcome.job_uid):
-            outcome = replace(outcome, reason=Reason.SUSPENDED, message=self._why_interrupted())
+            outcome = replace(outcome, reason=Reason.SUSPENDED, message=self._why_interrupted(outcome))
         else:
             outcome = self.books.startup.explained(outcome)
         ledger, retry = self.ledgers[outcome.stage], self._retry(outcome.stage)
@@ -579,9 +585,12 @@ class RunState:
             self._account_for(outcome, item, position, now)
         return list(self._story.failed(outcome, position))
 
-    def _why_interrupted(self) -> str:
+    def _why_interrupted(self, outcome: Outcome) -> str:
         if self.course.ends_now and (stop := self.course.stop()) is not None:
             return stop[1]
+        position = self.ledgers[outcome.stage].position(outcome.dispatch.item_key)
+        if outcome.stage is Stage.MAP and position is not None and not self.letterbox.is_wanted(position):
+            return "spec.map.skip names the item, so its agent was stopped"
         return MEANINGS[Reason.SUSPENDED].hint
 
     def _gives_back(self, outcome: Outcome, position: int) -> Cause | None:

@@ -61,6 +61,7 @@ class _Row(msgspec.Struct, frozen=True, array_like=True):
     oom_kills: int = 0
     allowed: int = 0
     redrive: int = 0
+    before: Cause | None = None
 
 
 class _Failure(msgspec.Struct, frozen=True, rename="camel"):
@@ -166,6 +167,7 @@ def _row(position: int, item: Item) -> _Row:
         item.oom_kills,
         item.allowed,
         item.redrive,
+        item.before,
     )
 
 
@@ -182,4 +184,5 @@ def _item(row: _Row) -> Item:
         row.oom_kills,
         row.allowed,
         row.redrive,
+        row.before,
     )

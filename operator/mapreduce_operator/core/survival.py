@@ -125,5 +125,7 @@ class _Fitting:
         return item.redrive in numbers and item.state in _WAITING
 
     def _is_left_out(self, key: str) -> bool:
-        item = self._item(Stage.MAP, key)
-        return item is not None and not item.redrive and item.state in _WAITING
+        item, position = self._item(Stage.MAP, key), self._books.ledgers[Stage.MAP].position(key)
+        if item is None or position is None:
+            return False
+        return item.state in _WAITING and self._letters.get(position) is None

@@ -81,7 +81,7 @@ class Requests:
         restart = open_restart(job.spec, state.answers)
         if restart is None or restart.phase is RestartPhase.PLAN or state.course.redrive_waits() is not None:
             return None
-        return restart
+        return None if state.letterbox.waits_for_commit else restart
 
     # ------------------------------------------------------------------------------------- beside the state
 
@@ -135,6 +135,8 @@ class Requests:
     def _waits(self, job: MapReduceJob, state: RunState, asked: Restore | Restart) -> tuple[str, str] | None:
         """Why the run does not stand still for a request, as (reason, message)."""
         ended = state.phase in FINAL_PHASES
+        if job.spec.cancel:
+            return state.course.redrive_waits()
         if not job.spec.suspend and not (ended and isinstance(asked, Restart)):
             return "NotSuspended", "the job must be suspended for this: set spec.suspend to true"
         if state.active or state.unsaved or state.commit_in_flight or not state.course.settled:

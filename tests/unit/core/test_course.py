@@ -372,7 +372,9 @@ def test_what_a_redrive_took_is_durable_before_it_is_run() -> None:
     assert run.commit_if_due(NOW) == [Commit(CommitReason.PHASE_CHANGE)]
     batch = run.begin_commit(CommitReason.PHASE_CHANGE, NOW)
     assert launch(run) == []
-    assert batch.claims == (Claim(Stage.MAP, "a", 1, 3, 0, 0.0), Claim(Stage.MAP, "b", 1, 3, 0, 0.0))
+    assert batch.claims == tuple(
+        Claim(Stage.MAP, key, 1, 3, 0, 0.0, before=Cause.ATTEMPTS_EXHAUSTED) for key in ("a", "b")
+    )
     assert [accepted.name for accepted in batch.redrives] == ["again-1"]
     assert not run.redrives[1].durable
 

@@ -441,6 +441,7 @@ def test_a_redriven_item_gets_attempts_on_top_of_those_it_had_and_a_clean_record
         oom_kills=3,
         allowed=5,
         redrive=7,
+        before=DEAD.cause,
     )
 
 
