@@ -16,6 +16,7 @@ from mapreduce_operator.core.letter_queries import FIELDS
 from mapreduce_operator.core.letters import Attempt, Letter
 from mapreduce_operator.core.names import Stage
 from mapreduce_operator.engine.reading import read_checked, read_letter
+from mapreduce_operator.serving.filtering import Filters
 from mapreduce_operator.serving.letters import state_of_letter
 from mapreduce_operator.serving.pictures import Ending, Picture, Pictures, Place, segments_from
 
@@ -29,8 +30,9 @@ _PAUSE: Final = 1000
 class Items:
     """As of one checkpoint. `running` are positions whose agents are at work since."""
 
-    def __init__(self, pictures: Pictures, picture: Picture, running: Collection[int] = ()) -> None:
+    def __init__(self, pictures: Pictures, filters: Filters, picture: Picture, running: Collection[int] = ()) -> None:
         self._pictures: Final = pictures
+        self._filters: Final = filters
         self._store: Final = pictures.store
         self._picture: Final = picture
         self._ledger: Final = picture.books.ledgers[Stage.MAP]
@@ -43,23 +45,27 @@ class Items:
     ) -> AsyncIterator[bytes]:
         """A line for each item that is in a state and meant by a filter, in the order of the plan; `limit` at most.
 
-        Raises ExpressionError before the first line for an item for which the filter has no answer.
+        Raises ExpressionError before the first line for an item for which the filter has no answer, and RefusedError
+        where the filter takes too long.
         """
         endings = await self._pictures.endings(self._picture)
-        chosen = islice([one async for one in self._chosen(endings, state, asked, now)], limit or None)
+        entries = self._in_state(endings, state, with_payload=asked is not None and asked.asks_item)
+        if asked is not None:
+            entries = self._filters.passed(entries, lambda entry: asked.matches(*entry, now))
+        chosen = islice([status.position async for status, _ in entries], limit or None)
         for position in chosen:
             yield msgspec.json.encode(self._status(position, endings)) + b"\n"
 
-    async def _chosen(
-        self, endings: Mapping[int, Ending], state: ItemState | None, asked: ItemFilter | None, now: float
-    ) -> AsyncIterator[int]:
-        payloads = self._picture.plan.items() if asked is not None and asked.asks_item else None
+    async def _in_state(
+        self, endings: Mapping[int, Ending], state: ItemState | None, *, with_payload: bool
+    ) -> AsyncIterator[tuple[ItemStatus, bytes]]:
+        payloads = self._picture.plan.items() if with_payload else None
         for position in range(len(self._ledger)):
             payload = (await anext(payloads)).payload if payloads is not None else b""
             status = self._status(position, endings)
-            if state in {None, status.state} and (asked is None or asked.matches(status, payload, now)):
-                yield position
-            if asked is not None or not position % _PAUSE:
+            if state in {None, status.state}:
+                yield status, payload
+            if not position % _PAUSE:
                 await asyncio.sleep(0)
 
     def _status(self, position: int, endings: Mapping[int, Ending]) -> ItemStatus:
@@ -96,7 +102,7 @@ class Items:
         ended = self._ledger[position].attempts + self._ledger[position].interruptions
         found: dict[int, Attempt] = {}
         if ending is not None:
-            async with self._pictures.turn():
+            async with self._pictures.turns.one():
                 async for _, segment in segments_from(self._store, self._picture.keys, ending.place):
                     for record in segment.records:
                         outcome, number = record.outcome, record.item.redrive
@@ -116,7 +122,7 @@ class Items:
         endings = await self._pictures.endings(self._picture)
         done = (one for one in range(len(self._ledger)) if self._ledger[one].state is ItemState.SUCCEEDED)
         while some := list(islice(done, AT_ONCE)):
-            async with self._pictures.turn():
+            async with self._pictures.turns.one():
                 found = await self._results({position: endings[position] for position in some})
             for position in some:
                 line = {"position": position, "id": self._picture.ids[position], "result": found[position]}

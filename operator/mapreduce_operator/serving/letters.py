@@ -22,6 +22,7 @@ from mapreduce_operator.engine.orphans import listed, state_without_job
 from mapreduce_operator.engine.reading import read_letters
 from mapreduce_operator.ports import ObjectStore
 from mapreduce_operator.serving.errors import RefusedError
+from mapreduce_operator.serving.filtering import Filters
 from mapreduce_operator.serving.pictures import Pictures
 
 
@@ -62,15 +63,19 @@ class Letters:
             states = {key: state for key, state in states.items() if key in there}
         return cls(pictures.store, run, states)
 
-    async def chosen(self, state: LetterState | None, asked: LetterFilter | None, now: float) -> list[str]:
+    async def chosen(
+        self, state: LetterState | None, asked: LetterFilter | None, now: float, filters: Filters
+    ) -> list[str]:
         """Keys of the letters that are in a state and meant by a filter; all of them without either.
 
-        Raises ExpressionError for a letter for which the filter has no answer, and StorageError.
+        Raises ExpressionError for a letter for which the filter has no answer, RefusedError where it takes too long,
+        and StorageError.
         """
         keys = [key for key, there in self._states.items() if state in {None, there}]
         if asked is None:
             return keys
-        return [letter.key async for letter, there in self._read(keys) if asked.matches(letter, there, now)]
+        found = filters.passed(self._read(keys), lambda entry: asked.matches(*entry, now))
+        return [letter.key async for letter, _ in found]
 
     async def in_short(self, keys: Iterable[str]) -> AsyncIterator[bytes]:
         """A line for each letter, with what filters know, and the end of its message."""

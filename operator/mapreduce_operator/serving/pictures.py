@@ -7,7 +7,6 @@ is read after another; whoever would have to wait for long is told to come back.
 import asyncio
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Final, NamedTuple
 
@@ -26,12 +25,10 @@ from mapreduce_operator.engine.journal import Journal
 from mapreduce_operator.engine.leadership import SoleLeader
 from mapreduce_operator.engine.plan_store import StoredPlan
 from mapreduce_operator.ports import ObjectStore
-from mapreduce_operator.serving.errors import RefusedError
+from mapreduce_operator.serving.turns import Turns
 
 KEPT: Final = 2
 """Pictures: two are compared at a time. That of a run of 100,000 items, with its endings, takes 130 MB."""
-WAITING: Final = 8
-_RETRY_SECONDS: Final = 2
 
 Place = tuple[int, str]
 """Number and hash of a segment."""
@@ -80,9 +77,8 @@ class Pictures:
         self._leadership: Final = SoleLeader()
         self.checkpoints: Final = StoredCheckpoints(store, self._clock, self._leadership, Limits())
         self._kept: Final[OrderedDict[tuple[RunRef, int, str], Picture]] = OrderedDict()
-        self._turn: Final = asyncio.Lock()
-        self.waiting = 0
-        """How many have their turn, or wait for it."""
+        self.turns: Final = Turns(1)
+        """For what takes memory."""
 
     async def newest(self, run: RunRef) -> Picture | None:
         """The run as it stands now; None for one that was never planned."""
@@ -93,7 +89,7 @@ class Pictures:
         """The run as of one of its checkpoints."""
         place = run, checkpoint.sequence, checkpoint.tail_sha256
         if place not in self._kept:
-            async with self.turn():
+            async with self.turns.one():
                 if place not in self._kept:
                     self._kept[place] = await self._read(run, checkpoint)
                     if len(self._kept) > KEPT:
@@ -105,27 +101,10 @@ class Pictures:
     async def endings(self, picture: Picture) -> Mapping[int, Ending]:
         """How the last dispatch of each item ended, by position."""
         if picture.endings is None:
-            async with self.turn():
+            async with self.turns.one():
                 if picture.endings is None:
                     picture.endings = await self._endings(picture)
         return picture.endings
-
-    @asynccontextmanager
-    async def turn(self) -> AsyncIterator[None]:
-        """Lets one at a time do what takes memory."""
-        if self.waiting > WAITING:
-            raise RefusedError(
-                503,
-                "Busy",
-                f"{WAITING} other questions wait for their turn: ask again in a moment",
-                retry_seconds=_RETRY_SECONDS,
-            )
-        self.waiting += 1
-        try:
-            async with self._turn:
-                yield
-        finally:
-            self.waiting -= 1
 
     async def _read(self, run: RunRef, checkpoint: Checkpoint) -> Picture:
         journal = Journal(self.store, run, self._clock, self._leadership)

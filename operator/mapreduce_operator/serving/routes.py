@@ -16,6 +16,7 @@ import logging
 import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
@@ -28,11 +29,13 @@ from mapreduce_operator.core.letter_queries import LetterFilter
 from mapreduce_operator.serving.access import Access, Wish
 from mapreduce_operator.serving.checkpoints import Checkpoints, not_planned
 from mapreduce_operator.serving.errors import EXPLAINED, RefusedError, refusal_of
+from mapreduce_operator.serving.filtering import Filters
 from mapreduce_operator.serving.items import Items, result_of_reduce
 from mapreduce_operator.serving.letters import Letters
 from mapreduce_operator.serving.metrics import ApiMetrics
 from mapreduce_operator.serving.pictures import Picture, Pictures
 from mapreduce_operator.serving.runs import Found, Runs
+from mapreduce_operator.serving.turns import Turns
 
 log = logging.getLogger(__name__)
 
@@ -42,12 +45,17 @@ JSON: Final = "application/json"
 JSON_LINES: Final = "application/x-ndjson"
 _PIECE: Final = 1 << 16
 """Bytes of lines that are sent together."""
+PIECE_SECONDS: Final = 60.0
+"""For whoever asks to take them: what is told to him holds memory until then."""
+LONG_AT_ONCE: Final = 4
+"""So many long answers are given at a time."""
 _LINE_BYTES: Final = 32_768
 """Of a request: an id of an item may have 4 KiB, each byte of which may take three."""
 _PARTING_SECONDS: Final = 5.0
 """For answers that are being given when the process ends."""
 _NAME: Final = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
 _UID: Final = re.compile(r"[A-Za-z0-9-]{0,64}")
+_NUMBER: Final = re.compile(r"[0-9]{1,10}")
 _OTHER: Final = "other"
 """In metrics: what is no question."""
 _GONE: Final = 499
@@ -66,8 +74,10 @@ class Asked:
     def number(self, name: str) -> int | None:
         """A parameter that is a whole number, or None where it is not given."""
         text = self.query.get(name, "")
-        if text and not text.isdecimal():
-            raise RefusedError(400, "InvalidParameter", f"{name} is {text!r}, and must be a whole number")
+        if text and not _NUMBER.fullmatch(text):
+            raise RefusedError(
+                400, "InvalidParameter", f"{name} is {text[:80]!r}, and must be a whole number of at most 10 digits"
+            )
         return int(text) if text else None
 
     def needed(self, name: str) -> str:
@@ -88,6 +98,7 @@ class Answers:
     def __init__(self, pictures: Pictures, runs: Runs) -> None:
         self._pictures: Final = pictures
         self._runs: Final = runs
+        self._filters: Final = Filters()
 
     # ---------------------------------------------------------------------------------------------------- items
 
@@ -96,7 +107,7 @@ class Answers:
         text = asked.query.get("filter", "")
         wanted = ItemFilter(text) if text else None
         found, picture = await self._now(asked)
-        items = Items(self._pictures, picture, found.running_since(picture.checkpoint.sequence))
+        items = self._items(found, picture)
         return items.told(state, wanted, limit, asked.now)
 
     async def item(self, asked: Asked) -> bytes:
@@ -109,16 +120,20 @@ class Answers:
                 "ItemNotFound",
                 f"the job {asked.name} has no item {name!r}; `kubectl mapreduce items list {asked.name}` shows all",
             )
-        items = Items(self._pictures, picture, found.running_since(picture.checkpoint.sequence))
+        items = self._items(found, picture)
         return _json(await items.one(position, job_exists=found.job_exists))
 
     async def results(self, asked: Asked) -> AsyncIterator[bytes]:
         _, picture = await self._now(asked)
-        return Items(self._pictures, picture).results()
+        return Items(self._pictures, self._filters, picture).results()
 
     async def result_of_reduce(self, asked: Asked) -> bytes:
         _, picture = await self._now(asked)
         return _json(result_of_reduce(picture))
+
+    def _items(self, found: Found, picture: Picture) -> Items:
+        running = found.running_since(picture.checkpoint.sequence, len(picture.ids))
+        return Items(self._pictures, self._filters, picture, running)
 
     async def _now(self, asked: Asked) -> tuple[Found, Picture]:
         found = await self._job(asked)
@@ -178,7 +193,7 @@ class Answers:
         state, text = _state(LetterState, asked), asked.query.get("filter", "")
         wanted = LetterFilter(text) if text else None
         letters = await self._letters(asked)
-        return letters, await letters.chosen(state, wanted, asked.now)
+        return letters, await letters.chosen(state, wanted, asked.now, self._filters)
 
 
 StateT = TypeVar("StateT", ItemState, LetterState)
@@ -197,6 +212,14 @@ class Question:
     work: Work
     parameters: frozenset[str]
 
+    @property
+    def is_long(self) -> bool:
+        """Whether its answer holds memory for as long as somebody reads it, or reads much of what storage has."""
+        return self.label in _LONG
+
+
+_LONG: Final = frozenset({"items", "results", "letters", "bodies", "analysis", "validation"})
+
 
 def _of_job(label: str, subresource: str, path: str, work: Work, *parameters: str) -> Question:
     return Question(label, JOBS, subresource, path, work, frozenset({*parameters, "uid"}))
@@ -214,7 +237,7 @@ QUESTIONS: Final = (
     _of_job("checkpoints", "checkpoints", "/checkpoints", Answers.checkpoints),
     _of_job("diff", "checkpoints", "/checkpoints/diff", Answers.difference, "from", "to"),
     _of_job("validation", "checkpoints", "/checkpoints/validation", Answers.validation, "sequence"),
-    _of_job("checkpoint", "checkpoints", r"/checkpoints/{sequence:\d{1,10}}", Answers.checkpoint),
+    _of_job("checkpoint", "checkpoints", r"/checkpoints/{sequence:[0-9]{1,10}}", Answers.checkpoint),
     _of_queue("letters", "/letters", Answers.letters, "state", "filter"),
     _of_queue("bodies", "/bodies", Answers.bodies, "state", "filter"),
     _of_queue("letter", "/letter", Answers.letter, "id"),
@@ -229,6 +252,8 @@ class Service:
         self._answers: Final = answers
         self._access: Final = access
         self._metrics: Final = metrics
+        self.long: Final = Turns(LONG_AT_ONCE)
+        """For long answers, each from its beginning to its last byte."""
 
     def runner(self) -> web.AppRunner:
         """To be set up, given a place to listen, and cleaned up at the end."""
@@ -251,7 +276,8 @@ class Service:
             began, code = time.monotonic(), 500
             try:
                 response = await self._answer(question, request)
-                code = response.status
+                gone = request.transport is None or request.transport.is_closing()
+                code = _GONE if gone else response.status
             except RefusedError as error:
                 response = _refused(error)
                 code = response.status
@@ -274,21 +300,24 @@ class Service:
         return _refused(refusal)
 
     async def _answer(self, question: Question, request: web.Request) -> web.StreamResponse:
-        try:
-            asked = await self._allowed(question, request)
-            found = await question.work(self._answers, asked)
-            if isinstance(found, bytes):
-                return web.Response(body=found, content_type=JSON)
-            # What is wrong with the whole shows before the first line, when there still is a code to say it with.
-            first = await anext(found, b"")
-        except EXPLAINED as error:
-            raise refusal_of(error) from error
-        except RefusedError:
-            raise
-        except Exception as error:
-            log.exception("a question about %s was not answered", question.label)
-            raise RefusedError(500, "InternalError", "the API failed; its log says how") from error
-        return await _told(request, first, found)
+        async with AsyncExitStack() as held:
+            try:
+                asked = await self._allowed(question, request)
+                if question.is_long:
+                    await held.enter_async_context(self.long.one())
+                found = await question.work(self._answers, asked)
+                if isinstance(found, bytes):
+                    return web.Response(body=found, content_type=JSON)
+                # What is wrong with the whole shows before the first line, when there still is a code to say it with.
+                first = await anext(found, b"")
+            except EXPLAINED as error:
+                raise refusal_of(error) from error
+            except RefusedError:
+                raise
+            except Exception as error:
+                log.exception("a question about %s was not answered", question.label)
+                raise RefusedError(500, "InternalError", "the API failed; its log says how") from error
+            return await _told(request, first, found)
 
     async def _allowed(self, question: Question, request: web.Request) -> Asked:
         namespace, name = request.match_info["namespace"], request.match_info["name"]
@@ -308,20 +337,39 @@ class Service:
 async def _told(request: web.Request, first: bytes, rest: AsyncIterator[bytes]) -> web.StreamResponse:
     response = web.StreamResponse(headers={"Content-Type": JSON_LINES})
     await response.prepare(request)
+    try:
+        await _write(request, response, first, rest)
+    except ConnectionError as error:
+        # There is nobody left to tell it to.
+        log.info("an answer broke off at %s: %s", request.path, error)
+    return response
+
+
+async def _write(request: web.Request, response: web.StreamResponse, first: bytes, rest: AsyncIterator[bytes]) -> None:
     piece = bytearray(first)
     try:
         async for line in rest:
             piece += line
             if len(piece) >= _PIECE:
-                await response.write(bytes(piece))
+                await _taken(request, response.write(bytes(piece)))
                 piece.clear()
     except RefusedError as error:
         piece += _json(_body(error)) + b"\n"
     except EXPLAINED as error:
         piece += _json(_body(refusal_of(error))) + b"\n"
-    await response.write(bytes(piece))
-    await response.write_eof()
-    return response
+    await _taken(request, response.write_eof(bytes(piece)))
+
+
+async def _taken(request: web.Request, writing: Awaitable[None]) -> None:
+    """Waits until a piece is on its way. Raises ConnectionError where nobody takes it, upon which he is gone."""
+    try:
+        async with asyncio.timeout(PIECE_SECONDS):
+            await writing
+    except TimeoutError as error:
+        if request.transport is not None:
+            # Closing it would wait for the same bytes.
+            request.transport.abort()
+        raise ConnectionAbortedError(f"nothing was read for {PIECE_SECONDS:g} s") from error
 
 
 def _refused(error: RefusedError) -> web.Response:

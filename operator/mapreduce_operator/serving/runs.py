@@ -1,5 +1,6 @@
 """From the name of an object to the run in storage: that of a job, which may be gone, or of a queue."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
@@ -11,6 +12,8 @@ from mapreduce_operator.adapters.kube.wire import AnyObject, Narrow
 from mapreduce_operator.core.names import RunRef
 from mapreduce_operator.ports import ObjectStore
 from mapreduce_operator.serving.errors import RefusedError
+
+_INTERVAL: Final = re.compile(r"([0-9]{1,10})(?:-([0-9]{1,10}))?")
 
 
 class _States(Narrow):
@@ -58,9 +61,9 @@ class Found:
     running: str = ""
     """Positions of the items whose agents are at work, as intervals."""
 
-    def running_since(self, sequence: int) -> frozenset[int]:
-        """Positions of the items that run; none where the status is older than that checkpoint, which knows better."""
-        return frozenset(_positions(self.running)) if self.sequence >= sequence else frozenset()
+    def running_since(self, sequence: int, items: int) -> frozenset[int]:
+        """Positions, of so many, of the items that run; none where the status is older than that checkpoint."""
+        return frozenset(_positions(self.running, items)) if self.sequence >= sequence else frozenset()
 
 
 class Runs:
@@ -114,9 +117,13 @@ class Runs:
         return Found(RunRef(namespace, reference.name, reference.uid), exists)
 
 
-def _positions(intervals: str) -> Iterator[int]:
-    """Those in a text such as "0-5,7"; what was cut of it is not there."""
+def _positions(intervals: str, items: int) -> Iterator[int]:
+    """Those below `items` in a text such as "0-5,7"; what was cut of it is not there."""
+    ahead = 0
     for interval in intervals.split(","):
-        first, dash, last = interval.partition("-")
-        if first.isdecimal():
-            yield from range(int(first), int(last if dash else first) + 1)
+        found = _INTERVAL.fullmatch(interval)
+        if found is not None:
+            # Whoever may write a status could say anything in it: each position comes once, however often it is there.
+            last = min(int(found[2] or found[1]), items - 1)
+            yield from range(max(int(found[1]), ahead), last + 1)
+            ahead = max(ahead, last + 1)

@@ -185,6 +185,7 @@ class Served:
     port: int
     registry: CollectorRegistry
     pictures: Pictures
+    service: Service
 
 
 @asynccontextmanager
@@ -195,5 +196,5 @@ async def served(api: ApiSession, store: "ObjectStore") -> AsyncIterator[Served]
     runner = service.runner()
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
-    yield Served(runner.addresses[0][1], registry, pictures)
+    yield Served(runner.addresses[0][1], registry, pictures, service)
     await runner.cleanup()

@@ -1,10 +1,14 @@
 """The items of a job, as the API tells them: where each stands, all of one, and what they came to."""
 
+import asyncio
+import threading
 from typing import Any
 
 import pytest
 
 from mapreduce_operator.adapters.storage import FileStore
+from mapreduce_operator.core.item_queries import ItemFilter, ItemStatus
+from mapreduce_operator.serving import filtering
 from mapreduce_operator.serving import items as items_module
 from tests.conformance.written_run import CRASHED, GIVEN_UP, WrittenRun, done
 from tests.unit.adapters.kube.fake_api import FakeApi, answer, failure
@@ -100,6 +104,37 @@ class TestAllOfThem:
         assert (code, reason) == (400, "InvalidFilter")
         assert why in message
 
+    async def test_a_filter_that_takes_too_long_is_told_to_ask_of_fewer(
+        self, ask: Asking, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(filtering, "SECONDS", 1e-9)
+
+        code, reason, message = await ask.refused(job_path("items"), filter="status.attempts > 1")
+
+        assert (code, reason) == (400, "FilterTooSlow")
+        assert "narrow the question by a state" in message
+        assert await ask.lines_of_job("items", filter="status.attempts > 1", state="Skipped") == []
+
+    async def test_while_a_filter_is_asked_the_event_loop_goes_on(
+        self, ask: Asking, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        began, ends = asyncio.Event(), threading.Event()
+        loop, matches = asyncio.get_running_loop(), ItemFilter.matches
+
+        def slow(self: ItemFilter, status: ItemStatus, payload: bytes, now: float) -> bool:
+            loop.call_soon_threadsafe(began.set)
+            assert ends.wait(20)
+            return matches(self, status, payload, now)
+
+        monkeypatch.setattr(ItemFilter, "matches", slow)
+        filtered = asyncio.create_task(ask.lines_of_job("items", filter="status.attempts > 1"))
+        await began.wait()
+
+        assert len(await ask.lines_of_job("items")) == 6
+        assert not filtered.done()
+        ends.set()
+        assert list(states_in(await filtered)) == ["b"]
+
     async def test_those_whose_agents_have_just_been_started_run(self, ask: Asking, api: FakeApi) -> None:
         """The status knows of them before the next checkpoint does; of what ended it knows nothing better."""
         api.on("GET", f"{API}/mapreducejobs/demo", answer(status_with(sequence=3, running="1,3-4,…")))
@@ -108,6 +143,19 @@ class TestAllOfThem:
 
         assert (states["b"], states["d"], states["e"], states[ODD]) == ("Succeeded", "Running", "Running", "Pending")
         assert (await ask.of_job("item", id="e"))["state"] == "Running"
+
+    @pytest.mark.parametrize(
+        "running", ["4-99999999999", "4-9999999999", "4-,5-…,4", "4," * 1000, "4-5,0-5", "-4", "²,4", "5-4,4"]
+    )
+    async def test_whatever_a_status_says_it_costs_no_more_than_the_job_has_items(
+        self, ask: Asking, api: FakeApi, running: str
+    ) -> None:
+        api.on("GET", f"{API}/mapreducejobs/demo", answer(status_with(sequence=3, running=running)))
+
+        states = states_in(await ask.lines_of_job("items"))
+
+        assert list(states) == ["a", "b", "c", "d", "e", ODD]
+        assert states["a"] == "Succeeded"
 
     async def test_a_status_that_is_older_than_the_checkpoint_decides_nothing(self, ask: Asking, api: FakeApi) -> None:
         api.on("GET", f"{API}/mapreducejobs/demo", answer(status_with(sequence=2, running="4")))

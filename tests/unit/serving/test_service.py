@@ -1,6 +1,7 @@
 """What is no question, how many are answered at a time, and what is counted."""
 
 import asyncio
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 
 import aiohttp
@@ -8,10 +9,15 @@ import pytest
 
 from mapreduce_operator.adapters.storage import FileStore
 from mapreduce_operator.ports import StorageError, StorageErrorReason
-from mapreduce_operator.serving.pictures import WAITING
+from mapreduce_operator.serving import routes, turns
+from mapreduce_operator.serving.letters import Letters
+from mapreduce_operator.serving.routes import LONG_AT_ONCE
+from mapreduce_operator.serving.turns import WAITING
 from tests.unit.adapters.kube.fake_api import FakeApi, answer
 from tests.unit.serving.conftest import Asking, job_path, queue_path
 from tests.unit.serving.scenes import API, KEYS, TOKEN, Served
+
+Answer = tuple[int, bytes]
 
 pytestmark = pytest.mark.usefixtures("run")
 
@@ -22,6 +28,8 @@ pytestmark = pytest.mark.usefixtures("run")
         (job_path("items"), {"sate": "Open"}, "there is no parameter 'sate' here; there are filter, limit, state, uid"),
         (job_path("items"), {"state": "Open"}, "state is 'Open'; there are Pending, Running"),
         (job_path("items"), {"limit": "-1"}, "limit is '-1', and must be a whole number"),
+        (job_path("items"), {"limit": "1" * 5000}, "must be a whole number of at most 10 digits"),
+        (job_path("items"), {"limit": "²"}, "limit is '²', and must be a whole number"),
         (job_path("items"), {"uid": "../other"}, "which is no uid"),
         (job_path("item"), {}, "id is missing: give ?id="),
         (job_path("checkpoints/diff"), {"from_": 1}, "to is missing"),
@@ -59,33 +67,90 @@ async def test_there_is_nothing_but_reading(service: Served, verb: str) -> None:
         assert response.status == 405
 
 
+async def the_first(
+    refused: int, waiting: list[asyncio.Task[Answer]]
+) -> tuple[list[Answer], set[asyncio.Task[Answer]]]:
+    """So many answers, and who waits still."""
+    there, left = set[asyncio.Task[Answer]](), set(waiting)
+    while len(there) < refused:
+        more, left = await asyncio.wait(left, return_when=asyncio.FIRST_COMPLETED)
+        there |= more
+    return [one.result() for one in there], left
+
+
 async def test_who_would_wait_for_long_is_told_to_come_back(ask: Asking, service: Served) -> None:
-    async with AsyncExitStack() as busy:
-        await busy.enter_async_context(service.pictures.turn())
-        waiting = [asyncio.create_task(ask.get(job_path("items"))) for _ in range(WAITING + 3)]
-        refused, left = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-        while len(refused) < 3:
-            more, left = await asyncio.wait(left, return_when=asyncio.FIRST_COMPLETED)
-            refused |= more
-        assert {task.result()[0] for task in refused} == {503}
-        assert b'"Busy"' in next(iter(refused)).result()[1]
+    async with service.pictures.turns.one():
+        waiting = [asyncio.create_task(ask.get(job_path("item"), id="open")) for _ in range(WAITING + 3)]
+        refused, left = await the_first(3, waiting)
+        assert {code for code, _ in refused} == {503}
+        assert b'"Busy"' in refused[0][1]
         assert len(left) == WAITING
 
     assert {code for code, _ in await asyncio.gather(*left)} == {200}
 
 
+@pytest.mark.parametrize(
+    "path", [*map(job_path, ["items", "results", "checkpoints/validation"]), *map(queue_path, ["bodies", "analysis"])]
+)
+async def test_a_few_long_answers_are_given_at_a_time(ask: Asking, service: Served, path: str) -> None:
+    async with AsyncExitStack() as slow:
+        for _ in range(LONG_AT_ONCE):
+            await slow.enter_async_context(service.service.long.one())
+        refused, left = await the_first(2, [asyncio.create_task(ask.get(path)) for _ in range(WAITING + 2)])
+        assert {code for code, _ in refused} == {503}
+        assert (await ask.get(job_path("item"), id="open"))[0] == 200, "short ones pass by"
+
+    assert {code for code, _ in await asyncio.gather(*left)} == {200}
+    assert service.service.long.waiting == 0
+
+
+async def test_nobody_waits_for_a_turn_for_ever(ask: Asking, service: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(turns, "_PATIENCE_SECONDS", 0.05)
+    async with service.pictures.turns.one():
+        assert (await ask.refused(job_path("items")))[:2] == (503, "Busy")
+        assert service.service.long.waiting == 0
+
+    assert (await ask.get(job_path("items")))[0] == 200
+
+
+async def test_who_does_not_read_his_answer_loses_his_connection(
+    service: Served, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """And the turn that he held is free for others."""
+    monkeypatch.setattr(routes, "PIECE_SECONDS", 0.2)
+
+    async def endless(letters: Letters, keys: list[str]) -> AsyncIterator[bytes]:
+        del letters, keys
+        while True:
+            yield b"x" * 65_536
+
+    monkeypatch.setattr(Letters, "in_short", endless)
+    reader, writer = await asyncio.open_connection("127.0.0.1", service.port, limit=1)
+    writer.write(f"GET {queue_path('letters')} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\r\n\r\n".encode())
+    labels = {"resource": "letters", "code": "499"}
+    while service.registry.get_sample_value("mapreduce_api_requests_total", labels) != 1:  # noqa: ASYNC110 - as above
+        await asyncio.sleep(0.01)
+
+    assert service.service.long.waiting == 0
+    assert not (await reader.read()).endswith(b"0\r\n\r\n"), "it looks like the whole answer"
+    assert "Traceback" not in caplog.text
+    writer.close()
+    await writer.wait_closed()
+
+
 async def test_who_has_gone_away_keeps_nobody_waiting(ask: Asking, service: Served) -> None:
-    async with service.pictures.turn():
+    async with service.pictures.turns.one():
         gone = asyncio.create_task(ask.get(job_path("items")))
-        while service.pictures.waiting < 2:  # noqa: ASYNC110 - nothing tells of it
+        while service.pictures.turns.waiting < 2:  # noqa: ASYNC110 - nothing tells of it
             await asyncio.sleep(0.001)
         gone.cancel()
-        while service.pictures.waiting > 1:  # noqa: ASYNC110
+        while service.pictures.turns.waiting > 1:  # noqa: ASYNC110
             await asyncio.sleep(0.001)
 
     assert (await ask.get(job_path("items")))[0] == 200
     labels = {"resource": "items", "code": "499"}
     assert service.registry.get_sample_value("mapreduce_api_requests_total", labels) == 1
+    assert service.service.long.waiting == 0
 
 
 async def test_trouble_with_storage_is_told_with_its_reason(
