@@ -186,17 +186,16 @@ async def test_a_failure_is_one_again_when_its_restart_is_called_off() -> None:
         ask(operator, cancel=True)
         await operator.until(lambda: operator.status_of(RUN)["reason"] == "Cancelled", 60)
         ask(operator, cancel=False, resumePolicy={"includeFailed": False}, restart={"phase": "Map", "token": "2"})
-        await operator.until(lambda: operator.status_of(RUN)["restart"]["token"] == "2")
-        status = await operator.until_finished(60)
+        await asyncio.sleep(60)
+        status = await operator.until_finished()
         assert (status["phase"], items(operator)) == ("PartiallySucceeded", {"succeeded": 1, "skipped": 1})
 
 
 async def test_an_agent_that_takes_its_time_to_end_costs_no_commits() -> None:
     cluster, store = SimulatedCluster(_the_first_traps), MemoryStore()
     checkpoint = {"everyItems": 1000, "everySeconds": 3600}
-    async with operating(
-        cluster, job("abcdefghijklmnopqrst", map_={"maxParallel": 3}, checkpoint=checkpoint), store
-    ) as (operator):
+    body = job("abcdefghijklmnopqrst", map_={"maxParallel": 3}, checkpoint=checkpoint)
+    async with operating(cluster, body, store) as operator:
         await operator.until(lambda: cluster.runs_of.get("a") == 1)
         await asyncio.sleep(3)
         before = segments(store)

@@ -134,7 +134,7 @@ def test_users_of_the_api_reach_its_pods_by_a_role_that_nobody_has_yet(
     name = f"Role/{NAME}-api-users"
     for manifests in (defaults, own_namespace):
         assert at(manifests, name, "metadata.namespace") == NAMESPACE
-        assert rules(manifests, name) == {("", "pods"): ["get", "list"], ("", "pods/portforward"): ["create"]}
+        assert rules(manifests, name) == {("", "pods"): ["get", "list"], ("", "pods/portforward"): ["get", "create"]}
         bindings = [manifest for manifest in manifests.values() if manifest["kind"].endswith("Binding")]
         assert f"{NAME}-api-users" not in {binding["roleRef"]["name"] for binding in bindings}
 
