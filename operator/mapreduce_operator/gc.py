@@ -92,6 +92,8 @@ class Leftover:
     """When something of it was written last; None where nothing tells."""
     kept_because: str = ""
     """"" for what is deleted."""
+    failed_because: str = ""
+    """Why not all of it could be deleted, or perhaps nothing."""
 
     def as_json(self, *, dry_run: bool) -> dict[str, object]:
         written = None if self.written_at is None else moment(self.written_at).isoformat()
@@ -102,11 +104,17 @@ class Leftover:
             "objects": len(self.keys),
             "lastWritten": written,
             "verdict": self.verdict(dry_run=dry_run),
-            "because": self.kept_because,
+            "because": self.because,
         }
 
+    @property
+    def because(self) -> str:
+        return self.kept_because or self.failed_because
+
     def verdict(self, *, dry_run: bool) -> str:
-        return "Kept" if self.kept_because else "WouldBeDeleted" if dry_run else "Deleted"
+        if self.because:
+            return "Kept" if self.kept_because else "Failed"
+        return "WouldBeDeleted" if dry_run else "Deleted"
 
 
 async def leftovers(
@@ -125,8 +133,7 @@ async def leftovers(
             case [where, name, uid, _]:
                 run = RunRef(where, name, uid)
                 found.setdefault(run, Leftover(run, [])).keys.append(key)
-    jobs, _ = await Collection(api, MAPREDUCE_JOBS, namespace, "", _JOBS).read(lambda job: job)
-    queues, _ = await Collection(api, DEAD_LETTER_QUEUES, namespace, "", _QUEUES).read(lambda queue: queue)
+    jobs, queues = await _objects(api, namespace)
     alive = {job.metadata.uid for job in jobs}
     gone = [one for one in found.values() if one.run.uid not in alive]
     for one in gone:
@@ -135,6 +142,12 @@ async def leftovers(
         if one.written_at is None and not one.kept_because:
             one.kept_because = "nothing in it says when it was written; delete it by hand if nobody needs it"
     return [one for one in gone if one.written_at is None or now - one.written_at >= older_than]
+
+
+async def _objects(api: ApiSession, namespace: str) -> tuple[list[_Job], list[_Queue]]:
+    jobs, _ = await Collection(api, MAPREDUCE_JOBS, namespace, "", _JOBS).read(lambda job: job)
+    queues, _ = await Collection(api, DEAD_LETTER_QUEUES, namespace, "", _QUEUES).read(lambda queue: queue)
+    return jobs, queues
 
 
 def _needed(run: RunRef, jobs: Sequence[_Job], queues: Sequence[_Queue]) -> str:
@@ -173,18 +186,31 @@ async def _written_at(store: ObjectStore, run: RunRef, keys: Sequence[str]) -> f
 
 
 async def collect(settings: Settings, older_than: float, *, dry_run: bool) -> list[Leftover]:
-    """Deletes leftovers and returns all of them, those that are kept as well. Raises ClusterError, StorageError."""
+    """Deletes leftovers and returns all of them, also those that are kept, or could not be deleted.
+
+    Raises ClusterError and StorageError, upon which nothing was deleted.
+    """
     s3 = S3Options(settings.s3_endpoint, settings.s3_region, settings.s3_path_style)
     store = open_store(settings.storage_url, s3)
     try:
         async with ApiSession(await find_credentials(), may_write=lambda: False) as api:
             found = await leftovers(store, api, settings.watch_namespace, older_than, time.time())
-        for one in found:
-            if not one.kept_because and not dry_run:
-                await Journal(store, one.run, SystemClock(), SoleLeader()).delete_all()
+            for one in found:
+                if not one.kept_because and not dry_run:
+                    await _delete(store, api, one)
     finally:
         await store.close()
     return found
+
+
+async def _delete(store: ObjectStore, api: ApiSession, one: Leftover) -> None:
+    try:
+        # Those before it may have taken hours, in which somebody came to need it.
+        one.kept_because = _needed(one.run, *await _objects(api, one.run.namespace))
+        if not one.kept_because:
+            await Journal(store, one.run, SystemClock(), SoleLeader()).delete_all()
+    except (ClusterError, StorageError) as error:
+        one.failed_because = " ".join(str(error).split())
 
 
 def _seconds(text: str) -> float:
@@ -197,7 +223,7 @@ def _seconds(text: str) -> float:
 def _lines(found: Sequence[Leftover], *, dry_run: bool) -> Iterator[str]:
     for one in found:
         written = "unknown" if one.written_at is None else f"{moment(one.written_at):%Y-%m-%dT%H:%M:%SZ}"
-        because = f": {one.kept_because}" if one.kept_because else ""
+        because = f": {one.because}" if one.because else ""
         verdict = one.verdict(dry_run=dry_run)
         yield (
             f"{verdict:<14}   {one.run.namespace}/{one.run.name} ({one.run.uid}), {counted(len(one.keys), 'object')}, "
@@ -208,7 +234,7 @@ def _lines(found: Sequence[Leftover], *, dry_run: bool) -> Iterator[str]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Does what the command line says; returns 0, or 1 for an error, which is told in one line."""
+    """Does what the command line says; returns 0, or 1 where something could not be done, which is told."""
     parser = argparse.ArgumentParser(prog="mapreduce_operator.gc", description="Deletes storage of jobs that are gone.")
     parser.add_argument("--older-than", type=_seconds, required=True, help="only what was not written to for so long")
     parser.add_argument("--dry-run", action="store_true", help="delete nothing, only tell")
@@ -223,7 +249,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(json.dumps([one.as_json(dry_run=told.dry_run) for one in found], indent=2))  # noqa: T201
     else:
         print("\n".join(_lines(found, dry_run=told.dry_run)))  # noqa: T201
-    return 0
+    return 1 if any(one.failed_because for one in found) else 0
 
 
 if __name__ == "__main__":

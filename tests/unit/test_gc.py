@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from mapreduce_operator.core.checkpoint import Checkpoint, digest, encode_checkp
 from mapreduce_operator.core.journal import decode_segment, encode_segment
 from mapreduce_operator.core.names import RunRef, StorageKeys
 from mapreduce_operator.gc import main
+from mapreduce_operator.ports import StorageError, StorageErrorReason
 from tests.conformance.written_run import CRASHED, WrittenRun
 from tests.unit.adapters.kube.fake_api import FakeApi, answer, failure, running_fake_api
 from tests.unit.core.scenes import RUN
@@ -29,6 +30,10 @@ Call = Callable[..., Coroutine[Any, Any, tuple[int, str, str]]]
 
 def job(run: RunRef, **more: Any) -> dict[str, Any]:
     return {"metadata": {"name": run.name, "namespace": run.namespace, "uid": run.uid}, "spec": {}} | more
+
+
+def in_namespace(path: str, namespace: str) -> str:
+    return path.replace("v1alpha1/", f"v1alpha1/namespaces/{namespace}/")
 
 
 def listing(*items: dict[str, Any]) -> dict[str, Any]:
@@ -61,6 +66,10 @@ async def api(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
     async with running_fake_api() as api:
         api.on("GET", JOBS, answer(listing(job(ALIVE))))
         api.on("GET", QUEUES, answer(listing()))
+        # Asked for before each deletion.
+        for path in (JOBS, QUEUES):
+            for namespace in (RUN.namespace, NEW.namespace):
+                api.on("GET", in_namespace(path, namespace), answer(listing()))
         kubeconfig = tmp_path_factory.mktemp("kube") / "config"
         kubeconfig.write_text(
             "{apiVersion: v1, kind: Config, current-context: fake, users: [], "
@@ -190,12 +199,58 @@ async def test_while_the_api_server_does_not_say_all_stays(
     assert await runs_in(store) == {RUN.uid, ALIVE.uid, NEW.uid}
 
 
+async def test_what_somebody_came_to_need_meanwhile_stays(call: Call, store: FileStore, api: FakeApi) -> None:
+    fork = job(replace(RUN, name="fork", uid="run-9"), spec={"forkFrom": {"job": {"name": RUN.name}}})
+    api.on("GET", in_namespace(JOBS, RUN.namespace), answer(listing(fork)))
+
+    code, out, _ = await call("--older-than", "30d")
+
+    assert code == 0
+    assert "the MapReduceJob fork is to be forked from it" in out
+    assert RUN.uid in await runs_in(store)
+
+
+async def test_one_that_cannot_be_deleted_keeps_no_other_from_it(
+    call: Call, store: FileStore, api: FakeApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    delete = FileStore.delete
+
+    async def fails(self: FileStore, keys: Iterable[str]) -> None:
+        listed = list(keys)
+        if any(key.startswith(StorageKeys(ALIVE).prefix) for key in listed):
+            raise StorageError("the disk is\nlocked", StorageErrorReason.UNAVAILABLE)
+        await delete(self, listed)
+
+    monkeypatch.setattr(FileStore, "delete", fails)
+    api.on("GET", JOBS, answer(listing()))
+
+    code, out, err = await call("--older-than", "30d")
+
+    assert (code, err) == (1, "")
+    failed, deleted = out.splitlines()
+    assert failed.startswith("Failed           default/alive (run-2), ")
+    assert failed.endswith(": the disk is locked")
+    assert deleted.startswith("Deleted          default/demo (run-1), ")
+    assert await runs_in(store) == {ALIVE.uid, NEW.uid}
+
+
+async def test_an_api_server_that_falls_silent_ends_the_deletions(call: Call, store: FileStore, api: FakeApi) -> None:
+    api.on("GET", in_namespace(QUEUES, RUN.namespace), failure(403, "Forbidden", "not yours any more"))
+
+    code, out, _ = await call("--older-than", "30d", "-o", "json")
+
+    (found,) = json.loads(out)
+    assert (code, found["verdict"]) == (1, "Failed")
+    assert "not yours any more" in found["because"]
+    assert RUN.uid in await runs_in(store)
+
+
 async def test_of_one_namespace_the_others_are_left_alone(
     call: Call, store: FileStore, api: FakeApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MAPREDUCE_WATCH_NAMESPACE", "other")
     for path, found in ((JOBS, listing()), (QUEUES, listing())):
-        api.on("GET", path.replace("v1alpha1/", "v1alpha1/namespaces/other/"), answer(found))
+        api.on("GET", in_namespace(path, "other"), answer(found))
 
     _, out, _ = await call("--older-than", "0s")
 
