@@ -37,6 +37,9 @@ class Metrics(Protocol):
     def committed(self, run: RunState, batch: Batch, seconds: float, size: int) -> None:
         """A batch became durable, by a checkpoint of so many bytes that took so long; to be told before the run is."""
 
+    def checkpointed(self, reason: str, seconds: float, size: int) -> None:
+        """A checkpoint of so many bytes was made of something else than what a run came to: a plan, a restore."""
+
     def commit_failed(self, reason: str) -> None:
         """A try to write a checkpoint failed."""
 

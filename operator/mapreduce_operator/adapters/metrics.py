@@ -154,9 +154,7 @@ class PrometheusMetrics:
             if record.outcome.stage is Stage.MAP and record.item.final:
                 self._item(run, record)
         self._items.labels(namespace, ItemState.SKIPPED).inc(len(batch.left_out))
-        self._checkpoints.labels(batch.reason, "success").inc()
-        self._checkpoint_seconds.labels(batch.reason).observe(seconds)
-        self._checkpoint_bytes.observe(size)
+        self.checkpointed(batch.reason, seconds, size)
         if batch.turn.phase in FINAL_PHASES and run.committed_turn.phase not in FINAL_PHASES:
             self._jobs.labels(namespace, batch.turn.phase).inc()
             self._job_seconds.labels(batch.turn.phase).observe(batch.at - batch.opened_at)
@@ -180,6 +178,11 @@ class PrometheusMetrics:
             self._letters_added.labels(namespace, outcome.reason or "").inc()
         elif run.dead_letters.get(run.books.position_of(outcome)) is not None:
             self._letters_resolved.labels(namespace).inc()
+
+    def checkpointed(self, reason: str, seconds: float, size: int) -> None:
+        self._checkpoints.labels(reason, "success").inc()
+        self._checkpoint_seconds.labels(reason).observe(seconds)
+        self._checkpoint_bytes.observe(size)
 
     def commit_failed(self, reason: str) -> None:
         self._checkpoints.labels(reason, "failure").inc()

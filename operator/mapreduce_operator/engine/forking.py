@@ -10,7 +10,7 @@ import msgspec
 from pydantic import ValidationError
 
 from mapreduce_operator.api import ForkFrom, MapReduceJob, MapReduceJobStatus, Phase
-from mapreduce_operator.core.checkpoint import JournalError
+from mapreduce_operator.core.checkpoint import CommitReason, JournalError
 from mapreduce_operator.core.conditions import Situation
 from mapreduce_operator.core.effects import Announce
 from mapreduce_operator.core.forks import with_edits
@@ -52,7 +52,7 @@ async def fork(world: World, job: MapReduceJob, source: ForkFrom) -> None:
     # Raises what is wrong with the other edits.
     spec = with_edits(job.spec)
     try:
-        await world.checkpoints.fork(parent, source.checkpoint, child, spec)
+        await world.counted(CommitReason.FORK, world.checkpoints.fork(parent, source.checkpoint, child, spec))
     except CheckpointNotFoundError as error:
         raise InputError("CheckpointNotFound", f"spec.forkFrom: {error}") from error
     except JournalError as error:

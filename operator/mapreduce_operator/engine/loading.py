@@ -94,7 +94,8 @@ class _Loader:
             return Announce("Normal", "Forked", self.journal.head.phase_message)
         spec = self.job.spec
         planned = await plan_input(self.world.cluster, self.run, spec.input, self.world.limits)
-        await self.journal.create(planned, canonical(spec.work_as_written()), kept=spec.checkpoint.enabled)
+        writing = self.journal.create(planned, canonical(spec.work_as_written()), kept=spec.checkpoint.enabled)
+        await self.world.counted(CommitReason.PHASE_CHANGE, writing)
         left_out = f"; {planned.duplicates:,} duplicates were left out" if planned.duplicates else ""
         return Announce("Normal", "Planned", f"planned {len(planned.items):,} items{left_out}")
 
@@ -200,7 +201,7 @@ class _Loader:
             raise JournalError(f"what is left of {StorageKeys(self.run).prefix} contradicts itself: {'; '.join(wrong)}")
         batches = [*told_again(again, turn, last.kept), last]
         base = msgspec.structs.replace(left.base, recovered=Recovered(now, message))
-        head = await self.journal.branch(base, batches)
+        head = await self.world.counted(last.reason, self.journal.branch(base, batches))
         if last.kept:
             await self.journal.keep()
         state.course.turn = state.course.committed = turn

@@ -165,7 +165,7 @@ class Requests:
             spec=state.spec_text,
         )
         base = msgspec.structs.replace(then, lineage=head.lineage, recovered=head.recovered)
-        await self._journal.branch(base, [batch])
+        await world.counted(batch.reason, self._journal.branch(base, [batch]))
         await self._journal.keep()
         message = f"went back from checkpoint {head.sequence} to {then.sequence}, and goes on from {restored.sequence}"
         return Announce("Normal", "Restored", message)
@@ -202,7 +202,8 @@ class Requests:
             tail_sha256="",
             snapshot=None,
         )
-        await self._journal.branch(base, batches_of(taken, standing, len(planned.items)))
+        batches = batches_of(taken, standing, len(planned.items))
+        await world.counted(standing.reason, self._journal.branch(base, batches))
         await self._journal.keep()
         return Announce("Normal", "Planned", message)
 

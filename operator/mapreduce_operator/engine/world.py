@@ -1,8 +1,9 @@
 """What all runs share."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
+from mapreduce_operator.core.checkpoint import Checkpoint, CommitReason
 from mapreduce_operator.core.plan import Limits
 from mapreduce_operator.core.workloads import Workload
 from mapreduce_operator.engine.capacity import Capacity
@@ -10,7 +11,7 @@ from mapreduce_operator.engine.checkpointer import StoredCheckpoints
 from mapreduce_operator.engine.desk import Desk
 from mapreduce_operator.engine.pacing import Pace
 from mapreduce_operator.engine.suitability import Suitability
-from mapreduce_operator.ports import Clock, Cluster, Leadership, Metrics, ObjectStore
+from mapreduce_operator.ports import Clock, Cluster, Leadership, Metrics, ObjectStore, StorageError
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,3 +38,14 @@ class World:
     def checkpoints(self) -> StoredCheckpoints:
         """The checkpoints of all runs."""
         return StoredCheckpoints(self.store, self.clock, self.leadership, self.limits)
+
+    async def counted(self, reason: CommitReason, writing: Awaitable[Checkpoint]) -> Checkpoint:
+        """Waits for a checkpoint that is no commit of a run at work, and counts that it was made, or that it failed."""
+        began = self.clock.now()
+        try:
+            made = await writing
+        except StorageError:
+            self.metrics.commit_failed(reason)
+            raise
+        self.metrics.checkpointed(reason, self.clock.now() - began, made.size)
+        return made

@@ -3,6 +3,9 @@
 import asyncio
 from typing import TYPE_CHECKING, Any, Final, cast
 
+from prometheus_client import CollectorRegistry
+
+from mapreduce_operator.adapters.metrics import PrometheusMetrics
 from mapreduce_operator.adapters.storage.memory import MemoryStore
 from mapreduce_operator.api import DeadLetterQueue, MapReduceJob, Redrive
 from mapreduce_operator.core.checkpoint import CommitReason
@@ -24,7 +27,7 @@ from tests.unit.engine.parts import HandClock, Leader
 
 if TYPE_CHECKING:
     from mapreduce_operator.core.run import RunState
-    from mapreduce_operator.ports import Cluster, Metrics
+    from mapreduce_operator.ports import Cluster
 
 RUN: Final = RunRef("team-a", "words", "run-1-of-words")
 KEYS: Final = StorageKeys(RUN)
@@ -62,7 +65,7 @@ class Office:
             suitability=Suitability(self.store, "test"),
             storage_url="memory://",
             clock=self.clock,
-            metrics=cast("Metrics", None),
+            metrics=PrometheusMetrics(CollectorRegistry()),
             capacity=Capacity(100),
             pace=Pace(),
             limits=Limits(item_bytes=200),

@@ -84,6 +84,7 @@ class Process:
         self.known: list[Workload] = []
         self.state: RunState
         self.clock = HandClock()
+        self.registry = CollectorRegistry()
         leadership = leader or Leader()
         self.world = World(
             cluster=cast("Cluster", self.jobs),
@@ -91,7 +92,7 @@ class Process:
             suitability=Suitability(store, "test"),
             storage_url="memory://",
             clock=self.clock,
-            metrics=PrometheusMetrics(CollectorRegistry()),
+            metrics=PrometheusMetrics(self.registry),
             capacity=Capacity(10),
             pace=Pace(),
             limits=Limits(),
