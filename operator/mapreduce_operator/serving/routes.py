@@ -47,7 +47,7 @@ _PIECE: Final = 1 << 16
 """Bytes of lines that are sent together."""
 PIECE_SECONDS: Final = 60.0
 """For whoever asks to take them: what is told to him holds memory until then."""
-LONG_AT_ONCE: Final = 4
+LONG_AT_ONCE: Final = 2
 """So many long answers are given at a time."""
 _LINE_BYTES: Final = 32_768
 """Of a request: an id of an item may have 4 KiB, each byte of which may take three."""
