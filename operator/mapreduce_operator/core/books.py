@@ -8,7 +8,7 @@ from mapreduce_operator.api import Cause, ItemState, Phase, Reason
 from mapreduce_operator.core.account import Account
 from mapreduce_operator.core.batches import Batch, Uncommitted
 from mapreduce_operator.core.dead_letters import Entry
-from mapreduce_operator.core.items import GivenBack, Item, as_left_out, continued
+from mapreduce_operator.core.items import GivenBack, Item, as_given_back, as_left_out, continued
 from mapreduce_operator.core.journal import Claim, Record, Segment, Undone
 from mapreduce_operator.core.ledger import Ledger
 from mapreduce_operator.core.letters import Attempt
@@ -178,9 +178,7 @@ class Books:
     def _give_back(self, key: str) -> None:
         ledger, position = self.ledgers[Stage.MAP], self.position(Stage.MAP, key)
         back = given_back(self.account.dead_letters.get(position), ledger[position])
-        state = ItemState.SKIPPED if back.left_out else ItemState.DEAD_LETTERED
-        item = replace(ledger[position], state=state, not_before=0.0, cause=back.cause, before=None)
-        ledger.restore(position, item)
+        ledger.restore(position, as_given_back(ledger[position], back))
         self.account.redrives.settle(ledger[position].redrive)
         self.take_history(position)
 

@@ -160,13 +160,18 @@ def transition(item: Item, event: ItemEvent, retry: Retry, now: float) -> Item |
                 redrive=redrive,
                 before=item.cause,
             )
-        case GivenBack(cause, left_out) if item.redrive and item.state in {ItemState.PENDING, ItemState.RETRY_WAIT}:
-            state = ItemState.SKIPPED if left_out else ItemState.DEAD_LETTERED
-            return replace(item, state=state, not_before=0.0, cause=cause, before=None)
+        case GivenBack() if item.redrive and item.state in {ItemState.PENDING, ItemState.RETRY_WAIT}:
+            return as_given_back(item, event)
         case LeftOut() if item.state in {ItemState.PENDING, ItemState.RETRY_WAIT}:
             return as_left_out(item)
         case _:
             return None
+
+
+def as_given_back(item: Item, back: GivenBack) -> Item:
+    """The item when the Redrive that took it was called off."""
+    state = ItemState.SKIPPED if back.left_out else ItemState.DEAD_LETTERED
+    return replace(item, state=state, not_before=0.0, cause=back.cause, before=None)
 
 
 def as_left_out(item: Item) -> Item:
