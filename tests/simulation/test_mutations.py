@@ -20,7 +20,7 @@ from mapreduce_operator.core.outcomes import Outcome
 from mapreduce_operator.core.run import RunState
 from mapreduce_operator.core.status import status_of
 from mapreduce_operator.core.workloads import JobSeen
-from mapreduce_operator.engine import loading
+from mapreduce_operator.engine import loading, standing
 from mapreduce_operator.engine import run as engine_run
 from mapreduce_operator.engine.effects import Effects
 from mapreduce_operator.engine.journal import Journal
@@ -195,7 +195,7 @@ def test_a_status_that_claims_what_is_not_durable(monkeypatch: pytest.MonkeyPatc
         finally:
             state.unsaved.records = waiting
 
-    monkeypatch.setattr(engine_run, "status_of", tells_too_early)
+    monkeypatch.setattr(standing, "status_of", tells_too_early)
     assert "the status says" in found_in(everything)
 
 

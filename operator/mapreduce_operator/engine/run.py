@@ -8,21 +8,16 @@ import asyncio
 import logging
 from typing import Final
 
-from mapreduce_operator.api import MapReduceJob, MapReduceJobSpec, MapReduceJobStatus, Phase
+from mapreduce_operator.api import MapReduceJob, MapReduceJobSpec, MapReduceJobStatus
 from mapreduce_operator.core.checkpoint import JournalError
-from mapreduce_operator.core.conditions import Situation
-from mapreduce_operator.core.contract import ResultRule
 from mapreduce_operator.core.effects import Announce
-from mapreduce_operator.core.forks import as_before, with_edits
-from mapreduce_operator.core.names import RunRef, Stage
-from mapreduce_operator.core.phases import FINAL_PHASES, Turn
+from mapreduce_operator.core.names import RunRef
 from mapreduce_operator.core.plan import InputError
-from mapreduce_operator.core.requests import Told
 from mapreduce_operator.core.run import RunState
-from mapreduce_operator.core.status import Report, seen_at, status_before_loading, status_of, status_without_plan
-from mapreduce_operator.core.workloads import JobSeen, PodSeen, Workload
+from mapreduce_operator.core.workloads import Workload
 from mapreduce_operator.engine.aftercare import Aftercare
 from mapreduce_operator.engine.effects import STORAGE_PAUSES, Effects, announce
+from mapreduce_operator.engine.inbox import Inbox
 from mapreduce_operator.engine.input_watch import InputWatch
 from mapreduce_operator.engine.journal import Journal
 from mapreduce_operator.engine.letters import Letters
@@ -31,7 +26,8 @@ from mapreduce_operator.engine.pauses import pause_after
 from mapreduce_operator.engine.queue import QueueKeeper
 from mapreduce_operator.engine.redriving import Redriving
 from mapreduce_operator.engine.reporter import Reporter
-from mapreduce_operator.engine.requests import Requests, asked_token
+from mapreduce_operator.engine.requests import Requests
+from mapreduce_operator.engine.standing import Standing
 from mapreduce_operator.engine.teardown import letters_left, tear_down
 from mapreduce_operator.engine.troubles import Troubles
 from mapreduce_operator.engine.world import World
@@ -43,7 +39,6 @@ SAVE_SECONDS: Final = 8.0
 """For the last commit when the operator shuts down; Kubernetes gives it 30 s in all."""
 _GATHER_SECONDS: Final = 0.02
 """A step costs the same for one event as for many, and they come in swarms."""
-_UNSEEN: Final = "pods that ended are not looked at yet"
 _REPLAN_SECONDS: Final = 5.0
 """How often an input that could not be planned is looked at again: a ConfigMap may come later."""
 
@@ -53,25 +48,17 @@ class Run:
 
     def __init__(self, job: MapReduceJob, world: World) -> None:
         self.ref: Final = RunRef.of(job)
-        self._edits_problem: tuple[str, str] | None = None
-        """Why the edits of a fork do not fit its template any more; the last one that they fitted is run."""
-        self._job = job
-        self._job = self._with_edits(job)
         self._world: Final = world
         self._journal: Final = Journal(world.store, self.ref, world.clock, world.leadership)
-        self._reporter: Final = Reporter(world.cluster, world.leadership, self.ref, self._status, job.status)
-        self._state: RunState | None = None
-        self._ids: list[str] = []
-        self._awake: Final = asyncio.Event()
-        self._inbox: Final[dict[str, tuple[Workload, bool]]] = {}
-        self._stopping = False
         self._troubles: Final = Troubles()
-        self._capped = False
-        self._keeper: QueueKeeper | None = None
+        self._requests: Final = Requests(world, self.ref, self._journal)
+        self._standing: Final = Standing(job, world, self._journal, self._troubles, self._requests)
+        self._reporter: Final = Reporter(world.cluster, world.leadership, self.ref, self._status, job.status)
+        self._awake: Final = asyncio.Event()
+        self._inbox: Final = Inbox(world, self.ref, self._journal, self._troubles)
+        self._stopping = False
         self._redriving: Redriving | None = None
         self._aftercare: Final = Aftercare(world, self.ref)
-        self._requests: Final = Requests(world, self.ref, self._journal)
-        self._input_watch: InputWatch | None = None
         self._reload = False
         """Storage holds another state than memory, which is to be loaded."""
         self._thorough = False
@@ -79,10 +66,6 @@ class Run:
         self._thorough_loads = 0
         self._seen: MapReduceJobSpec | None = None
         """As of the last step."""
-        ended = job.status is not None and job.status.completion_time is not None
-        self._ended = job.status if ended else None
-        started = job.status.start_time if job.status is not None else None
-        self._start_time = started.timestamp() if started is not None else world.clock.now()
         self._name: Final = f"{self.ref.namespace}/{self.ref.name}"
 
     # ----------------------------------------------------------------------------------------------- from outside
@@ -94,33 +77,16 @@ class Run:
 
     def vitals(self) -> Vitals:
         """What metrics tell of the run."""
-        state = self._state
-        if state is None or state.checkpoint is None:
-            return Vitals(self.ref, self.reported)
-        startup, stands = state.books.startup, state.spec.suspend or state.phase in FINAL_PHASES
-        moved_at = max(startup.moved_at or state.checkpoint.committed_at, state.course.opened_at)
-        return Vitals(
-            self.ref,
-            self.reported,
-            unsaved_since=state.unsaved.since if state.unsaved else None,
-            idle_since=None if stands or startup.agents_run else moved_at,
-        )
+        return self._standing.vitals(self.reported)
 
     def observe(self, job: MapReduceJob) -> None:
         """The object changed."""
-        self._job = self._with_edits(job)
+        self._standing.observe(job)
         self._awake.set()
-
-    def _with_edits(self, job: MapReduceJob) -> MapReduceJob:
-        try:
-            spec, self._edits_problem = with_edits(job.spec), None
-        except InputError as error:
-            spec, self._edits_problem = as_before(job.spec, self._job.spec), (error.reason, str(error))
-        return job.model_copy(update={"spec": spec})
 
     def notify(self, workload: Workload, deleted: bool) -> None:
         """A Job or pod of this run changed. Only its last state is kept until the run looks."""
-        self._inbox[workload.uid] = (workload, deleted)
+        self._inbox.put(workload, deleted)
         self._awake.set()
 
     def stop(self) -> None:
@@ -144,43 +110,43 @@ class Run:
 
     def _asked(self) -> None:
         """Somebody changed the dead letter queue, or asks for a Redrive."""
-        if self._keeper is not None and self._redriving is not None:
-            self._keeper.request()
+        if self._standing.keeper is not None and self._redriving is not None:
+            self._standing.keeper.request()
             self._redriving.look()
         self._awake.set()
 
     async def _live(self) -> None:
-        to_do = not self._over or self._aftercare.is_due(self._job.spec, self._ended)
+        to_do = not self._over or self._aftercare.is_due(self._standing.job.spec, self._standing.ended)
         while not self._deleting and not self._stopping:
             self._awake.clear()
             if to_do:
                 await self._establish()
-                if self._state is not None:
-                    await self._work(self._state)
-                self._aftercare.looked(self._seen, may_pass=self._requests.may_pass(self._job))
+                if self._standing.state is not None:
+                    await self._work(self._standing.state)
+                self._aftercare.looked(self._seen, may_pass=self._requests.may_pass(self._standing.job))
             else:
                 self._reporter.request()
-                await self._sleep(self._aftercare.next_look(self._job.spec, self._ended))
-            to_do = self._reload or self._aftercare.is_due(self._job.spec, self._ended)
+                await self._sleep(self._aftercare.next_look(self._standing.job.spec, self._standing.ended))
+            to_do = self._reload or self._aftercare.is_due(self._standing.job.spec, self._standing.ended)
         if self._deleting:
             letters = await letters_left(
                 self._world,
-                self._job,
+                self._standing.job,
                 self._journal,
-                state=self._state,
-                ids=self._ids,
+                state=self._standing.state,
+                ids=self._standing.ids,
                 written=self._reporter.written,
             )
-            await tear_down(self._world, self._job, self._journal, letters, self._awake)
+            await tear_down(self._world, self._standing.job, self._journal, letters, self._awake)
 
     @property
     def _deleting(self) -> bool:
-        return self._job.metadata.deletion_timestamp is not None
+        return self._standing.job.metadata.deletion_timestamp is not None
 
     @property
     def _over(self) -> bool:
         """The end of the run was written into the status before: nothing of it needs to be loaded again."""
-        return self._ended is not None and not self._world.known_workloads(self.ref.uid)
+        return self._standing.ended is not None and not self._world.known_workloads(self.ref.uid)
 
     async def _sleep(self, until: float | None) -> None:
         """Waits for news, at most until a moment in seconds since the epoch. What comes shortly after comes along."""
@@ -199,7 +165,7 @@ class Run:
         while not self._deleting and not self._stopping:
             self._awake.clear()
             written = self._reporter.written
-            job = self._job
+            job = self._standing.job
             try:
                 loaded = await load(
                     self._world,
@@ -226,44 +192,42 @@ class Run:
             await self._sleep(self._world.clock.now() + pause)
 
     async def _take_up(self, loaded: Loaded) -> None:
-        self._state, self._ids = loaded.state, loaded.ids
-        self._start_time = self._journal.head.started_at
+        self._standing.enter_memory(loaded.state, loaded.ids)
         if (lineage := self._journal.head.lineage) is not None:
             self._world.desk.descends(self.ref, lineage)
         self._reload = self._thorough = False
         self._troubles.clear()
         # Loading took a while: what was told meanwhile is as new as what the informer knows.
         for workload in self._world.known_workloads(self.ref.uid):
-            self._inbox.setdefault(workload.uid, (workload, False))
+            self._inbox.put_late(workload, False)
         for event in loaded.events:
             await announce(self._world, self.ref, event)
 
     # ----------------------------------------------------------------------------------------------------- work
 
     async def _work(self, state: RunState) -> None:
-        self._ended = None
-        letters = Letters(self._world, self.ref, self._journal)
-        self._keeper = keeper = QueueKeeper(self._world, state, letters, self._id_of, self._awake.set)
+        ids, letters = self._standing.ids, Letters(self._world, self.ref, self._journal)
+        keeper = QueueKeeper(self._world, state, letters, ids.__getitem__, self._awake.set)
         self._redriving = redriving = Redriving(
-            self._world, state, letters, self._ids, item=self._journal.plan.item, wake=self._awake.set
+            self._world, state, letters, ids, item=self._journal.plan.item, wake=self._awake.set
         )
+        input_watch = self._input_watch()
+        self._standing.begin_work(keeper, input_watch)
         async with asyncio.TaskGroup() as tasks:
             effects = Effects(
                 self._world,
                 self._journal,
                 state,
-                self._ids,
+                ids,
                 letters=letters,
                 troubles=self._troubles,
                 tasks=tasks,
                 wake=self._awake.set,
-                tell=self._found,
+                tell=self._inbox.put_late,
             )
             helpers = [tasks.create_task(keeper.serve()), tasks.create_task(redriving.serve())]
-            source, planned = self._job.spec.input.config_map_ref, self._journal.head.plan.input_sha256
-            if source is not None and planned:
-                self._input_watch = InputWatch(self._world, self.ref, source, planned, self._reporter.request)
-                helpers.append(tasks.create_task(self._input_watch.serve()))
+            if input_watch is not None:
+                helpers.append(tasks.create_task(input_watch.serve()))
             self._asked()
             try:
                 # The queue may have been edited since the run ended.
@@ -279,8 +243,8 @@ class Run:
                         return
                     if await self._is_replaced(state, effects):
                         effects.abandon()
-                        self._state, self._ids, self._reload = None, [], True
-                        self._keeper = self._redriving = self._input_watch = None
+                        self._leave_memory()
+                        self._reload = True
                         return
                     await self._step(state, effects)
                 await self._tell_the_end(keeper)
@@ -288,14 +252,24 @@ class Run:
                 for helper in helpers:
                     helper.cancel()
         # What is left to do is to be deleted, or redriven, one day; 100,000 items need not be remembered for that.
-        self._ended, self._state, self._ids = self._status(), None, []
+        self._standing.ended = self._status()
+        self._leave_memory()
         self._world.capacity.release(self.ref.uid)
-        self._keeper = self._redriving = self._input_watch = None
+
+    def _input_watch(self) -> InputWatch | None:
+        source, planned = self._standing.job.spec.input.config_map_ref, self._journal.head.plan.input_sha256
+        if source is None or not planned:
+            return None
+        return InputWatch(self._world, self.ref, source, planned, self._reporter.request)
+
+    def _leave_memory(self) -> None:
+        self._standing.leave_memory()
+        self._redriving = None
 
     def _is_at_work(self, state: RunState, effects: Effects) -> bool:
         if not state.finished or self._inbox or self._busy(effects):
             return True
-        return self._requests.is_due(self._job, state, self._world.clock.now())
+        return self._requests.is_due(self._standing.job, state, self._world.clock.now())
 
     async def _is_replaced(self, state: RunState, effects: Effects) -> bool:
         """Whether storage holds another state by now: as was asked for, or since something in it is damaged."""
@@ -308,9 +282,9 @@ class Run:
             self._thorough = True
             self._thorough_loads += 1
             return True
-        if effects.pending or not self._requests.is_replacing(self._job, state, self._world.clock.now()):
+        if effects.pending or not self._requests.is_replacing(self._standing.job, state, self._world.clock.now()):
             return False
-        told = await self._requests.do(self._job, state)
+        told = await self._requests.do(self._standing.job, state)
         if told is not None:
             await announce(self._world, self.ref, told)
         # Where it is not known whether it was written, storage tells.
@@ -318,7 +292,7 @@ class Run:
 
     def _busy(self, effects: Effects) -> bool:
         """Something is being done beside the loop; the run is woken when it is done."""
-        helpers = (self._keeper, self._redriving)
+        helpers = (self._standing.keeper, self._redriving)
         return effects.pending or any(helper is not None and helper.pending for helper in helpers)
 
     def _requeue(self, state: RunState) -> None:
@@ -339,9 +313,6 @@ class Run:
             log.warning("%s: the status of the dead letter queue was not written: %s", self._name, error)
         await self._write_status()
 
-    def _id_of(self, position: int) -> str:
-        return self._ids[position]
-
     async def _save(self, state: RunState, effects: Effects) -> None:
         try:
             async with asyncio.timeout(SAVE_SECONDS):
@@ -355,23 +326,19 @@ class Run:
                 str(error) or "time ran out",
             )
 
-    def _found(self, workload: Workload, deleted: bool) -> None:
-        """A Job or pod whose news is late. What the informer has told of it meanwhile is newer."""
-        self._inbox.setdefault(workload.uid, (workload, deleted))
-
     async def _step(self, state: RunState, effects: Effects) -> None:
         """Takes in what happened, does what follows, and waits for more."""
         began = asyncio.get_running_loop().time()
-        self._seen = self._job.spec
+        self._seen = self._standing.job.spec
         # Also when it is the same but for the items, which need not stay in memory any more.
-        if self._job.spec is not state.spec:
-            state.respec(self._job.spec, self._world.clock.now())
-        labels = self._job.metadata.labels
+        if self._standing.job.spec is not state.spec:
+            state.respec(self._standing.job.spec, self._world.clock.now())
+        labels = self._standing.job.metadata.labels
         state.templates.labels = {key: labels[key] for key in self._world.copied_labels if key in labels}
         self._requeue(state)
-        await self._absorb(state, effects)
+        await self._inbox.absorb(state, effects)
         now = self._world.clock.now()
-        if (told := self._requests.look(self._job, state, now)) is not None:
+        if (told := self._requests.look(self._standing.job, state, now)) is not None:
             effects.start(told)
         for effect in state.decide(now):
             effects.start(effect)
@@ -380,8 +347,8 @@ class Run:
         if stale := state.take_stale():
             self._world.metrics.stale_events(stale)
         self._reporter.request()
-        if self._keeper is not None and len(state.dead_letters):
-            self._keeper.request()
+        if self._standing.keeper is not None and len(state.dead_letters):
+            self._standing.keeper.request()
         self._world.metrics.stepped(asyncio.get_running_loop().time() - began)
         if not state.finished or self._busy(effects):
             await self._sleep(self._next_wake(state, now))
@@ -389,7 +356,7 @@ class Run:
     def _grant(self, state: RunState, now: float) -> int:
         wanted = state.wanted(now) if now >= self._troubles.no_launch_before else 0
         granted = self._world.capacity.grant(self.ref.uid, active=state.active, wanted=wanted, wake=self._awake.set)
-        self._capped = granted < wanted
+        self._standing.capped = granted < wanted
         return granted
 
     def _next_wake(self, state: RunState, now: float) -> float | None:
@@ -398,47 +365,9 @@ class Run:
             moments.append(self._troubles.no_launch_before)
         if self._inbox:
             moments.append(now + STORAGE_PAUSES[1])
-        if (again := self._requests.next_try(self._job, state)) is not None:
+        if (again := self._requests.next_try(self._standing.job, state)) is not None:
             moments.append(again)
         return min(moments, default=None)
-
-    async def _absorb(self, state: RunState, effects: Effects) -> None:
-        """Takes in what the informer told since the last time: Jobs first, so that pods find theirs adopted."""
-        while self._inbox:
-            news = list(self._inbox.values())
-            self._inbox.clear()
-            for workload, deleted in news:
-                if isinstance(workload, JobSeen) and workload.owner_uid == self.ref.uid:
-                    for effect in state.observe_job(workload, deleted, self._world.clock.now()):
-                        effects.start(effect)
-            pods = [(pod, deleted) for pod, deleted in news if isinstance(pod, PodSeen)]
-            for number, (pod, _) in enumerate(pods):
-                try:
-                    rule = await self._rule_for(state, pod)
-                except StorageError as error:
-                    log.warning("%s: %s: %s", self._name, _UNSEEN, error)
-                    self._troubles.waits(_UNSEEN, error)
-                    for later in pods[number:]:
-                        self._inbox.setdefault(later[0].uid, later)
-                    return
-                self._troubles.goes_on(_UNSEEN)
-                now = self._world.clock.now()
-                launched_at = state.books.startup.launched_at(pod.job_uid)
-                if launched_at is not None and pod.started:
-                    ran = pod.agent.finished_at - pod.agent.started_at if pod.agent is not None else 0.0
-                    self._world.metrics.agent_started(self.ref.namespace, max(0.0, now - launched_at - ran))
-                for effect in state.observe_pod(pod, rule, now):
-                    effects.start(effect)
-
-    async def _rule_for(self, state: RunState, pod: PodSeen) -> ResultRule:
-        rule = state.templates.rule(pod.carried.stage)
-        if rule.expression is None or not pod.ended or pod.carried.stage is Stage.REDUCE:
-            return rule
-        position = state.ledgers[Stage.MAP].position(pod.carried.dispatches[0].item_key)
-        if position is None:
-            return rule
-        item = state.as_run(position, await self._journal.plan.item(position))
-        return ResultRule(rule.required, rule.expression, item.payload)
 
     async def _write_status(self) -> None:
         try:
@@ -446,80 +375,5 @@ class Run:
         except ClusterError as error:
             log.warning("%s: the status was not written: %s", self._name, error)
 
-    # ---------------------------------------------------------------------------------------------------- status
-
     def _status(self) -> MapReduceJobStatus | None:
-        now = self._world.clock.now()
-        generation = self._job.metadata.generation
-        if self._state is None:
-            if self._ended is not None and not self._troubles.any:
-                return seen_at(self._ended, generation, asked_token(self._job))
-            turn = Turn(Phase.PLANNING, "Planning", "the input is being planned")
-            planned = self._reporter.written
-            if planned is not None and planned.plan is not None:
-                turn = Turn(Phase.MAP, planned.reason or "Planned", "the state of the run is being loaded")
-                if not self._troubles.any:
-                    return planned
-                if self._ended is not None and planned.phase is not None:
-                    turn = Turn(planned.phase, planned.reason or "", "the state of the run is being loaded")
-                return status_before_loading(planned, self._situation(turn), now)
-        else:
-            turn = self._state.committed_turn
-            if turn.phase in FINAL_PHASES and self._keeper is not None and self._keeper.owes:
-                return self._reporter.written
-        report = Report(
-            ref=self.ref,
-            generation=generation,
-            situation=self._situation(turn),
-            storage_url=self._world.storage_url,
-            start_time=self._start_time,
-            before=self._reporter.conditions,
-            queue=self._keeper.name if self._keeper else "",
-            keeps={"PlanCurrent"} if self._input_watch is not None else (),
-            kept=self._kept(),
-        )
-        if self._state is None or self._state.checkpoint is None:
-            return status_without_plan(report, now)
-        return status_of(self._state, self._state.checkpoint, self._id_of, report, now)
-
-    def _situation(self, turn: Turn) -> Situation:
-        return Situation(
-            phase=turn.phase,
-            reason=turn.reason,
-            message=turn.message,
-            suspended=self._job.spec.suspend,
-            still_running=self._state.active if self._state else 0,
-            obstacle=self._troubles.obstacle or self._edits_problem or (self._state.obstacle if self._state else None),
-            storage_problem=self._troubles.storage,
-            capped=self._capped,
-            refusal=self._troubles.refusal,
-            hindrance=self._state.course.hindrance() if self._state else None,
-            not_starting=self._state.not_starting(self._world.clock.now()) if self._state else None,
-            checkpoints=self._checkpoints(),
-            asked=self._requests.conditions(self._job, self._state) if self._state else {},
-            plan_current=self._input_watch.condition if self._input_watch else None,
-        )
-
-    def _checkpoints(self) -> Told:
-        """What is to be said of checkpoints while storage works."""
-        head = self._journal.head if self._state is not None else None
-        if head is not None and self._journal.snapshot_problem is not None:
-            return self._journal.snapshot_problem
-        if head is not None and head.recovered is not None:
-            return True, "Recovered", head.recovered.message
-        if not self._job.spec.checkpoint.enabled:
-            return (
-                True,
-                "CheckpointsDisabled",
-                "spec.checkpoint.enabled is false: outcomes are durable, and there is no checkpoint to come back to",
-            )
-        return True, "Saved", "outcomes are durable"
-
-    def _kept(self) -> list[int]:
-        """Numbers of the checkpoints that the run can go back to."""
-        state = self._state
-        if state is None or state.checkpoint is None:
-            return []
-        forks = self._world.desk.forked_from(self.ref)
-        active = state.committed_turn.phase not in FINAL_PHASES
-        return self._journal.kept.sequences(state.checkpoint, state.spec.checkpoint, forks, active=active)
+        return self._standing.status(self._reporter.written)

@@ -80,7 +80,7 @@ SOURCES_OF_REASONS: Final = (
     "engine/queue.py",
     "engine/redriving.py",
     "engine/requests.py",
-    "engine/run.py",
+    "engine/standing.py",
     "engine/troubles.py",
     "engine/planner.py",
 )

@@ -97,11 +97,11 @@ async def test_items_are_let_go_when_they_are_planned_and_not_read_again(operato
     charge = operator.supervisor._charges["run-1"]
     await asyncio.sleep(1)
     assert charge.run is not None
-    assert items_of(charge.job) == items_of(charge.run._job) == ("a", "b", "c")
+    assert items_of(charge.job) == items_of(charge.run._standing.job) == ("a", "b", "c")
 
     seen = planned(seen)
     operator.supervisor.observe(seen)
-    assert items_of(charge.job) == items_of(charge.run._job) == ()
+    assert items_of(charge.job) == items_of(charge.run._standing.job) == ()
     assert seen["spec"]["input"]["items"] == ["a", "b", "c"]
 
     parsed = charge.job
@@ -199,8 +199,9 @@ async def test_no_part_of_a_run_keeps_its_items_once_they_are_planned(operator: 
     await asyncio.sleep(10)
     run = operator.supervisor._charges["run-1"].run
     assert run is not None
-    assert run._state is not None
-    assert items_of(run._job) == run._state.spec.input.items == ()
+    state = run._standing.state
+    assert state is not None
+    assert items_of(run._standing.job) == state.spec.input.items == ()
 
 
 async def ended_with_letters(operator: Operator) -> dict[str, Any]:
