@@ -8,7 +8,7 @@ import asyncio
 from itertools import product
 from typing import Final, NoReturn
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics
+from prometheus_client import CollectorRegistry, Counter, Histogram
 
 from mapreduce_operator.api import ItemState, Reason
 from mapreduce_operator.core.batches import Batch
@@ -29,9 +29,6 @@ _CHECKPOINT: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 3
 _BYTES: Final = (1024, 4096, 16384, 65536, 262144, 1048576, 4194304, 16777216, 67108864)
 _LAG_SECONDS: Final = 0.5
 """How often the event loop is asked how late it is."""
-
-# A series that says when each other one began, which doubles them all; Prometheus knows a restart by the value.
-disable_created_metrics()  # type: ignore[no-untyped-call]
 
 
 class PrometheusMetrics:

@@ -9,7 +9,7 @@ holds a version of the head that is not there any more, so that whatever it stil
 """
 
 import logging
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
 from typing import Final
 
 import msgspec
@@ -44,6 +44,13 @@ log = logging.getLogger(__name__)
 _CLAIMS: Final = 10
 _SNAPSHOT_AFTER: Final = 1 << 18
 """Bytes of segments that are read at a load rather than covered by a snapshot."""
+
+
+def books_of(run: RunRef, ids: Sequence[str], snapshot: Snapshot | None, segments: Iterable[Segment]) -> Books:
+    """New books of a run with these items, which are told what was committed."""
+    books = Books(run, keys_of(run.uid, ids))
+    books.read_back(snapshot, segments)
+    return books
 
 
 class Journal:
@@ -329,9 +336,7 @@ class Journal:
 
     async def books(self, ids: Sequence[str]) -> Books:
         """The same, told to new books of a run with these items."""
-        books = Books(self._run, keys_of(self._run.uid, ids))
-        books.read_back(*await self.history())
-        return books
+        return books_of(self._run, ids, *await self.history())
 
     async def snapshot(self) -> Snapshot | None:
         """The snapshot that a load begins with; None where there is none, or it is damaged."""

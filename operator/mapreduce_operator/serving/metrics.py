@@ -2,10 +2,7 @@
 
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics
-
-# A series that says when each other one began, which doubles them all; Prometheus knows a restart by the value.
-disable_created_metrics()  # type: ignore[no-untyped-call]
+from prometheus_client import CollectorRegistry, Counter, Histogram
 
 
 class ApiMetrics:

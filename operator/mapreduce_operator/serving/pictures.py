@@ -18,10 +18,10 @@ from mapreduce_operator.core.failures import end_of
 from mapreduce_operator.core.journal import Segment
 from mapreduce_operator.core.names import RunRef, Stage, StorageKeys, item_key
 from mapreduce_operator.core.outcomes import Outcome
-from mapreduce_operator.core.plan import Limits, keys_of
+from mapreduce_operator.core.plan import Limits
 from mapreduce_operator.engine.chain import segments_backwards
 from mapreduce_operator.engine.checkpointer import StoredCheckpoints
-from mapreduce_operator.engine.journal import Journal
+from mapreduce_operator.engine.journal import Journal, books_of
 from mapreduce_operator.engine.leadership import SoleLeader
 from mapreduce_operator.engine.plan_store import StoredPlan
 from mapreduce_operator.ports import ObjectStore
@@ -110,15 +110,9 @@ class Pictures:
         journal = Journal(self.store, run, self._clock, self._leadership)
         journal.look_at(checkpoint)
         ids = await journal.plan.ids()
-        snapshot, segments = await journal.history()
-
-        def books() -> Books:
-            books = Books(run, keys_of(run.uid, ids))
-            books.read_back(snapshot, segments)
-            return books
-
         # Of 100,000 items it takes a second or two, in which probes and others are answered.
-        return Picture(run, checkpoint, ids, journal.plan, await asyncio.to_thread(books))
+        books = await asyncio.to_thread(books_of, run, ids, *await journal.history())
+        return Picture(run, checkpoint, ids, journal.plan, books)
 
     async def _endings(self, picture: Picture) -> dict[int, Ending]:
         ledger = picture.books.ledgers[Stage.MAP]
