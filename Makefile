@@ -6,6 +6,8 @@ SHELL := /bin/bash
 
 VENV := .venv
 BIN := $(VENV)/bin
+# For tests that need no cluster; more processes than these would start longer than they run.
+PROCESSES := --numprocesses auto --maxprocesses 4
 # Tools, DOCKER_HOST and KUBECONFIG of the cluster at hand.
 CLUSTER := eval "$$(dev/cluster/cluster.sh env)" &&
 
@@ -37,11 +39,11 @@ types: $(VENV)/.complete ## Types, strictly
 
 .PHONY: unit
 unit: $(VENV)/.complete tools ## Unit and property tests
-	@$(BIN)/pytest tests/unit
+	@$(BIN)/pytest $(PROCESSES) tests/unit
 
 .PHONY: simulation
 simulation: $(VENV)/.complete ## Whole runs on a simulated cluster and a fake clock
-	@$(BIN)/pytest tests/simulation
+	@$(BIN)/pytest $(PROCESSES) tests/simulation
 
 .PHONY: soak
 soak: $(VENV)/.complete ## 1,000 simulated runs with every kind of fault; deaths at every point of a small one (10 min)

@@ -374,14 +374,14 @@ def test_excused_interruptions_never_exhaust_the_others() -> None:
     assert run_through(worn, [EVICTED] * 3).cause is Cause.TOO_MANY_INTERRUPTIONS
 
 
-@pytest.mark.parametrize("reason", TEMPLATE_FAULTS)
+@pytest.mark.parametrize("reason", sorted(TEMPLATE_FAULTS))
 def test_an_item_whose_template_cannot_start_rests_before_it_is_tried_again(reason: Reason) -> None:
     after = transition(RUNNING, Ended(replace(EVICTED, reason=reason)), RETRY, NOW)
 
     assert after == Item(ItemState.RETRY_WAIT, interruptions=1, excused=1, not_before=NOW + REST_SECONDS, reason=reason)
 
 
-@pytest.mark.parametrize("reason", TEMPLATE_FAULTS)
+@pytest.mark.parametrize("reason", sorted(TEMPLATE_FAULTS))
 def test_an_item_whose_template_was_corrected_since_does_not_rest(reason: Reason) -> None:
     after = transition(RUNNING, Ended(replace(EVICTED, reason=reason), template_changed=True), RETRY, NOW)
 

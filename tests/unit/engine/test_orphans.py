@@ -50,7 +50,7 @@ async def test_a_queue_whose_job_is_there_is_left_alone() -> None:
     assert office.cluster.queue_statuses == []
 
 
-@pytest.mark.parametrize("reason", set(ClusterErrorReason) - {ClusterErrorReason.NOT_FOUND})
+@pytest.mark.parametrize("reason", sorted(set(ClusterErrorReason) - {ClusterErrorReason.NOT_FOUND}))
 async def test_that_a_job_is_gone_is_the_api_servers_word_and_no_silence(reason: ClusterErrorReason) -> None:
     office, orphans = await orphaned("MIT")
     deleted = office.cluster.queues["team-a", "words"]

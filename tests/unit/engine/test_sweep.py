@@ -55,7 +55,7 @@ async def test_an_object_of_the_same_name_with_another_uid_is_another(operator: 
     assert jobs_in(operator.cluster) == set()
 
 
-@pytest.mark.parametrize("reason", set(ClusterErrorReason) - {ClusterErrorReason.NOT_FOUND})
+@pytest.mark.parametrize("reason", sorted(set(ClusterErrorReason) - {ClusterErrorReason.NOT_FOUND}))
 async def test_nothing_is_deleted_while_the_api_server_does_not_say_so(
     operator: Operator, reason: ClusterErrorReason
 ) -> None:
