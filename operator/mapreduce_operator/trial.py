@@ -15,7 +15,7 @@ import msgspec
 
 from mapreduce_operator.adapters.kube import ApiSession, CredentialsError, find_credentials
 from mapreduce_operator.adapters.kube.resources import FIELD_MANAGER, MAPREDUCE_JOBS
-from mapreduce_operator.adapters.kube.watching import Lines
+from mapreduce_operator.adapters.kube.watching import objects_in
 from mapreduce_operator.api import Phase
 from mapreduce_operator.ports import JSON, ClusterError
 
@@ -44,7 +44,7 @@ async def trial(api: ApiSession, namespace: str, manifest: JSON) -> None:
     if status.get("phase") != Phase.SUCCEEDED:
         came_to = f"its phase is {status['phase']}" if "phase" in status else "no operator has taken it on"
         raise TrialError(
-            f"{about} has not succeeded within {SECONDS} s: {came_to}. "
+            f"{about} has not succeeded, for which it has {SECONDS} s: {came_to}. "
             f"Look at it with kubectl -n {namespace} describe mrj {name}, and delete it then"
         )
     await api.request("DELETE", MAPREDUCE_JOBS.path(namespace, name), about=about)
@@ -52,7 +52,7 @@ async def trial(api: ApiSession, namespace: str, manifest: JSON) -> None:
 
 
 async def _end_of(api: ApiSession, namespace: str, name: str, version: str) -> JSON:
-    """The status that a job has when it ended, or when the time is up."""
+    """The status that a job has when it ended, was deleted, or the time is up."""
     status: JSON = {}
     query = {
         "watch": "true",
@@ -60,18 +60,15 @@ async def _end_of(api: ApiSession, namespace: str, name: str, version: str) -> J
         "resourceVersion": version,
         "timeoutSeconds": str(SECONDS),
     }
-    lines = Lines()
-    async with aclosing(
-        api.stream(MAPREDUCE_JOBS.path(namespace), about=MAPREDUCE_JOBS.about(namespace, name), query=query)
-    ) as stream:
-        async for chunk in stream:
-            for line in lines.take(chunk):
-                seen = msgspec.json.decode(line)["object"].get("status") or {}
-                if seen.get("phase") != status.get("phase"):
-                    _say(f"phase {seen.get('phase')}, items {msgspec.json.encode(seen.get('items')).decode()}")
-                status = seen
-                if "completionTime" in status:
-                    return status
+    about = MAPREDUCE_JOBS.about(namespace, name)
+    async with aclosing(api.stream(MAPREDUCE_JOBS.path(namespace), about=about, query=query)) as chunks:
+        async for body in objects_in(chunks, request=about):
+            seen = body.get("status") or {}
+            if seen.get("phase") != status.get("phase"):
+                _say(f"phase {seen.get('phase')}, items {msgspec.json.encode(seen.get('items')).decode()}")
+            status = seen
+            if "completionTime" in status:
+                break
     return status
 
 

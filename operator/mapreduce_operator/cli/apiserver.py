@@ -15,7 +15,7 @@ from mapreduce_operator.adapters.kube import ApiSession, InClusterCredentials, K
 from mapreduce_operator.adapters.kube.errors import translated
 from mapreduce_operator.adapters.kube.resources import Resource
 from mapreduce_operator.adapters.kube.session import MERGE_PATCH
-from mapreduce_operator.adapters.kube.watching import Lines
+from mapreduce_operator.adapters.kube.watching import objects_in
 from mapreduce_operator.cli.errors import CommandError, ExitCode
 from mapreduce_operator.ports import JSON, ClusterError, ClusterErrorReason
 
@@ -138,13 +138,12 @@ class ApiServer:
             if now["metadata"]["resourceVersion"] != version:
                 version = now["metadata"]["resourceVersion"]
                 yield now
-            lines = Lines()
             try:
                 stream = self.api.stream(path, about=about, query=query | {"resourceVersion": version})
                 async with aclosing(stream) as chunks:
-                    async for event in _events(chunks, lines, about):
-                        version = event["object"]["metadata"]["resourceVersion"]
-                        yield event["object"]
+                    async for body in objects_in(chunks, request=about):
+                        version = body["metadata"]["resourceVersion"]
+                        yield body
             except ClusterError as error:
                 if error.reason not in {ClusterErrorReason.UNAVAILABLE, ClusterErrorReason.EXPIRED}:
                     raise
@@ -187,13 +186,3 @@ def _query(*, dry_run: bool) -> Mapping[str, str]:
 def _body(answer: bytes, about: str) -> Body:
     with translated(about):
         return msgspec.json.decode(answer, type=dict[str, Any])
-
-
-async def _events(chunks: AsyncIterator[bytes], lines: Lines, about: str) -> AsyncIterator[Body]:
-    """Changes of a watch, until an object is deleted or the watch has an error to tell."""
-    async for chunk in chunks:
-        for line in lines.take(chunk):
-            event = _body(line, about)
-            if event["type"] not in {"ADDED", "MODIFIED"}:
-                return
-            yield event

@@ -4,7 +4,8 @@ The server writes one JSON document per line. Lines are as long as objects are, 
 the limit that aiohttp's own line reader has.
 """
 
-from typing import Final
+from collections.abc import AsyncIterator
+from typing import Any, Final
 
 import msgspec
 
@@ -54,6 +55,21 @@ def event_in(line: bytes, kind: WorkloadKind, *, request: str) -> Change | Bookm
             raise msgspec.ValidationError(f"an event of type {event.type!r} without a resourceVersion")
         seen = None if event.type == "BOOKMARK" else _seen(event)
         return Bookmark(version) if seen is None else Change(seen, event.type == "DELETED", version)
+
+
+async def objects_in(chunks: AsyncIterator[bytes], *, request: str) -> AsyncIterator[dict[str, Any]]:
+    """An object of any kind, watched alone, each time that it has changed.
+
+    Ends when it is deleted, when the watch has an error to tell, or with the stream. Raises ClusterError.
+    """
+    lines = Lines()
+    async for chunk in chunks:
+        for line in lines.take(chunk):
+            with translated(request):
+                event = msgspec.json.decode(line, type=dict[str, Any])
+            if event["type"] not in {"ADDED", "MODIFIED"}:
+                return
+            yield event["object"]
 
 
 def _seen(event: WatchEvent[Job] | WatchEvent[Pod]) -> Workload | None:
