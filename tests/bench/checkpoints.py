@@ -157,14 +157,14 @@ class Subject:
         ]
         state = self._state = RunState(RUN, JOB.spec, keys_of(RUN.uid, [item.id for item in items]), PLANNED)
         take_templates(state)
-        await self._journal.create(Planned(items, duplicates=0), state.spec_text)
+        await self._journal.create(Planned(items, duplicates=0), state.works.text)
         seconds = 0
         while not state.finished:
             seconds += 1
             self._clock.time = NOW + seconds
             for name in launch(state, seconds):
                 observe(state, pod(name, self._end(name)), seconds)
-            if state.commit_if_due(NOW + seconds):
+            if state.commits.due(NOW + seconds):
                 await self._save()
 
     def _end(self, name: str) -> ContainerEnd:
@@ -181,14 +181,14 @@ class Subject:
 
     async def _commit(self, *, with_snapshot: bool) -> None:
         now = self._clock.now()
-        batch = self._state.begin_commit(CommitReason.ITEMS, now, with_snapshot=with_snapshot)
+        batch = self._state.commits.begin(CommitReason.ITEMS, now, with_snapshot=with_snapshot)
         await self._journal.append(batch)
-        self._state.committed(batch, now)
+        self._state.commits.done(batch, now)
         await self._journal.keep()
 
     async def snapshot(self) -> Cost:
         """What a snapshot of all items adds to a save."""
-        self._state.ask_checkpoint("bench", self._clock.now())
+        self._state.commits.ask_checkpoint("bench", self._clock.now())
         return await self._cost(self._commit(with_snapshot=True))
 
     async def load(self) -> Cost:

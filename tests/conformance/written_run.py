@@ -59,7 +59,7 @@ class WrittenRun:
 
     async def plan(self) -> None:
         kept = self._spec.checkpoint.enabled
-        head = await self.journal.create(Planned(self.items, duplicates=0), self.state.spec_text, kept=kept)
+        head = await self.journal.create(Planned(self.items, duplicates=0), self.state.works.text, kept=kept)
         self._remember(head, self.state.books.snapshot(Uncommitted(), 0.0), {})
 
     async def take_over(self, *, looks: bool = True) -> None:
@@ -124,9 +124,9 @@ class WrittenRun:
         for record in state.unsaved.records:
             if record.outcome.result is not None:
                 results[self.ids[state.books.position_of(record.outcome)]] = record.outcome.result
-        batch = state.begin_commit(CommitReason.ITEMS, now, with_snapshot=with_snapshot)
+        batch = state.commits.begin(CommitReason.ITEMS, now, with_snapshot=with_snapshot)
         head = await self.journal.append(batch)
-        state.committed(batch, now)
+        state.commits.done(batch, now)
         if batch.kept:
             await self.journal.keep()
         self._remember(head, books, results)

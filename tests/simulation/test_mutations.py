@@ -12,6 +12,7 @@ from mapreduce_operator.core import run as core_run
 from mapreduce_operator.core.batches import Batch
 from mapreduce_operator.core.books import Books
 from mapreduce_operator.core.checkpoint import Checkpoint, CommitReason
+from mapreduce_operator.core.commits import Commits
 from mapreduce_operator.core.effects import DeleteJob, Effect
 from mapreduce_operator.core.guard import Guard
 from mapreduce_operator.core.journal import Accepted, Segment
@@ -76,13 +77,13 @@ class DispatchesTooEarly(RunState):
         return effects
 
 
-class RecordsNoStarts(RunState):
+class RecordsNoStarts(Commits):
     """A dispatch is known by its end alone."""
 
-    def begin_commit(self, reason: CommitReason, now: float, **more: Any) -> Batch:
-        self.unsaved.starts.clear()
+    def begin(self, reason: CommitReason, now: float, **more: Any) -> Batch:
+        self._unsaved.starts.clear()
         # With its counts the checkpoint would contradict itself, and nothing would be run at all.
-        return replace(super().begin_commit(reason, now, **more), counts={})
+        return replace(super().begin(reason, now, **more), counts={})
 
 
 class AdoptsNothing(RunState):
@@ -102,11 +103,11 @@ class RunsWhatIsNotClaimed(RunState):
             self.ledgers[Stage.MAP].enqueue(position)
 
 
-class ForgetsItsBreaker(RunState):
+class ForgetsItsBreaker(Commits):
     """The breaker is not written down."""
 
-    def begin_commit(self, reason: CommitReason, now: float, **more: Any) -> Batch:
-        return replace(super().begin_commit(reason, now, **more), breaker=None)
+    def begin(self, reason: CommitReason, now: float, **more: Any) -> Batch:
+        return replace(super().begin(reason, now, **more), breaker=None)
 
 
 class ForgetsItsRetries(RunState):
@@ -147,7 +148,7 @@ class ForgetsRedrives(Redriving):
     ("where", "name", "mutant", "violation"),
     [
         (loading, "RunState", RunsWhatIsNotClaimed, "was created although its outcome is durable"),
-        (loading, "RunState", ForgetsItsBreaker, "the breaker is"),
+        (core_run, "Commits", ForgetsItsBreaker, "the breaker is"),
         (loading, "RunState", ForgetsItsRetries, "the budget is"),
         (core_run, "Books", ForgetsHistory, "what happened is"),
         (core_run, "Guard", TriesEverything, "probes at a time"),
@@ -172,18 +173,22 @@ def test_a_letter_that_is_written_after_the_commit(monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize(
-    ("mutant", "scenarios", "violation"),
+    ("place", "mutant", "scenarios", "violation"),
     [
-        (DeletesTooEarly, everything, "deleted before its outcome was durable"),
-        (DispatchesTooEarly, everything, "created before the outcome of the dispatch before it was durable"),
-        (RecordsNoStarts, deleted_while_nobody_looks, "is used twice"),
-        (AdoptsNothing, deleted_while_nobody_looks, "the run did not end"),
+        ((loading, "RunState"), DeletesTooEarly, everything, "deleted before its outcome was durable"),
+        ((loading, "RunState"), DispatchesTooEarly, everything, "created before the outcome of the dispatch before it"),
+        ((core_run, "Commits"), RecordsNoStarts, deleted_while_nobody_looks, "is used twice"),
+        ((loading, "RunState"), AdoptsNothing, deleted_while_nobody_looks, "the run did not end"),
     ],
 )
 def test_a_broken_order_of_decisions(
-    mutant: type[RunState], scenarios: Scenarios, violation: str, monkeypatch: pytest.MonkeyPatch
+    place: tuple[ModuleType, str],
+    mutant: type[object],
+    scenarios: Scenarios,
+    violation: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(loading, "RunState", mutant)
+    monkeypatch.setattr(*place, mutant)
     assert violation in found_in(scenarios)
 
 

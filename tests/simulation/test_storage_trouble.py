@@ -10,8 +10,8 @@ from typing import Any, Final
 import pytest
 
 from mapreduce_operator.adapters.storage.memory import MemoryStore
+from mapreduce_operator.core.dispatching import MAX_UNCOMMITTED
 from mapreduce_operator.core.names import RunRef
-from mapreduce_operator.core.run import MAX_UNCOMMITTED
 from mapreduce_operator.core.workloads import Dispatch
 from mapreduce_operator.ports import StorageError, StorageErrorReason, StoredObject
 from tests.simulation.agents import Agent, Ends, Seen, flaky, steady

@@ -108,6 +108,11 @@ class Uncommitted:
         taken = self.redrives or self.claims or self.marks or self.called_off or self.given_back
         return bool(taken or self.left_out or self.reduce_again or self.asked)
 
+    @property
+    def unrecorded(self) -> set[str]:
+        """Jobs that must not vanish yet: whoever comes next does not know that they were started."""
+        return {start.job_uid for start in self.starts}
+
     def begin(self, now: float) -> None:
         """To be called before something is added."""
         if not self:

@@ -39,6 +39,11 @@ class Books:
         self._past: Final[dict[int, list[Attempt]]] = {}
         """Dispatches of the map items that have not succeeded so far, since the plan or the last Redrive."""
 
+    @property
+    def active(self) -> int:
+        """Jobs whose agents run or are being started."""
+        return sum(ledger.running for ledger in self.ledgers.values())
+
     def position(self, stage: Stage, key: str) -> int:
         """Position of an item that is known to be of this run."""
         position = self.ledgers[stage].position(key)

@@ -1,17 +1,15 @@
 """A run: everything that is decided about one MapReduceJob, as a state and the effects that follow from it.
 
-The engine tells what happened (`observe_pod`, `started`, `committed`, …) and asks `decide` what to do next. Nothing
+The engine tells what happened (`observe_pod`, `started`, `commits.done`, …) and asks `decide` what to do next. Nothing
 here waits, reads a clock or does anything, so that every race, retry and crash can be replayed.
 
-Two kinds of truth live side by side: the ledgers know what has happened, `committed_*` what is durable. Jobs are
-deleted and the status speaks only by the second.
+Two kinds of truth live side by side: the ledgers know what has happened, the account of the books and the committed
+turn what is durable. Jobs are deleted and the status speaks only by the second.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
-
-import msgspec
 
 from mapreduce_operator.api import (
     BreakerState,
@@ -25,50 +23,44 @@ from mapreduce_operator.api import (
     Restart,
     RestartPhase,
     ResumePolicy,
-    Retry,
     SuspendPolicy,
-    Work,
 )
-from mapreduce_operator.core.batches import Batch, GivenUp, Uncommitted
+from mapreduce_operator.core.batches import GivenUp, Uncommitted
 from mapreduce_operator.core.books import Books
-from mapreduce_operator.core.breaker import Breaker
-from mapreduce_operator.core.checkpoint import Answers, Checkpoint, CommitReason, Restarted
+from mapreduce_operator.core.checkpoint import Checkpoint, Restarted
+from mapreduce_operator.core.commits import Commits
 from mapreduce_operator.core.contract import ResultRule
 from mapreduce_operator.core.course import Course
 from mapreduce_operator.core.dead_letters import DeadLetters
+from mapreduce_operator.core.dispatching import Dispatching
 from mapreduce_operator.core.effects import (
-    Commit,
     DeleteJob,
     Effect,
     FindPod,
     FindVanished,
-    Launch,
     PrepareReduce,
     RemovePod,
 )
 from mapreduce_operator.core.failures import MEANINGS, TEMPLATE_FAULTS, outcome_of_job, outcome_of_pod
 from mapreduce_operator.core.guard import Guard
 from mapreduce_operator.core.items import Ended, Item, Refused, Started
-from mapreduce_operator.core.jobs import Revision
 from mapreduce_operator.core.journal import Accepted, Record, Start
 from mapreduce_operator.core.letterbox import Letterbox
 from mapreduce_operator.core.names import RunRef, Stage, job_name
 from mapreduce_operator.core.outcomes import Outcome, Verdict
 from mapreduce_operator.core.phases import FINAL_PHASES, REDRIVING, REDUCING_AGAIN, RESTARTED, Turn
-from mapreduce_operator.core.plan import PlannedItem, canonical
+from mapreduce_operator.core.plan import PlannedItem
 from mapreduce_operator.core.redrives import Redrives, patched_item
 from mapreduce_operator.core.sightings import Sightings
 from mapreduce_operator.core.starting import Starting
 from mapreduce_operator.core.story import Story
 from mapreduce_operator.core.tally import Tally, is_retry
 from mapreduce_operator.core.templates import Templates
-from mapreduce_operator.core.throughput import Throughput
 from mapreduce_operator.core.workloads import Carried, Dispatch, JobSeen, PodSeen
+from mapreduce_operator.core.works import Works
 
 VANISHED_SECONDS: Final = 60.0
 """How often Jobs of which nothing is known are asked for."""
-MAX_UNCOMMITTED: Final = 500
-"""Outcomes that may wait for storage before dispatching pauses; their Jobs stay, so nothing is lost meanwhile."""
 
 
 class RunState:
@@ -76,36 +68,48 @@ class RunState:
 
     def __init__(self, ref: RunRef, spec: MapReduceJobSpec, keys: list[str], turn: Turn) -> None:
         self.ref: Final = ref
+        self.works: Final = Works(spec)
         self.books: Final = Books(ref, keys)
         self.ledgers: Final = self.books.ledgers
         self.unsaved: Final = Uncommitted()
-        self.commit_in_flight = False
         self.guard: Final = Guard(spec, len(keys))
         self.course: Final = Course(self.books, self.guard, self.unsaved, spec, turn)
         self.letterbox: Final = Letterbox(ref, spec, self.books, self.guard, self.unsaved)
-        self._retries = 0
-        self._stale_events = 0
-        self._spec = spec
-        self._last_reduce = spec.reduce
         self.templates: Final = Templates(ref, spec)
         self._starting: Final = Starting(self.books, self.templates, spec)
         self._story: Final = Story(self.books.announced)
-        self._preparing_reduce = False
         self._sightings: Final = Sightings()
+        self.dispatching: Final = Dispatching(
+            self.works,
+            self.books,
+            self.unsaved,
+            course=self.course,
+            guard=self.guard,
+            letterbox=self.letterbox,
+            templates=self.templates,
+            starting=self._starting,
+        )
+        self.commits: Final = Commits(
+            self.works,
+            self.books,
+            self.unsaved,
+            course=self.course,
+            guard=self.guard,
+            letterbox=self.letterbox,
+            story=self._story,
+        )
+        self._retries = 0
+        self._stale_events = 0
+        self._preparing_reduce = False
         self._vanished_due: float | None = None
-        self.answers = Answers()
-        """What people asked for and got, whether that is durable or not."""
         self.checkpoint: Checkpoint | None = None
         """The last one that everything here knows of; None before the past is told."""
-        self.spec_text = canonical(spec.work_as_written())
-        """What is run, as it is kept with the checkpoints."""
-        self.throughput: Final = Throughput()
 
     # ------------------------------------------------------------------------------------------------ what is so
 
     @property
     def spec(self) -> MapReduceJobSpec:
-        return self._spec
+        return self.works.spec
 
     @property
     def uncommitted(self) -> Sequence[Record]:
@@ -145,55 +149,12 @@ class RunState:
     @property
     def active(self) -> int:
         """Jobs whose agents run or are being started."""
-        return sum(ledger.running for ledger in self.ledgers.values())
+        return self.books.active
 
     def take_stale(self) -> int:
         """How many events did not apply since this was asked last."""
         stale, self._stale_events = self._stale_events, 0
         return stale
-
-    def work(self, stage: Stage) -> Work | None:
-        """What a stage runs, or None for a job without reduce."""
-        return self._spec.map if stage is Stage.MAP else self._spec.reduce
-
-    def _retry(self, stage: Stage) -> Retry:
-        """The retry policy of a stage. A reduce that was taken out of the spec while it runs is judged by its own."""
-        return (self.work(stage) or self._last_reduce or self._spec.map).retry
-
-    def wanted(self, now: float) -> int:
-        """Jobs that the run would start now if the operator's own cap allowed it."""
-        if not self._may_dispatch():
-            return 0
-        wanted = sum(room for _, room in self._lanes(now))
-        if self.phase is Phase.MAP:
-            wanted = min(wanted, self._spec.map.max_parallel - self.ledgers[Stage.MAP].running)
-            if (left := self.guard.launches_left()) is not None:
-                wanted = min(wanted, left)
-        return max(0, wanted)
-
-    def _lanes(self, now: float) -> Iterator[tuple[int, int]]:
-        """Which lanes of the present stage have items to start, and how many: Redrives first, then all others."""
-        if self.phase is Phase.REDUCE:
-            if self.course.reduce_ready and self._spec.reduce:
-                ready = self.ledgers[Stage.REDUCE].ready()
-                yield 0, self._starting.startable(Stage.REDUCE, self.templates.revision(Stage.REDUCE), ready, now)
-            return
-        ledger = self.ledgers[Stage.MAP]
-        for number in self.redrives.running():
-            accepted, ready = self.redrives[number].accepted, ledger.ready(number)
-            if self.redrives[number].called_off is not None:
-                continue
-            if accepted.parallelism:
-                ready = min(ready, accepted.parallelism - ledger.running_in(number))
-            yield number, self._starting.startable(Stage.MAP, self.revision(Stage.MAP, number), ready, now)
-        if self.course.takes_new_items():
-            yield 0, self._starting.startable(Stage.MAP, self.templates.revision(Stage.MAP), ledger.ready(), now)
-
-    def revision(self, stage: Stage, redrive: int) -> Revision | None:
-        """The template that an item is started with now, by the number of the Redrive that took it last."""
-        if redrive:
-            return self.templates.redriven(self.redrives[redrive].accepted)
-        return self.templates.revision(stage)
 
     @property
     def obstacle(self) -> tuple[str, str] | None:
@@ -211,7 +172,7 @@ class RunState:
             moments.append(self._vanished_due)
         if self.phase not in FINAL_PHASES and (trial := self.templates.next_trial()) is not None:
             moments.append(trial)
-        if not self._spec.suspend:
+        if not self.spec.suspend:
             moments += [at for ledger in self.ledgers.values() if (at := ledger.next_release()) is not None]
         if (due := self._starting.next_due(now)) is not None:
             moments.append(due)
@@ -219,20 +180,18 @@ class RunState:
             moments.append(self.guard.breaker.open_until)
         if (deadline := self.course.deadline) is not None and not self.course.overdue:
             moments.append(deadline)
-        if self.unsaved and not self.commit_in_flight:
-            moments.append(self.unsaved.since + self._spec.checkpoint.every_seconds)
+        if (due := self.commits.next_due()) is not None:
+            moments.append(due)
         return max(min(moments), now) if moments else None
 
     # --------------------------------------------------------------------------------------------- what happened
 
     def respec(self, spec: MapReduceJobSpec, now: float) -> None:
         """The user changed the spec: it serves all decisions from now on."""
-        self._spec = spec
+        self.works.respec(spec)
         self.guard.respec(spec, now)
         self.course.respec(spec)
         self.letterbox.respec(spec)
-        self._last_reduce = spec.reduce or self._last_reduce
-        self.spec_text = canonical(spec.work_as_written())
         before = {stage: self.templates.revision(stage) for stage in Stage}
         self.templates.respec(spec)
         self._starting.respec(spec)
@@ -256,7 +215,7 @@ class RunState:
         """The Job of a dispatch exists. False when the item is not at that dispatch, or in another Job's hands."""
         ledger = self.ledgers[stage]
         if ledger[position].job_uid != job_uid or not self._sightings.is_carrying(job_uid):
-            if ledger.apply(position, Started(dispatch, job_uid), self._retry(stage), now) is None:
+            if ledger.apply(position, Started(dispatch, job_uid), self.works.retry(stage), now) is None:
                 return False
             key = ledger.key(position)
             name = job_name(self.ref, key, dispatch)
@@ -268,25 +227,9 @@ class RunState:
             self.unsaved.starts.append(Start(stage, key, dispatch, job_uid))
         return True
 
-    def awaits_job(self, stage: Stage, position: int, dispatch: int) -> bool:
-        """The dispatch is being launched, nothing has been seen of its Job, and the spec still lets it start."""
-        ledger = self.ledgers[stage]
-        item = ledger[position]
-        if item.state is not ItemState.RUNNING or item.dispatch != dispatch or item.job_uid:
-            return False
-        if not self._may_dispatch():
-            return False
-        if stage is Stage.REDUCE:
-            return True
-        if not self.letterbox.is_wanted(position):
-            return False
-        redriven = item.redrive and self.redrives[item.redrive].called_off is None
-        may_start = redriven if item.redrive else self.course.takes_new_items()
-        return bool(may_start) and ledger.running <= self._spec.map.max_parallel and self.guard.admits(position)
-
     def refused(self, stage: Stage, position: int, dispatch: int) -> None:
         """The Job of a dispatch does not exist and will not; its number is used again."""
-        item = self.ledgers[stage].apply(position, Refused(dispatch), self._retry(stage), 0.0)
+        item = self.ledgers[stage].apply(position, Refused(dispatch), self.works.retry(stage), 0.0)
         # Its Job may have been seen while the answer that it exists was waited for in vain.
         if item is not None and stage is Stage.MAP:
             self.guard.ended_otherwise(position)
@@ -337,85 +280,34 @@ class RunState:
 
         What it takes is run as soon as that is durable. A run that has ended goes back to its map for it.
         """
-        self.letterbox.take(accepted, attempts, not_before, self._retry(Stage.MAP), now)
+        self.letterbox.take(accepted, attempts, not_before, self.works.retry(Stage.MAP), now)
         message = f"the Redrive {accepted.name} runs {accepted.selected:,} dead letters again"
         self.course.reopen(REDRIVING, message, now)
-
-    def ask_checkpoint(self, token: str, now: float) -> None:
-        """Somebody wants a checkpoint now, whether there is anything to save or not."""
-        self.answers = msgspec.structs.replace(self.answers, checkpoint=token)
-        self._ask(CommitReason.MANUAL, now)
 
     def restart(self, restart: Restart, policy: ResumePolicy, now: float) -> None:
         """Goes back to the map for the items that were given up, or to the reduce; successes stay what they are."""
         if restart.phase is RestartPhase.MAP:
-            taken = self.letterbox.restart(restart.token, policy, self._retry(Stage.MAP), now)
+            taken = self.letterbox.restart(restart.token, policy, self.works.retry(Stage.MAP), now)
             message = f"the map was restarted: {taken:,} items that were given up are run again"
             self.course.reopen(RESTARTED, message, now)
         else:
             self.books.reduce_again = self.unsaved.reduce_again = True
             self.course.reopen(REDUCING_AGAIN, "the reduce runs again over the results as they are", now)
-        restarted = Restarted(restart.phase, restart.token, now)
-        self.answers = msgspec.structs.replace(self.answers, restarted=restarted)
-        self._ask(CommitReason.RESTART, now)
-
-    def _ask(self, reason: CommitReason, now: float) -> None:
-        self.unsaved.begin(now)
-        if self.unsaved.asked is not CommitReason.RESTART:
-            self.unsaved.asked = reason
+        self.commits.restarted(Restarted(restart.phase, restart.token, now))
 
     def requeue(self, policy: DeadLetterPolicy | None, now: float) -> None:
         """The DeadLetterQueue changed, or there is none."""
         self.guard.requeue(policy)
         self.letterbox.set_aside(now)
 
-    def begin_commit(self, reason: CommitReason, now: float, *, with_snapshot: bool = False) -> Batch:
-        """Everything that is not durable yet; what comes after is in the next batch."""
-        self.commit_in_flight = True
-        breaker = self.guard.breaker
-        return self.unsaved.take(
-            Batch(
-                reason,
-                now,
-                self.turn,
-                breaker if breaker != Breaker() else None,
-                self.books.snapshot(self.unsaved, now) if with_snapshot else None,
-                counts=self.ledgers[Stage.MAP].durable_counts,
-                answers=self.answers,
-                opened_at=self.course.opened_at,
-                spec=self.spec_text,
-                kept=self._spec.checkpoint.enabled,
-            )
-        )
-
-    def committed(self, batch: Batch, now: float) -> list[Effect]:
-        """A batch is durable: its Jobs may go, what it took may be run, and the status may say so."""
-        self.commit_in_flight = False
-        self.unsaved.drop(batch, now)
-        before, self.course.committed = self.course.committed, batch.turn
-        effects: list[Effect] = []
-        for accepted in batch.redrives:
-            self.redrives[accepted.number].durable = True
-        for claim in batch.claims:
-            self.ledgers[claim.stage].enqueue(self.books.position(claim.stage, claim.key))
-        self.books.settle(self.books.account, batch, batch.at)
-        mapped = (record for record in batch.records if record.outcome.stage is Stage.MAP)
-        self.throughput.ended(sum(record.item.final for record in mapped), now)
-        for record in batch.records:
-            self.ledgers[record.outcome.stage].enqueue(self.books.position_of(record.outcome))
-            if record.outcome.job:
-                effects.append(DeleteJob(record.outcome.job, record.outcome.job_uid))
-        self.letterbox.set_aside(now)
-        return [*effects, *self._story.turned(before, batch.turn)]
-
     # --------------------------------------------------------------------------------------------------- coming back
 
     def resume(self, now: float, checkpoint: Checkpoint) -> None:
         """The past is told, up to a checkpoint. Jobs that carried running dispatches then may be gone by now."""
         self.checkpoint = checkpoint
-        self.throughput.begin(now)
-        self.answers, self.course.opened_at = checkpoint.answers, checkpoint.opened_at
-        self.books.resume({stage: self._retry(stage).backoff.max_seconds for stage in Stage}, now)
+        self.commits.throughput.begin(now)
+        self.commits.answers, self.course.opened_at = checkpoint.answers, checkpoint.opened_at
+        self.books.resume({stage: self.works.retry(stage).backoff.max_seconds for stage in Stage}, now)
         self._retries = self.tally.retries
         self.guard.resume(checkpoint.breaker, self.ledgers[Stage.MAP].in_state(ItemState.RUNNING), now)
         for job in self.carrying():
@@ -441,7 +333,7 @@ class RunState:
     # ------------------------------------------------------------------------------------------------ what to do
 
     def decide(self, now: float) -> list[Effect]:
-        """What follows from the state, but for new Jobs: ask `launch` for these next, and `commit_if_due` at last."""
+        """What follows from the state, but for new Jobs and commits: ask `dispatching` next, and `commits` last."""
         effects: list[Effect] = [FindPod(job) for job in self._sightings.take_orphans(now)]
         if self._vanished_due is not None and now >= self._vanished_due:
             self._vanished_due = now + VANISHED_SECONDS
@@ -459,88 +351,24 @@ class RunState:
                 self.letterbox.call_off(number, *stop, now)
         self.letterbox.give_back(now)
         self.letterbox.leave_out(now)
-        effects += self._starting.give_up(self._unrecorded(), now)
-        interrupting = self._spec.suspend and self._spec.suspend_policy is SuspendPolicy.INTERRUPT
+        effects += self._starting.give_up(self.unsaved.unrecorded, now)
+        interrupting = self.spec.suspend and self.spec.suspend_policy is SuspendPolicy.INTERRUPT
         if interrupting or self.course.ends_now:
             for stage, ledger in self.ledgers.items():
                 effects += self._interrupt(stage, ledger.in_state(ItemState.RUNNING))
         else:
             effects += self._interrupt(Stage.MAP, self.letterbox.unwanted(ItemState.RUNNING))
-        self.course.turn_if_done(self._retry(Stage.REDUCE), now)
+        self.course.turn_if_done(self.works.retry(Stage.REDUCE), now)
         for stage, ledger in self.ledgers.items():
-            ledger.release(self._retry(stage), now)
+            ledger.release(self.works.retry(stage), now)
         unprepared = not self.course.reduce_ready and not self._preparing_reduce
         if self.phase is Phase.REDUCE and self.course.settled and unprepared:
             self._preparing_reduce = True
             effects.append(PrepareReduce())
         return effects
 
-    def launch(self, granted: int, now: float) -> list[Effect]:
-        """Starts items, at most as many as the operator's own cap allows."""
-        stage = self.course.stage
-        left = min(granted, self.wanted(now))
-        effects: list[Effect] = []
-        for lane, room in list(self._lanes(now)) if left else ():
-            for _ in range(min(room, left)):
-                position = self.ledgers[stage].dispatch_next(self._retry(stage), now, lane)
-                if position is None:
-                    break
-                left -= 1
-                effects.append(self._launch(stage, position))
-        return effects
-
-    def _launch(self, stage: Stage, position: int) -> Launch:
-        ledger = self.ledgers[stage]
-        item = ledger[position]
-        if stage is Stage.MAP:
-            self.guard.launched(position)
-        return Launch(
-            stage,
-            position,
-            Dispatch(ledger.key(position), item.dispatch),
-            attempt=item.attempts + 1,
-            max_attempts=item.allowed or self._retry(stage).max_attempts,
-            redrive=item.redrive,
-            oom_kills=item.oom_kills,
-        )
-
-    def commit_if_due(self, now: float) -> list[Effect]:
-        """After what comes first: a change of phase, enough outcomes, enough time, or nothing else to do."""
-        if self.commit_in_flight:
-            return []
-        if not self.course.settled:
-            restarts = self.unsaved.asked is CommitReason.RESTART
-            return [Commit(CommitReason.RESTART if restarts else CommitReason.PHASE_CHANGE)]
-        if not self.unsaved:
-            return []
-        if self.unsaved.urgent:
-            return [Commit(self.unsaved.asked or CommitReason.REDRIVE)]
-        if len(self.uncommitted) >= self._spec.checkpoint.every_items:
-            return [Commit(CommitReason.ITEMS)]
-        if now >= self.unsaved.since + self._spec.checkpoint.every_seconds:
-            return [Commit(CommitReason.TIME)]
-        idle = self.active == 0 or self._spec.suspend or self.course.ends_now
-        return [Commit(CommitReason.IDLE)] if idle or self._skip_waits else []
-
-    @property
-    def _skip_waits(self) -> bool:
-        """An item that the user does not want is over, or its agent stopped, when what is known of it is durable."""
-        ledger, unrecorded = self.ledgers[Stage.MAP], self._unrecorded()
-        waits = (not ledger.is_settled(one) for one in self.letterbox.unwanted(ItemState.PENDING, ItemState.RETRY_WAIT))
-        runs = (ledger[one].job_uid in unrecorded for one in self.letterbox.unwanted(ItemState.RUNNING))
-        return any(waits) or any(runs)
-
-    def _may_dispatch(self) -> bool:
-        if self._spec.suspend or self.course.ends_now or not self.course.settled or self.phase in FINAL_PHASES:
-            return False
-        return len(self.uncommitted) <= MAX_UNCOMMITTED and self.templates.good
-
-    def _unrecorded(self) -> set[str]:
-        """Jobs that must not vanish yet: whoever comes next does not know that they were started."""
-        return {start.job_uid for start in self.unsaved.starts}
-
     def _interrupt(self, stage: Stage, positions: Iterable[int]) -> Iterator[Effect]:
-        unrecorded = self._unrecorded()
+        unrecorded = self.unsaved.unrecorded
         for position in positions:
             uid = self.ledgers[stage][position].job_uid
             if uid and uid not in unrecorded and (name := self._sightings.interrupt(uid)) is not None:
@@ -551,7 +379,7 @@ class RunState:
             outcome = replace(outcome, reason=Reason.SUSPENDED, message=self._why_interrupted(outcome))
         else:
             outcome = self.books.startup.explained(outcome)
-        ledger, retry = self.ledgers[outcome.stage], self._retry(outcome.stage)
+        ledger, retry = self.ledgers[outcome.stage], self.works.retry(outcome.stage)
         position = ledger.position(outcome.dispatch.item_key)
         if position is None:
             self._stale_events += 1
@@ -561,11 +389,11 @@ class RunState:
             ledger.apply(position, Started(outcome.dispatch.number, outcome.job_uid), retry, now)
         # What was a dead letter before never vanishes from the queue.
         skip = (
-            self._spec.failure_policy.on_exhausted is OnExhausted.SKIP
+            self.spec.failure_policy.on_exhausted is OnExhausted.SKIP
             and outcome.stage is Stage.MAP
             and self.dead_letters.get(position) is None
         )
-        current = self.revision(outcome.stage, ledger[position].redrive)
+        current = self.dispatching.revision(outcome.stage, ledger[position].redrive)
         changed = current is not None and current.hash != outcome.revision
         budget_left = outcome.stage is Stage.REDUCE or self.guard.budget_left(self._retries)
         gives_back = self._gives_back(outcome, position)

@@ -37,8 +37,7 @@ class Starting:
             return 0
         if not self._startup.suspect(stage, revision.hash, self._left(stage)):
             return ready
-        active = sum(ledger.running for ledger in self._books.ledgers.values())
-        return int(self._startup.may_probe(stage, revision.hash, active, now))
+        return int(self._startup.may_probe(stage, revision.hash, self._books.active, now))
 
     def give_up(self, unrecorded: set[str], now: float) -> list[DeleteJob]:
         """Deletes the Jobs of pods that have had their time to start, or whose template was corrected.

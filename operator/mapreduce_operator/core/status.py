@@ -201,7 +201,7 @@ def status_of(
 
 
 def _throughput(run: RunState, left: int, now: float) -> ThroughputStatus | None:
-    rate = run.throughput.per_minute(now)
+    rate = run.commits.throughput.per_minute(now)
     if rate is None or not left:
         return None
     return ThroughputStatus(items_per_minute=rate, remaining_seconds=round(two_digits(60.0 * left / rate)))

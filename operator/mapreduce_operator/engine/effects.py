@@ -136,8 +136,8 @@ class Effects:
 
     async def _launch(self, effect: Launch) -> None:
         stage, position, number = effect.stage, effect.position, effect.dispatch.number
-        work = self._state.work(stage)
-        revision = self._state.revision(stage, effect.redrive)
+        work = self._state.works.of(stage)
+        revision = self._state.dispatching.revision(stage, effect.redrive)
         if revision is None or work is None:
             self._state.refused(stage, position, number)
             return
@@ -159,7 +159,7 @@ class Effects:
             max_attempts=effect.max_attempts,
             oom_kills=effect.oom_kills,
         )
-        match await self._dispatcher.create(body, lambda: self._state.awaits_job(stage, position, number)):
+        match await self._dispatcher.create(body, lambda: self._state.dispatching.awaits_job(stage, position, number)):
             case Launched(name, uid):
                 log.debug("%s: the Job %s is there", self._name, name)
                 self._state.started(stage, position, number, uid, self._world.clock.now())
@@ -215,7 +215,7 @@ class Effects:
         return self._state.as_run(effect.position, await self._journal.plan.item(effect.position))
 
     async def _verify(self, effect: VerifyTemplate) -> None:
-        revision, work = self._state.templates.revision(effect.stage), self._state.work(effect.stage)
+        revision, work = self._state.templates.revision(effect.stage), self._state.works.of(effect.stage)
         if revision is None or work is None:
             return
         item = ReduceInput.empty().as_item()
@@ -252,7 +252,7 @@ class Effects:
 
     def _batch(self, reason: CommitReason) -> Batch:
         due = self._journal.snapshot_due and self._state.spec.checkpoint.enabled
-        return self._state.begin_commit(reason, self._world.clock.now(), with_snapshot=due)
+        return self._state.commits.begin(reason, self._world.clock.now(), with_snapshot=due)
 
     async def _commit(self, batch: Batch) -> None:
         """Makes a batch durable, however long storage takes; no outcome changes because of it."""
@@ -269,7 +269,7 @@ class Effects:
         now = self._world.clock.now()
         self._world.metrics.committed(self._state, batch, now - started, self._journal.head.size)
         self._say(batch)
-        effects = self._state.committed(batch, now)
+        effects = self._state.commits.done(batch, now)
         # Not before: a status tells of this checkpoint what the state knows.
         self._state.checkpoint = self._journal.head
         return effects

@@ -193,7 +193,7 @@ class _Loader:
             counts=state.ledgers[Stage.MAP].durable_counts,
             answers=head.answers,
             opened_at=head.opened_at,
-            spec=state.spec_text,
+            spec=state.works.text,
             kept=state.spec.checkpoint.enabled,
         )
         state.books.reduce_again |= last.reduce_again

@@ -113,7 +113,7 @@ class Redriving:
 
     def _call_off_deleted(self) -> None:
         """Whoever deletes a Redrive does not want it any more."""
-        now, restored = self._world.clock.now(), self._state.answers.restored
+        now, restored = self._world.clock.now(), self._state.commits.answers.restored
         for number in list(self._state.redrives.running()):
             accepted = self._state.redrives[number].accepted
             # One that was over may have been tidied away before the run went back to where it was not.

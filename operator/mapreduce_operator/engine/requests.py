@@ -63,8 +63,8 @@ class Requests:
     def look(self, job: MapReduceJob, state: RunState, now: float) -> Announce | None:
         """Does what can be done with the state as it is; returns what is to be told of it."""
         token = asked_token(job)
-        if token and token != state.answers.checkpoint:
-            state.ask_checkpoint(token, now)
+        if token and token != state.commits.answers.checkpoint:
+            state.commits.ask_checkpoint(token, now)
             if not job.spec.checkpoint.enabled:
                 return Announce(
                     "Warning",
@@ -78,7 +78,7 @@ class Requests:
 
     def _restartable(self, job: MapReduceJob, state: RunState) -> Restart | None:
         """The restart of map or reduce that was asked for and can be done now."""
-        restart = open_restart(job.spec, state.answers)
+        restart = open_restart(job.spec, state.commits.answers)
         if restart is None or restart.phase is RestartPhase.PLAN or state.course.redrive_waits() is not None:
             return None
         return None if state.letterbox.waits_for_commit else restart
@@ -126,7 +126,7 @@ class Requests:
 
     def _asked(self, job: MapReduceJob, state: RunState) -> Restore | Restart | None:
         """The restore, unless it cannot be done and a new plan can."""
-        restore, restart = open_restore(job.spec, state.answers), open_restart(job.spec, state.answers)
+        restore, restart = open_restore(job.spec, state.commits.answers), open_restart(job.spec, state.commits.answers)
         if restart is None or restart.phase is not RestartPhase.PLAN:
             return restore
         hindered = restore is None or restore in self._hopeless or self._waits(job, state, restore) is not None
@@ -139,7 +139,7 @@ class Requests:
             return state.course.redrive_waits()
         if not job.spec.suspend and not (ended and isinstance(asked, Restart)):
             return "NotSuspended", "the job must be suspended for this: set spec.suspend to true"
-        if state.active or state.unsaved or state.commit_in_flight or not state.course.settled:
+        if state.active or state.unsaved or state.commits.in_flight or not state.course.settled:
             return "AgentsRunning", f"{state.active:,} agents still run, or their outcomes are being saved"
         return None
 
@@ -160,9 +160,9 @@ class Requests:
             books.snapshot(Uncommitted(), now),
             undone=tuple(undone),
             counts=books.ledgers[Stage.MAP].durable_counts,
-            answers=msgspec.structs.replace(state.answers, restored=restored),
+            answers=msgspec.structs.replace(state.commits.answers, restored=restored),
             opened_at=now,
-            spec=state.spec_text,
+            spec=state.works.text,
         )
         base = msgspec.structs.replace(then, lineage=head.lineage, recovered=head.recovered)
         await world.counted(batch.reason, self._journal.branch(base, [batch]))
@@ -190,9 +190,9 @@ class Requests:
             Turn(Phase.MAP, RESTARTED, message),
             None if state.guard.breaker == Breaker() else state.guard.breaker,
             None,
-            answers=msgspec.structs.replace(state.answers, restarted=Restarted(asked.phase, asked.token, now)),
+            answers=msgspec.structs.replace(state.commits.answers, restarted=Restarted(asked.phase, asked.token, now)),
             opened_at=now,
-            spec=state.spec_text,
+            spec=state.works.text,
         )
         base: Checkpoint = msgspec.structs.replace(
             head,
@@ -216,10 +216,14 @@ class Requests:
     def conditions(self, job: MapReduceJob, state: RunState) -> dict[str, Told]:
         """Restored and Restarted, as far as somebody asked for them."""
         found: dict[str, Told] = {}
-        restore, restart = open_restore(job.spec, state.answers), open_restart(job.spec, state.answers)
-        if (restored := restored_condition(job.spec, state.answers, self._why(job, state, restore))) is not None:
+        restore, restart = open_restore(job.spec, state.commits.answers), open_restart(job.spec, state.commits.answers)
+        if (
+            restored := restored_condition(job.spec, state.commits.answers, self._why(job, state, restore))
+        ) is not None:
             found["Restored"] = restored
-        if (restarted := restarted_condition(job.spec, state.answers, self._why(job, state, restart))) is not None:
+        if (
+            restarted := restarted_condition(job.spec, state.commits.answers, self._why(job, state, restart))
+        ) is not None:
             found["Restarted"] = restarted
         return found
 

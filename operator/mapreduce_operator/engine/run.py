@@ -342,7 +342,7 @@ class Run:
             effects.start(told)
         for effect in state.decide(now):
             effects.start(effect)
-        for effect in (*state.launch(self._grant(state, now), now), *state.commit_if_due(now)):
+        for effect in (*state.dispatching.launch(self._grant(state, now), now), *state.commits.due(now)):
             effects.start(effect)
         if stale := state.take_stale():
             self._world.metrics.stale_events(stale)
@@ -354,7 +354,7 @@ class Run:
             await self._sleep(self._next_wake(state, now))
 
     def _grant(self, state: RunState, now: float) -> int:
-        wanted = state.wanted(now) if now >= self._troubles.no_launch_before else 0
+        wanted = state.dispatching.wanted(now) if now >= self._troubles.no_launch_before else 0
         granted = self._world.capacity.grant(self.ref.uid, active=state.active, wanted=wanted, wake=self._awake.set)
         self._standing.capped = granted < wanted
         return granted

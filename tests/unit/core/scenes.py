@@ -56,7 +56,7 @@ def launch(run: RunState, seconds: float = 0.0) -> list[str]:
     """Starts what the run wants; returns the names of the Jobs, such as `demo-a-d1` for the first dispatch of `a`."""
     run.decide(NOW + seconds)
     names = []
-    for effect in run.launch(1000, NOW + seconds):
+    for effect in run.dispatching.launch(1000, NOW + seconds):
         assert isinstance(effect, Launch)
         name = job_name(RUN, effect.dispatch.item_key, effect.dispatch.number)
         assert run.started(effect.stage, effect.position, effect.dispatch.number, f"uid-{name}", NOW + seconds)
@@ -101,7 +101,7 @@ def find_no_pod(run: RunState, seconds: float) -> list[str]:
 
 def commit(run: RunState, seconds: float = 0.0) -> list[Effect]:
     """Storage takes everything that is not durable yet."""
-    return run.committed(run.begin_commit(CommitReason.ITEMS, NOW), NOW + seconds)
+    return run.commits.done(run.commits.begin(CommitReason.ITEMS, NOW), NOW + seconds)
 
 
 def segment(*records: Record, starts: tuple[Start, ...] = ()) -> Segment:

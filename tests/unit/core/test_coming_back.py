@@ -69,41 +69,41 @@ def test_a_start_is_durable_with_the_next_commit_even_if_nothing_ended() -> None
     run = verified_run("ab")
     all_run(run, launch(run, seconds=100), seconds=100)
 
-    assert run.commit_if_due(NOW + 104.9) == []
+    assert run.commits.due(NOW + 104.9) == []
     assert run.next_wake(NOW + 100) == NOW + 105
-    assert run.commit_if_due(NOW + 105) == [Commit(CommitReason.TIME)]
+    assert run.commits.due(NOW + 105) == [Commit(CommitReason.TIME)]
 
-    batch = run.begin_commit(CommitReason.TIME, NOW + 105)
+    batch = run.commits.begin(CommitReason.TIME, NOW + 105)
     assert batch.starts == (STARTED, Start(Stage.MAP, "b", 1, "uid-demo-b-d1"))
     assert batch.records == ()
-    assert run.committed(batch, NOW + 106) == []
+    assert run.commits.done(batch, NOW + 106) == []
 
-    assert run.commit_if_due(NOW + 9999) == []
+    assert run.commits.due(NOW + 9999) == []
     assert run.next_wake(NOW + 106) is None
 
 
 def test_a_start_that_comes_while_a_commit_is_in_flight_is_in_the_next() -> None:
     run = verified_run("ab", spec({"maxParallel": 1}))
     launch(run)
-    first = run.begin_commit(CommitReason.TIME, NOW)
+    first = run.commits.begin(CommitReason.TIME, NOW)
     run.respec(spec({"maxParallel": 2}), NOW)
     launch(run)
 
-    run.committed(first, NOW + 1)
+    run.commits.done(first, NOW + 1)
 
     assert [start.key for start in first.starts] == ["a"]
-    assert [start.key for start in run.begin_commit(CommitReason.TIME, NOW).starts] == ["b"]
+    assert [start.key for start in run.commits.begin(CommitReason.TIME, NOW).starts] == ["b"]
 
 
 def test_a_start_is_recorded_once_whoever_tells_of_it_first() -> None:
     run = verified_run("a")
-    run.launch(1, NOW)
+    run.dispatching.launch(1, NOW)
     run.observe_job(job("demo-a-d1"), deleted=False, now=NOW)
 
     assert run.started(Stage.MAP, 0, 1, "uid-demo-a-d1", NOW)
     run.observe_job(job("demo-a-d1"), deleted=False, now=NOW)
 
-    assert run.begin_commit(CommitReason.TIME, NOW).starts == (STARTED,)
+    assert run.commits.begin(CommitReason.TIME, NOW).starts == (STARTED,)
 
 
 @pytest.mark.parametrize(("dispatch", "uid"), [(1, "uid-other"), (2, "uid-demo-a-d2")], ids=["other", "ahead"])
@@ -115,17 +115,17 @@ def test_a_job_that_does_not_carry_the_dispatch_in_hand_starts_nothing(dispatch:
     assert not run.started(Stage.MAP, 0, dispatch, uid, NOW)
 
     assert run.ledgers[Stage.MAP][0] == before
-    assert len(run.begin_commit(CommitReason.TIME, NOW).starts) == 2
+    assert len(run.commits.begin(CommitReason.TIME, NOW).starts) == 2
 
 
 def test_an_answer_that_comes_after_the_end_of_its_agent_starts_nothing() -> None:
     run = verified_run("ab")
-    run.launch(1, NOW)
+    run.dispatching.launch(1, NOW)
     observe(run, pod("demo-a-d1", CRASHED))
 
     assert not run.started(Stage.MAP, 0, 1, "uid-demo-a-d1", NOW)
 
-    batch = run.begin_commit(CommitReason.TIME, NOW)
+    batch = run.commits.begin(CommitReason.TIME, NOW)
     assert batch.starts == ()
     assert len(batch.records) == 1
 
@@ -134,7 +134,7 @@ def test_a_batch_does_not_change_after_it_was_made() -> None:
     run = verified_run("ab")
     launch(run)
     observe(run, pod("demo-a-d1", CRASHED))
-    batch = run.begin_commit(CommitReason.ITEMS, NOW, with_snapshot=True)
+    batch = run.commits.begin(CommitReason.ITEMS, NOW, with_snapshot=True)
     before = Landed.of(batch)
 
     observe(run, pod("demo-b-d1", DONE))
@@ -179,11 +179,11 @@ def test_a_recorded_start_whose_job_vanished_is_an_interruption_and_its_number_i
     assert find_no_pod(run, 1000) == []
 
     assert run.ledgers[Stage.MAP][0] == Item(ItemState.PENDING, interruptions=1, reason=Reason.DELETED)
-    batch = run.begin_commit(CommitReason.ITEMS, NOW)
+    batch = run.commits.begin(CommitReason.ITEMS, NOW)
     (outcome,) = [record.outcome for record in batch.records]
     assert (outcome.verdict, outcome.reason) == (Verdict.INTERRUPTED, Reason.DELETED)
     assert (outcome.job, outcome.job_uid) == ("demo-a-d1", "uid-demo-a-d1")
-    run.committed(batch, NOW)
+    run.commits.done(batch, NOW)
     assert launch(run, seconds=1000) == ["demo-a-d2"]
 
 
@@ -209,7 +209,7 @@ def test_a_recorded_start_whose_job_lives_is_adopted_without_a_second_start() ->
     assert run.started(Stage.MAP, 0, 1, "uid-demo-a-d1", NOW)
 
     assert launch(run) == ["demo-b-d1"]
-    assert [start.key for start in run.begin_commit(CommitReason.TIME, NOW).starts] == ["b"]
+    assert [start.key for start in run.commits.begin(CommitReason.TIME, NOW).starts] == ["b"]
     observe(run, pod("demo-a-d1", DONE))
     assert run.ledgers[Stage.MAP][0] == Item(ItemState.SUCCEEDED, attempts=1)
 
@@ -219,7 +219,7 @@ def test_a_job_that_is_alive_and_unknown_is_adopted_and_its_start_recorded() -> 
 
     run.observe_job(job("demo-a-d1"), deleted=False, now=NOW)
 
-    assert run.begin_commit(CommitReason.TIME, NOW).starts == (STARTED,)
+    assert run.commits.begin(CommitReason.TIME, NOW).starts == (STARTED,)
 
 
 def test_the_end_of_a_start_that_was_recorded_is_no_running_item_any_more() -> None:
@@ -311,7 +311,7 @@ def test_a_snapshot_says_what_will_be_durable_with_its_batch() -> None:
     observe(run, pod("demo-a-d1", CRASHED))
     observe(run, pod("demo-b-d1", DONE))
 
-    snapshot = run.begin_commit(CommitReason.ITEMS, NOW, with_snapshot=True).snapshot
+    snapshot = run.commits.begin(CommitReason.ITEMS, NOW, with_snapshot=True).snapshot
 
     assert snapshot is not None
     waiting = Item(ItemState.RETRY_WAIT, attempts=1, not_before=NOW + 10, reason=Reason.ERROR)
@@ -332,9 +332,9 @@ def test_a_snapshot_does_not_know_of_dispatches_whose_job_is_being_created() -> 
     observe(run, pod("demo-b-d1", CRASHED))
     commit(run)
     run.decide(NOW + 10)
-    assert len(run.launch(2, NOW + 10)) == 2
+    assert len(run.dispatching.launch(2, NOW + 10)) == 2
 
-    snapshot = run.begin_commit(CommitReason.ITEMS, NOW, with_snapshot=True).snapshot
+    snapshot = run.commits.begin(CommitReason.ITEMS, NOW, with_snapshot=True).snapshot
 
     assert snapshot is not None
     assert snapshot.items[Stage.MAP] == [
@@ -345,9 +345,9 @@ def test_a_snapshot_does_not_know_of_dispatches_whose_job_is_being_created() -> 
 
 def test_a_snapshot_of_a_run_that_has_only_begun_is_empty() -> None:
     run = verified_run("ab")
-    run.launch(2, NOW)
+    run.dispatching.launch(2, NOW)
 
-    snapshot = run.begin_commit(CommitReason.ITEMS, NOW, with_snapshot=True).snapshot
+    snapshot = run.commits.begin(CommitReason.ITEMS, NOW, with_snapshot=True).snapshot
 
     assert snapshot is not None
     assert list(snapshot.items.values()) == [[], []]
@@ -357,17 +357,17 @@ def test_without_being_asked_a_batch_has_no_snapshot() -> None:
     run = verified_run("a")
     launch(run)
 
-    assert run.begin_commit(CommitReason.ITEMS, NOW).snapshot is None
+    assert run.commits.begin(CommitReason.ITEMS, NOW).snapshot is None
 
 
 def test_a_retry_that_runs_waits_for_nothing_when_it_is_read_back() -> None:
     run, again = verified_run("a"), verified_run("a")
     launch(run)
     observe(run, pod("demo-a-d1", CRASHED))
-    first = run.begin_commit(CommitReason.ITEMS, NOW)
-    run.committed(first, NOW)
+    first = run.commits.begin(CommitReason.ITEMS, NOW)
+    run.commits.done(first, NOW)
     launch(run, seconds=10)
-    second = run.begin_commit(CommitReason.TIME, NOW + 10)
+    second = run.commits.begin(CommitReason.TIME, NOW + 10)
 
     again.books.replay(segment(*first.records, starts=first.starts))
     again.books.replay(segment(*second.records, starts=second.starts))
@@ -381,7 +381,7 @@ def test_what_was_announced_before_is_not_announced_again(end: PodSeen, with_sna
     run, again = verified_run("ab"), verified_run("ab")
     launch(run)
     assert [type(effect) for effect in observe(run, end)] == [Announce]
-    batch = run.begin_commit(CommitReason.ITEMS, NOW, with_snapshot=with_snapshot)
+    batch = run.commits.begin(CommitReason.ITEMS, NOW, with_snapshot=with_snapshot)
 
     if batch.snapshot is not None:
         again.books.restore(batch.snapshot)
@@ -494,7 +494,7 @@ class AnyStory(RuleBasedStateMachine):
     @rule(granted=st.integers(1, 3))
     def launch(self, granted: int) -> None:
         self.run.requeue(self.policy, self.now)
-        for effect in (*self.run.decide(self.now), *self.run.launch(granted, self.now)):
+        for effect in (*self.run.decide(self.now), *self.run.dispatching.launch(granted, self.now)):
             if isinstance(effect, Launch):
                 self.creating.append(effect)
         if self.run.committed_turn.phase is Phase.REDUCE and not self.run.course.reduce_ready:
@@ -557,7 +557,7 @@ class AnyStory(RuleBasedStateMachine):
     @precondition(lambda self: self.in_flight is None)
     @rule(with_snapshot=st.booleans())
     def a_commit_begins(self, with_snapshot: bool) -> None:
-        batch = self.run.begin_commit(CommitReason.ITEMS, self.now, with_snapshot=with_snapshot)
+        batch = self.run.commits.begin(CommitReason.ITEMS, self.now, with_snapshot=with_snapshot)
         self.in_flight = batch, items_of(self.run, self.now)
 
     @precondition(lambda self: self.in_flight is not None)
@@ -566,7 +566,7 @@ class AnyStory(RuleBasedStateMachine):
         assert self.in_flight is not None
         batch, self.durable = self.in_flight
         self.commits.append(Landed.of(batch))
-        self.run.committed(batch, self.now)
+        self.run.commits.done(batch, self.now)
         self.in_flight = None
 
     @rule()

@@ -109,7 +109,7 @@ def test_a_job_at_its_limit_starts_no_more_lets_agents_end_and_fails(
     end(run, CRASHED, "abc"[failures - 1])
 
     assert launch(run) == []
-    assert run.wanted(NOW) == 0
+    assert run.dispatching.wanted(NOW) == 0
     stop = run.course.stop()
     assert stop is not None
     assert (stop[0], run.course.hindrance()) == (reason, stop)
@@ -129,7 +129,7 @@ def test_the_letter_that_trips_a_limit_is_in_the_batch_that_ends_the_run() -> No
     end(run, CRASHED, "a")
     run.decide(NOW)
 
-    batch = run.begin_commit(CommitReason.PHASE_CHANGE, NOW)
+    batch = run.commits.begin(CommitReason.PHASE_CHANGE, NOW)
 
     assert batch.turn.phase is Phase.FAILED
     assert [letter.position for letter in batch.letters] == [0]
@@ -162,8 +162,8 @@ def test_items_that_are_left_out_become_no_letters_and_the_job_ends_without_them
     end(run, CRASHED, "a")
     end(run, DONE, "b", "c")
 
-    batch = run.begin_commit(CommitReason.ITEMS, NOW)
-    run.committed(batch, NOW)
+    batch = run.commits.begin(CommitReason.ITEMS, NOW)
+    run.commits.done(batch, NOW)
 
     assert batch.letters == ()
     assert len(run.dead_letters) == 0
@@ -176,13 +176,13 @@ def test_a_launch_that_a_limit_overtook_is_taken_back() -> None:
     launch(run)
     end(run, None, "b")
     commit(run)
-    (again,) = run.launch(1, NOW)
+    (again,) = run.dispatching.launch(1, NOW)
     assert isinstance(again, Launch)
-    assert run.awaits_job(Stage.MAP, 1, again.dispatch.number)
+    assert run.dispatching.awaits_job(Stage.MAP, 1, again.dispatch.number)
 
     end(run, CRASHED, "a")
 
-    assert not run.awaits_job(Stage.MAP, 1, again.dispatch.number)
+    assert not run.dispatching.awaits_job(Stage.MAP, 1, again.dispatch.number)
 
 
 # -------------------------------------------------------------------------------------------------- budget, the breaker
@@ -193,7 +193,7 @@ def test_a_budget_is_that_of_the_job_and_not_of_the_operators_process() -> None:
     run = verified_run("abc", limited)
     launch(run)
     end(run, CRASHED, "a", "b")
-    batch = run.begin_commit(CommitReason.ITEMS, NOW)
+    batch = run.commits.begin(CommitReason.ITEMS, NOW)
 
     again = restarted(run, [batch], "abc")
     end(again, CRASHED, "c")
@@ -266,11 +266,11 @@ def test_an_open_breaker_is_announced_as_such_although_the_queue_is_full_too() -
 def test_a_breaker_is_saved_with_the_outcomes_that_opened_it() -> None:
     run = with_breaker(maxParallel=2)
     launch(run)
-    assert run.begin_commit(CommitReason.TIME, NOW).breaker is None, "one that is as it always was is nothing to save"
+    assert run.commits.begin(CommitReason.TIME, NOW).breaker is None, "one that is as it always was is nothing to save"
     end(run, CRASHED, "a")
-    assert run.begin_commit(CommitReason.TIME, NOW).breaker == Breaker(failures=1)
+    assert run.commits.begin(CommitReason.TIME, NOW).breaker == Breaker(failures=1)
     end(run, CRASHED, "b")
-    batch = run.begin_commit(CommitReason.ITEMS, NOW)
+    batch = run.commits.begin(CommitReason.ITEMS, NOW)
     assert batch.breaker == Breaker(BreakerState.OPEN, 2, NOW + 60)
 
     again = restarted(run, [batch], "abcdef")
@@ -334,11 +334,11 @@ def test_a_queue_that_archives_sets_the_oldest_open_letters_aside_and_that_is_ma
     end(run, CRASHED, "b", "a", "c")
     commit(run)
 
-    assert run.commit_if_due(NOW) == [Commit(CommitReason.REDRIVE)]
-    batch = run.begin_commit(CommitReason.REDRIVE, NOW)
+    assert run.commits.due(NOW) == [Commit(CommitReason.REDRIVE)]
+    batch = run.commits.begin(CommitReason.REDRIVE, NOW)
     assert batch.marks == (Mark("b", MarkKind.ARCHIVED), Mark("a", MarkKind.ARCHIVED))
     assert run.dead_letters.open_count == 3, "the queue speaks of what is durable"
-    run.committed(batch, NOW)
+    run.commits.done(batch, NOW)
 
     assert list(run.dead_letters.open()) == [2]
     assert run.dead_letters.counts[LetterState.ARCHIVED] == 2
@@ -352,10 +352,10 @@ def test_what_a_redrive_is_taking_is_not_set_aside() -> None:
     end(run, CRASHED, "a", "b")
     commit(run)
     redrive(run, 0)
-    batch = run.begin_commit(CommitReason.REDRIVE, NOW)
+    batch = run.commits.begin(CommitReason.REDRIVE, NOW)
 
     run.requeue(archives.dead_letter.model_copy(update={"capacity": 1}), NOW)
-    run.committed(batch, NOW)
+    run.commits.done(batch, NOW)
     commit(run)
 
     assert [run.dead_letters.state(position) for position in (0, 1)] == [LetterState.CLAIMED, LetterState.OPEN]
@@ -369,8 +369,8 @@ def test_what_a_redrive_took_is_durable_before_it_is_run() -> None:
 
     redrive(run, 0, 1, attempts=2)
     assert launch(run) == []
-    assert run.commit_if_due(NOW) == [Commit(CommitReason.PHASE_CHANGE)]
-    batch = run.begin_commit(CommitReason.PHASE_CHANGE, NOW)
+    assert run.commits.due(NOW) == [Commit(CommitReason.PHASE_CHANGE)]
+    batch = run.commits.begin(CommitReason.PHASE_CHANGE, NOW)
     assert launch(run) == []
     assert batch.claims == tuple(
         Claim(Stage.MAP, key, 1, 3, 0, 0.0, before=Cause.ATTEMPTS_EXHAUSTED) for key in ("a", "b")
@@ -378,7 +378,7 @@ def test_what_a_redrive_took_is_durable_before_it_is_run() -> None:
     assert [accepted.name for accepted in batch.redrives] == ["again-1"]
     assert not run.redrives[1].durable
 
-    announced = run.committed(batch, NOW)
+    announced = run.commits.done(batch, NOW)
 
     assert announced == [Announce("Normal", "Redriving", "the Redrive again-1 runs 2 dead letters again")]
     assert run.redrives[1].durable
@@ -390,7 +390,7 @@ def test_a_redriven_item_has_the_attempts_that_it_was_granted() -> None:
     redrive(run, 0, attempts=2)
     commit(run)
 
-    (first,) = run.launch(9, NOW)
+    (first,) = run.dispatching.launch(9, NOW)
 
     assert isinstance(first, Launch)
     assert (first.attempt, first.max_attempts, first.redrive) == (2, 3, 1)
@@ -417,8 +417,8 @@ def test_a_letter_that_fails_again_is_open_again_with_its_history_longer() -> No
     launch(run)
     observe(run, pod("demo-a-d2", ContainerEnd(1, message="bang")))
 
-    batch = run.begin_commit(CommitReason.ITEMS, NOW)
-    run.committed(batch, NOW)
+    batch = run.commits.begin(CommitReason.ITEMS, NOW)
+    run.commits.done(batch, NOW)
 
     (letter,) = batch.letters
     assert [(one.dispatch, one.message, one.redrive) for one in letter.history] == [(2, "bang", "again-1")]
@@ -436,7 +436,7 @@ def test_while_letters_are_redriven_no_other_item_is_started_and_the_run_says_th
     redrive(run, 0)
     commit(run)
     assert launch(run) == ["demo-a-d2"]
-    assert run.wanted(NOW) == 0
+    assert run.dispatching.wanted(NOW) == 0
     end(run, DONE, "a")
 
     assert turned(run) == (Phase.FAILED, "NotAllItemsRun")
@@ -507,7 +507,7 @@ def test_a_redrive_runs_no_more_items_at_a_time_than_it_may_and_the_job_no_more_
     redrive(run, 3, 4, 5)
     commit(run)
 
-    assert run.wanted(NOW) == 5
+    assert run.dispatching.wanted(NOW) == 5
     assert launch(run) == ["demo-a-d2", "demo-b-d2", "demo-d-d2", "demo-e-d2", "demo-f-d2"]
     end(run, DONE, "d", "e")
     commit(run)
@@ -538,12 +538,12 @@ def test_letters_wait_as_long_as_their_redrive_says() -> None:
 
 def test_the_wait_of_a_letter_is_over_at_the_same_time_in_another_process() -> None:
     run = ended_run("ab", failed="a")
-    first = run.begin_commit(CommitReason.PHASE_CHANGE, NOW, with_snapshot=True)
+    first = run.commits.begin(CommitReason.PHASE_CHANGE, NOW, with_snapshot=True)
     assert first.snapshot is not None
-    run.committed(first, NOW)
+    run.commits.done(first, NOW)
     redrive(run, 0, seconds=7200)
-    second = run.begin_commit(CommitReason.REDRIVE, NOW)
-    run.committed(second, NOW)
+    second = run.commits.begin(CommitReason.REDRIVE, NOW)
+    run.commits.done(second, NOW)
 
     again = verified_run("ab", run.spec, run.committed_turn)
     again.books.restore(first.snapshot)
@@ -715,12 +715,12 @@ def test_reduce_runs_again_over_the_complete_results_when_a_redrive_asks_for_it(
     end(run, DONE, "a")
 
     run.decide(NOW)
-    batch = run.begin_commit(CommitReason.PHASE_CHANGE, NOW)
+    batch = run.commits.begin(CommitReason.PHASE_CHANGE, NOW)
     assert batch.turn.phase is Phase.REDUCE
     assert [(claim.stage, claim.redrive) for claim in batch.claims] == [(Stage.REDUCE, 0)]
-    run.committed(batch, NOW)
+    run.commits.done(batch, NOW)
     assert run.decide(NOW) == [PrepareReduce()], "the results are others than before"
-    assert run.wanted(NOW) == 0
+    assert run.dispatching.wanted(NOW) == 0
     run.reduce_prepared()
     reduce(run, 2, '{"total": 2}')
 
@@ -765,11 +765,11 @@ def test_that_reduce_is_to_run_again_is_known_in_another_process_and_that_it_has
 
     def durable() -> None:
         run.decide(NOW)
-        batches.append(run.begin_commit(CommitReason.ITEMS, NOW))
-        run.committed(batches[-1], NOW)
+        batches.append(run.commits.begin(CommitReason.ITEMS, NOW))
+        run.commits.done(batches[-1], NOW)
 
-    history = [run.begin_commit(CommitReason.ITEMS, NOW, with_snapshot=True)]
-    run.committed(history[0], NOW)
+    history = [run.commits.begin(CommitReason.ITEMS, NOW, with_snapshot=True)]
+    run.commits.done(history[0], NOW)
     redrive(run, 0, rerun_reduce=True)
     durable()
     launch(run)
@@ -796,12 +796,12 @@ def test_the_history_of_an_item_goes_on_in_another_process() -> None:
     run = verified_run("a", spec({"retry": {"maxAttempts": 2}}))
     launch(run)
     end(run, None, "a")
-    first = run.begin_commit(CommitReason.ITEMS, NOW, with_snapshot=True)
-    run.committed(first, NOW)
+    first = run.commits.begin(CommitReason.ITEMS, NOW, with_snapshot=True)
+    run.commits.done(first, NOW)
     launch(run)
     end(run, CRASHED, "a")
-    second = run.begin_commit(CommitReason.ITEMS, NOW)
-    run.committed(second, NOW)
+    second = run.commits.begin(CommitReason.ITEMS, NOW)
+    run.commits.done(second, NOW)
 
     for by_snapshot in (True, False):
         again = verified_run("a", run.spec)
@@ -814,7 +814,7 @@ def test_the_history_of_an_item_goes_on_in_another_process() -> None:
         again.resume(NOW, CHECKPOINT)
         launch(again, seconds=1000)
         end(again, CRASHED, "a", seconds=1000)
-        (letter,) = again.begin_commit(CommitReason.ITEMS, NOW).letters
+        (letter,) = again.commits.begin(CommitReason.ITEMS, NOW).letters
 
         assert [(one.dispatch, one.reason) for one in letter.history] == [
             (1, Reason.DELETED),
@@ -830,12 +830,12 @@ def test_interruptions_of_before_a_redrive_are_not_held_against_it_in_another_pr
     batches = []
     for agent in (None, None):
         end(run, agent, "a")
-        batches.append(run.begin_commit(CommitReason.ITEMS, NOW))
-        run.committed(batches[-1], NOW)
+        batches.append(run.commits.begin(CommitReason.ITEMS, NOW))
+        run.commits.done(batches[-1], NOW)
         launch(run)
     assert run.ledgers[Stage.MAP][0].cause is Cause.TOO_MANY_INTERRUPTIONS
     redrive(run, 0)
-    batches.append(run.begin_commit(CommitReason.REDRIVE, NOW))
+    batches.append(run.commits.begin(CommitReason.REDRIVE, NOW))
 
     again = restarted(run, batches, "ab")
     assert again.ledgers[Stage.MAP][0] == run.ledgers[Stage.MAP][0]

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from mapreduce_operator.api import Cause, ItemState, Phase, Reason
 from mapreduce_operator.core.checkpoint import CommitReason
+from mapreduce_operator.core.dispatching import MAX_UNCOMMITTED
 from mapreduce_operator.core.effects import (
     Announce,
     Commit,
@@ -30,7 +31,7 @@ from mapreduce_operator.core.journal import Record, Start
 from mapreduce_operator.core.names import Stage
 from mapreduce_operator.core.outcomes import Outcome, Verdict
 from mapreduce_operator.core.phases import Turn
-from mapreduce_operator.core.run import MAX_UNCOMMITTED, VANISHED_SECONDS, RunState
+from mapreduce_operator.core.run import VANISHED_SECONDS, RunState
 from mapreduce_operator.core.sightings import LOST_SECONDS, POD_GRACE_SECONDS
 from mapreduce_operator.core.templates import REVERIFY_SECONDS
 from mapreduce_operator.core.workloads import Carried, ContainerEnd, Dispatch, JobSeen, PodSeen
@@ -68,8 +69,8 @@ def test_nothing_is_dispatched_before_the_api_server_took_the_template() -> None
     run = new_run("abc")
     run.decide(NOW)
 
-    assert run.wanted(NOW) == 0
-    assert run.launch(10, NOW) == []
+    assert run.dispatching.wanted(NOW) == 0
+    assert run.dispatching.launch(10, NOW) == []
 
 
 def test_a_run_has_its_templates_tried_and_starts_when_all_are_good() -> None:
@@ -80,12 +81,12 @@ def test_a_run_has_its_templates_tried_and_starts_when_all_are_good() -> None:
     take_templates(run)
 
     assert run.decide(NOW) == []
-    assert run.wanted(NOW) == 3
+    assert run.dispatching.wanted(NOW) == 3
 
 
 def test_a_rejected_template_stops_everything_and_burns_no_attempt() -> None:
     run = verified_run("abc", spec({"maxParallel": 1}))
-    run.launch(1, NOW)
+    run.dispatching.launch(1, NOW)
     revision = run.templates.revision(Stage.MAP)
     assert revision is not None
 
@@ -124,19 +125,19 @@ def test_a_run_that_is_at_its_end_has_nothing_tried() -> None:
 def test_items_are_launched_in_plan_order_up_to_max_parallel() -> None:
     run = verified_run("abc", spec({"maxParallel": 2}))
 
-    assert run.launch(10, NOW) == [
+    assert run.dispatching.launch(10, NOW) == [
         Launch(Stage.MAP, 0, Dispatch("a", 1), attempt=1, max_attempts=3),
         Launch(Stage.MAP, 1, Dispatch("b", 1), attempt=1, max_attempts=3),
     ]
-    assert run.wanted(NOW) == 0
+    assert run.dispatching.wanted(NOW) == 0
     assert run.active == 2
 
 
 def test_no_more_is_launched_than_the_operator_grants() -> None:
     run = verified_run("abc")
 
-    assert len(run.launch(1, NOW)) == 1
-    assert run.wanted(NOW) == 2
+    assert len(run.dispatching.launch(1, NOW)) == 1
+    assert run.dispatching.wanted(NOW) == 2
 
 
 def test_max_parallel_counts_from_the_moment_it_is_changed() -> None:
@@ -144,23 +145,23 @@ def test_max_parallel_counts_from_the_moment_it_is_changed() -> None:
     launch(run)
 
     run.respec(spec({"maxParallel": 1}), NOW)
-    assert run.wanted(NOW) == 0, "what runs is left alone"
+    assert run.dispatching.wanted(NOW) == 0, "what runs is left alone"
 
     run.respec(spec({"maxParallel": 5}), NOW)
-    assert run.wanted(NOW) == 3
+    assert run.dispatching.wanted(NOW) == 3
 
     run.respec(spec({"maxParallel": 0}), NOW)
-    assert run.wanted(NOW) == 0
+    assert run.dispatching.wanted(NOW) == 0
 
 
 def test_a_refused_launch_is_no_dispatch_and_is_tried_again_with_the_same_number() -> None:
     run = verified_run("a")
-    (first,) = run.launch(1, NOW)
+    (first,) = run.dispatching.launch(1, NOW)
 
     run.refused(Stage.MAP, 0, 1)
 
     assert run.active == 0
-    assert run.launch(1, NOW) == [first]
+    assert run.dispatching.launch(1, NOW) == [first]
 
 
 def test_a_retry_is_the_next_dispatch_and_the_next_attempt() -> None:
@@ -171,7 +172,7 @@ def test_a_retry_is_the_next_dispatch_and_the_next_attempt() -> None:
 
     run.decide(NOW + 10)
 
-    assert run.launch(1, NOW + 10) == [Launch(Stage.MAP, 0, Dispatch("a", 2), attempt=2, max_attempts=3)]
+    assert run.dispatching.launch(1, NOW + 10) == [Launch(Stage.MAP, 0, Dispatch("a", 2), attempt=2, max_attempts=3)]
 
 
 def test_an_interrupted_item_is_the_next_dispatch_of_the_same_attempt() -> None:
@@ -180,7 +181,7 @@ def test_an_interrupted_item_is_the_next_dispatch_of_the_same_attempt() -> None:
     observe(run, pod("demo-a-d1", gone=True))
     commit(run)
 
-    assert run.launch(1, NOW) == [Launch(Stage.MAP, 0, Dispatch("a", 2), attempt=1, max_attempts=3)]
+    assert run.dispatching.launch(1, NOW) == [Launch(Stage.MAP, 0, Dispatch("a", 2), attempt=1, max_attempts=3)]
 
 
 @pytest.mark.parametrize("end", [pod("demo-a-d1", CRASHED), pod("demo-a-d1", gone=True)], ids=["failed", "interrupted"])
@@ -188,11 +189,11 @@ def test_an_item_does_not_run_again_before_its_outcome_is_durable(end: PodSeen) 
     run = verified_run("a")
     launch(run)
     observe(run, end)
-    batch = run.begin_commit(CommitReason.ITEMS, NOW)
+    batch = run.commits.begin(CommitReason.ITEMS, NOW)
 
     assert launch(run, seconds=60) == []
 
-    run.committed(batch, NOW + 60)
+    run.commits.done(batch, NOW + 60)
 
     assert launch(run, seconds=120) == ["demo-a-d2"]
 
@@ -211,14 +212,14 @@ def test_what_cannot_start_before_a_commit_is_not_wanted_either() -> None:
 
     observe(run, pod("demo-a-d1", gone=True))
 
-    assert run.wanted(NOW) == 0
+    assert run.dispatching.wanted(NOW) == 0
 
 
 def test_dispatching_pauses_when_too_many_outcomes_wait_for_storage() -> None:
     keys = [f"{letter}x" for letter in map(str, range(MAX_UNCOMMITTED + 10))]
     run = RunState(RUN, spec({"maxParallel": 10_000}), keys, PLANNED)
     take_templates(run)
-    for effect in run.launch(MAX_UNCOMMITTED + 1, NOW):
+    for effect in run.dispatching.launch(MAX_UNCOMMITTED + 1, NOW):
         assert isinstance(effect, Launch)
         run.started(Stage.MAP, effect.position, 1, f"uid-{effect.position}", NOW)
     ends = [
@@ -231,14 +232,14 @@ def test_dispatching_pauses_when_too_many_outcomes_wait_for_storage() -> None:
     ]
     for end in ends[:-1]:
         observe(run, end)
-    batch = run.begin_commit(CommitReason.ITEMS, NOW)
-    assert run.wanted(NOW) == 9
+    batch = run.commits.begin(CommitReason.ITEMS, NOW)
+    assert run.dispatching.wanted(NOW) == 9
 
     observe(run, ends[-1])
-    assert run.wanted(NOW) == 0
+    assert run.dispatching.wanted(NOW) == 0
 
-    run.committed(batch, NOW)
-    assert run.wanted(NOW) == 9
+    run.commits.done(batch, NOW)
+    assert run.dispatching.wanted(NOW) == 9
 
 
 # -------------------------------------------------------------------------------------------------------------- commits
@@ -248,12 +249,12 @@ def test_what_comes_while_a_commit_is_in_flight_is_in_the_next() -> None:
     run = verified_run("abc")
     launch(run)
     observe(run, pod("demo-a-d1", DONE))
-    first = run.begin_commit(CommitReason.ITEMS, NOW)
+    first = run.commits.begin(CommitReason.ITEMS, NOW)
     observe(run, pod("demo-b-d1", DONE))
     observe(run, pod("demo-c-d1", CRASHED))
 
-    effects = run.committed(first, NOW)
-    second = run.begin_commit(CommitReason.ITEMS, NOW)
+    effects = run.commits.done(first, NOW)
+    second = run.commits.begin(CommitReason.ITEMS, NOW)
 
     assert [record.outcome.job for record in first.records] == ["demo-a-d1"]
     assert effects == [DeleteJob("demo-a-d1", "uid-demo-a-d1")]
@@ -275,11 +276,11 @@ def test_a_commit_is_due_when_there_are_enough_outcomes() -> None:
     launch(run)
     for name in ("demo-a-d1", "demo-b-d1", "demo-c-d1", "demo-d-d1"):
         observe(run, pod(name, DONE))
-    assert run.commit_if_due(NOW) == []
+    assert run.commits.due(NOW) == []
 
     observe(run, pod("demo-e-d1", DONE))
 
-    assert run.commit_if_due(NOW) == [Commit(CommitReason.ITEMS)]
+    assert run.commits.due(NOW) == [Commit(CommitReason.ITEMS)]
 
 
 def test_a_commit_is_due_when_the_first_outcome_has_waited_long_enough() -> None:
@@ -290,8 +291,8 @@ def test_a_commit_is_due_when_the_first_outcome_has_waited_long_enough() -> None
     observe(run, pod("demo-b-d1", DONE), seconds=104)
 
     assert run.next_wake(NOW + 104) == NOW + 105
-    assert run.commit_if_due(NOW + 104.9) == []
-    assert run.commit_if_due(NOW + 105) == [Commit(CommitReason.TIME)]
+    assert run.commits.due(NOW + 104.9) == []
+    assert run.commits.due(NOW + 105) == [Commit(CommitReason.TIME)]
 
 
 def test_a_commit_is_due_when_nothing_else_is_left_to_wait_for() -> None:
@@ -299,7 +300,7 @@ def test_a_commit_is_due_when_nothing_else_is_left_to_wait_for() -> None:
     launch(run)
     observe(run, pod("demo-a-d1", CRASHED))
 
-    assert run.commit_if_due(NOW) == [Commit(CommitReason.IDLE)]
+    assert run.commits.due(NOW) == [Commit(CommitReason.IDLE)]
 
 
 def test_nothing_new_needs_no_commit() -> None:
@@ -307,7 +308,7 @@ def test_nothing_new_needs_no_commit() -> None:
     all_run(run, launch(run))
     commit(run)
 
-    assert run.commit_if_due(NOW + 1000) == []
+    assert run.commits.due(NOW + 1000) == []
     assert run.next_wake(NOW) is None
 
 
@@ -316,14 +317,14 @@ def test_one_commit_is_in_flight_at_a_time() -> None:
     launch(run)
     observe(run, pod("demo-a-d1", DONE))
     run.decide(NOW)
-    assert run.commit_if_due(NOW) == [Commit(CommitReason.PHASE_CHANGE)]
-    batch = run.begin_commit(CommitReason.PHASE_CHANGE, NOW)
+    assert run.commits.due(NOW) == [Commit(CommitReason.PHASE_CHANGE)]
+    batch = run.commits.begin(CommitReason.PHASE_CHANGE, NOW)
 
-    assert run.commit_if_due(NOW + 1000) == []
+    assert run.commits.due(NOW + 1000) == []
 
-    run.committed(batch, NOW)
+    run.commits.done(batch, NOW)
 
-    assert run.commit_if_due(NOW + 1000) == []
+    assert run.commits.due(NOW + 1000) == []
 
 
 # --------------------------------------------------------------------------------------------------------------- phases
@@ -332,9 +333,9 @@ def test_one_commit_is_in_flight_at_a_time() -> None:
 def test_each_stage_has_the_work_of_its_own() -> None:
     both = spec(reduce={"template": OTHER_TEMPLATE})
 
-    assert new_run("a", both).work(Stage.MAP) == both.map
-    assert new_run("a", both).work(Stage.REDUCE) == both.reduce
-    assert new_run("a").work(Stage.REDUCE) is None
+    assert new_run("a", both).works.of(Stage.MAP) == both.map
+    assert new_run("a", both).works.of(Stage.REDUCE) == both.reduce
+    assert new_run("a").works.of(Stage.REDUCE) is None
 
 
 def test_a_run_that_has_only_begun_is_not_finished() -> None:
@@ -362,15 +363,15 @@ def test_a_commit_in_flight_does_not_carry_a_turn_that_came_after_it() -> None:
     run = verified_run("ab")
     launch(run)
     observe(run, pod("demo-a-d1", DONE))
-    first = run.begin_commit(CommitReason.TIME, NOW)
+    first = run.commits.begin(CommitReason.TIME, NOW)
     observe(run, pod("demo-b-d1", DONE))
     run.decide(NOW)
 
-    run.committed(first, NOW)
+    run.commits.done(first, NOW)
 
     assert run.committed_turn.phase is Phase.MAP
     assert not run.finished
-    assert run.commit_if_due(NOW) == [Commit(CommitReason.PHASE_CHANGE)]
+    assert run.commits.due(NOW) == [Commit(CommitReason.PHASE_CHANGE)]
 
 
 def test_the_end_of_the_map_is_committed_together_with_its_last_outcomes() -> None:
@@ -379,7 +380,7 @@ def test_the_end_of_the_map_is_committed_together_with_its_last_outcomes() -> No
     observe(run, pod("demo-a-d1", DONE))
     run.decide(NOW)
 
-    batch = run.begin_commit(CommitReason.PHASE_CHANGE, NOW)
+    batch = run.commits.begin(CommitReason.PHASE_CHANGE, NOW)
 
     assert batch.turn.phase is Phase.REDUCE
     assert [record.outcome.job for record in batch.records] == ["demo-a-d1"]
@@ -389,7 +390,7 @@ def test_a_run_without_items_ends_without_an_agent() -> None:
     run = new_run("")
     run.decide(NOW)
 
-    assert run.commit_if_due(NOW) == [Commit(CommitReason.PHASE_CHANGE)]
+    assert run.commits.due(NOW) == [Commit(CommitReason.PHASE_CHANGE)]
     assert commit(run) == [
         Announce("Normal", "Succeeded", "the input has no items; there was nothing to do"),
     ]
@@ -429,18 +430,18 @@ def test_reduce_is_prepared_once_and_only_when_all_outcomes_of_the_map_are_durab
 
     assert run.decide(NOW) == [PrepareReduce()]
     assert run.decide(NOW) == []
-    assert run.wanted(NOW) == 0
+    assert run.dispatching.wanted(NOW) == 0
 
     run.reduce_prepared()
 
     assert run.decide(NOW) == []
-    assert run.wanted(NOW) == 1
+    assert run.dispatching.wanted(NOW) == 1
 
 
 def test_reduce_runs_once_and_its_result_counts_when_it_is_durable() -> None:
     run = reducing_run()
     assert launch(run) == [f"demo-{REDUCE_KEY}-d1"]
-    assert run.wanted(NOW) == 0
+    assert run.dispatching.wanted(NOW) == 0
 
     observe(run, pod(f"demo-{REDUCE_KEY}-d1", ContainerEnd(0, message='{"total": 3}')))
     assert run.tally.reduce_result is None
@@ -488,10 +489,10 @@ def test_a_reduce_that_is_added_while_the_map_runs_is_tried_out_before_more_is_l
 
     run.respec(spec({"maxParallel": 2}, reduce={"template": OTHER_TEMPLATE}), NOW)
 
-    assert run.wanted(NOW) == 0
+    assert run.dispatching.wanted(NOW) == 0
     assert run.decide(NOW) == [VerifyTemplate(Stage.REDUCE)]
     take_templates(run)
-    assert run.wanted(NOW) == 1
+    assert run.dispatching.wanted(NOW) == 1
 
 
 def test_a_reduce_that_is_taken_away_before_it_ran_lets_the_run_end_with_its_map() -> None:
@@ -894,7 +895,7 @@ def test_a_pod_that_no_job_owns_is_not_believed() -> None:
 
 def test_the_answer_to_a_creation_may_come_after_the_end_of_the_agent() -> None:
     run = verified_run("a")
-    run.launch(1, NOW)
+    run.dispatching.launch(1, NOW)
     observe(run, pod("demo-a-d1", CRASHED))
 
     run.started(Stage.MAP, 0, 1, "uid-demo-a-d1", NOW)
@@ -1009,7 +1010,7 @@ def test_a_pod_that_is_seen_before_anything_of_its_job_is_adopted_with_it() -> N
     observe(run, LEAVING)
 
     assert launch(run) == ["demo-b-d1"]
-    batch = run.begin_commit(CommitReason.TIME, NOW)
+    batch = run.commits.begin(CommitReason.TIME, NOW)
     assert batch.starts[0] == Start(Stage.MAP, "a", 1, "uid-demo-a-d1")
     assert [effect for effect in run.decide(NOW + 90) if isinstance(effect, RemovePod)] == [REMOVE]
 
@@ -1021,16 +1022,16 @@ def test_a_pod_that_is_seen_before_anything_of_its_job_is_adopted_with_it() -> N
 )
 def test_a_job_is_awaited_until_something_is_seen_of_it(seen: JobSeen | PodSeen | None, awaits: bool) -> None:
     run = verified_run("a")
-    assert not run.awaits_job(Stage.MAP, 0, 1)
-    run.launch(1, NOW)
+    assert not run.dispatching.awaits_job(Stage.MAP, 0, 1)
+    run.dispatching.launch(1, NOW)
 
     if isinstance(seen, JobSeen):
         run.observe_job(seen, deleted=False, now=NOW)
     elif isinstance(seen, PodSeen):
         observe(run, seen)
 
-    assert run.awaits_job(Stage.MAP, 0, 1) is awaits
-    assert not run.awaits_job(Stage.MAP, 0, 2)
+    assert run.dispatching.awaits_job(Stage.MAP, 0, 1) is awaits
+    assert not run.dispatching.awaits_job(Stage.MAP, 0, 2)
 
 
 # ------------------------------------------------------------------------------------------------------------ announced
@@ -1121,7 +1122,7 @@ def test_a_suspended_run_starts_nothing_and_lets_agents_end() -> None:
     run.respec(spec({"maxParallel": 2}, suspend=True), NOW)
 
     assert run.decide(NOW) == []
-    assert run.wanted(NOW) == 0
+    assert run.dispatching.wanted(NOW) == 0
     observe(run, pod("demo-a-d1", DONE))
     assert run.ledgers[Stage.MAP][0].state is ItemState.SUCCEEDED
     assert launch(run) == []
@@ -1144,7 +1145,7 @@ def test_a_suspended_run_still_saves_what_ended() -> None:
     observe(run, pod("demo-a-d1", DONE))
 
     assert run.next_wake(NOW) == NOW + 5
-    assert run.commit_if_due(NOW + 5) == [Commit(CommitReason.TIME)]
+    assert run.commits.due(NOW + 5) == [Commit(CommitReason.TIME)]
 
 
 def test_suspending_may_interrupt_agents_once_each() -> None:
@@ -1164,7 +1165,7 @@ def test_an_agent_is_not_interrupted_before_its_start_is_durable_and_that_is_mad
     run.respec(spec(suspend=True, suspendPolicy="Interrupt"), NOW)
 
     assert run.decide(NOW) == []
-    assert run.commit_if_due(NOW) == [Commit(CommitReason.IDLE)]
+    assert run.commits.due(NOW) == [Commit(CommitReason.IDLE)]
     commit(run)
 
     assert run.decide(NOW) == [DeleteJob("demo-a-d1", "uid-demo-a-d1")]
@@ -1172,17 +1173,17 @@ def test_an_agent_is_not_interrupted_before_its_start_is_durable_and_that_is_mad
 
 def test_what_is_being_launched_waits_when_the_spec_does_not_let_it_start_any_more() -> None:
     run = verified_run("abc", spec({"maxParallel": 3}))
-    run.launch(3, NOW)
-    assert all(run.awaits_job(Stage.MAP, position, 1) for position in range(3))
+    run.dispatching.launch(3, NOW)
+    assert all(run.dispatching.awaits_job(Stage.MAP, position, 1) for position in range(3))
 
     run.respec(spec({"maxParallel": 1}), NOW)
-    assert not run.awaits_job(Stage.MAP, 0, 1)
+    assert not run.dispatching.awaits_job(Stage.MAP, 0, 1)
     run.refused(Stage.MAP, 0, 1)
     run.refused(Stage.MAP, 1, 1)
-    assert run.awaits_job(Stage.MAP, 2, 1), "this one is the one that may"
+    assert run.dispatching.awaits_job(Stage.MAP, 2, 1), "this one is the one that may"
 
     run.respec(spec({"maxParallel": 1}, suspend=True), NOW)
-    assert not run.awaits_job(Stage.MAP, 2, 1)
+    assert not run.dispatching.awaits_job(Stage.MAP, 2, 1)
 
 
 def test_jobs_that_came_and_went_untold_are_asked_for_once_a_minute_while_agents_run() -> None:
@@ -1225,7 +1226,7 @@ def test_a_job_whose_outcome_is_settled_and_not_durable_is_nobodys_to_delete() -
 
 def test_an_agent_whose_job_is_still_being_created_is_interrupted_when_the_job_is_known() -> None:
     run = verified_run("a")
-    run.launch(1, NOW)
+    run.dispatching.launch(1, NOW)
     run.respec(spec(suspend=True, suspendPolicy="Interrupt"), NOW)
     assert run.decide(NOW) == []
 

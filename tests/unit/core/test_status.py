@@ -306,7 +306,7 @@ def test_an_outcome_that_is_durable_is_told(
     run = run_with(Item())
     end(run, 0, agent)
 
-    run.committed(run.begin_commit(CommitReason.ITEMS, NOW), NOW)
+    run.commits.done(run.commits.begin(CommitReason.ITEMS, NOW), NOW)
 
     assert counts(run) == expected
     told = status(run).attempts
@@ -318,7 +318,7 @@ def test_what_a_commit_in_flight_holds_is_not_durable_either() -> None:
     run = run_with(Item())
     end(run, 0, DONE)
 
-    run.begin_commit(CommitReason.ITEMS, NOW)
+    run.commits.begin(CommitReason.ITEMS, NOW)
 
     assert counts(run) == ItemCounts(total=1, running=1)
     assert positions(run) == StatePositions(running="0")
@@ -332,7 +332,7 @@ def test_counts_always_sum_to_the_total_and_never_exceed_what_is_durable(
     durable = data.draw(st.integers(0, len(ends)))
     for position, agent in enumerate(ends[:durable]):
         end(run, position, agent)
-    run.committed(run.begin_commit(CommitReason.ITEMS, NOW), NOW)
+    run.commits.done(run.commits.begin(CommitReason.ITEMS, NOW), NOW)
     for position, agent in enumerate(ends[durable:], start=durable):
         end(run, position, agent)
 
@@ -433,7 +433,7 @@ def test_what_a_redrive_took_stays_given_up_until_that_is_durable() -> None:
 
     redrive(run, 0, 2)
     before = counts(run), positions(run)
-    run.committed(run.begin_commit(CommitReason.REDRIVE, NOW), NOW)
+    run.commits.done(run.commits.begin(CommitReason.REDRIVE, NOW), NOW)
 
     assert before == (ItemCounts(total=3, dead_lettered=3), StatePositions(dead_lettered="0-2"))
     assert (counts(run), positions(run)) == (
@@ -445,11 +445,11 @@ def test_what_a_redrive_took_stays_given_up_until_that_is_durable() -> None:
 def test_counts_follow_a_letter_that_is_resolved() -> None:
     run = run_with_letters(2)
     redrive(run, 1)
-    run.committed(run.begin_commit(CommitReason.REDRIVE, NOW), NOW)
+    run.commits.done(run.commits.begin(CommitReason.REDRIVE, NOW), NOW)
     end(run, 1, DONE)
     assert counts(run) == ItemCounts(total=2, running=1, dead_lettered=1)
 
-    run.committed(run.begin_commit(CommitReason.ITEMS, NOW), NOW)
+    run.commits.done(run.commits.begin(CommitReason.ITEMS, NOW), NOW)
 
     assert counts(run) == ItemCounts(total=2, succeeded=1, dead_lettered=1)
     assert status(run, replace(REPORT, queue="demo")).dead_letters == DeadLetterStatus(
@@ -489,7 +489,7 @@ def test_retries_that_the_job_has_spent_are_told_when_they_are_durable() -> None
     end(run, 1, DONE)
     before = status(run).attempts
 
-    run.committed(run.begin_commit(CommitReason.ITEMS, NOW), NOW)
+    run.commits.done(run.commits.begin(CommitReason.ITEMS, NOW), NOW)
 
     after = status(run).attempts
     assert before is not None
@@ -539,7 +539,7 @@ def test_an_outcome_of_reduce_that_is_durable_is_told(
     run = run_with(Item(ItemState.SUCCEEDED, attempts=1), spec=WITH_REDUCE)
     end(run, 0, agent, Stage.REDUCE)
 
-    run.committed(run.begin_commit(CommitReason.ITEMS, NOW), NOW)
+    run.commits.done(run.commits.begin(CommitReason.ITEMS, NOW), NOW)
 
     assert status(run).reduce == expected
     assert status(run).result == result
@@ -550,7 +550,7 @@ def test_any_result_of_reduce_can_be_shown(text: str) -> None:
     run = run_with(Item(ItemState.SUCCEEDED, attempts=1), spec=WITH_REDUCE)
 
     end(run, 0, ContainerEnd(0, message=text), Stage.REDUCE)
-    run.committed(run.begin_commit(CommitReason.ITEMS, NOW), NOW)
+    run.commits.done(run.commits.begin(CommitReason.ITEMS, NOW), NOW)
 
     assert status(run).result == json.loads(text)
 

@@ -93,7 +93,7 @@ class Office:
         """The item is started if it waits for that, and its agent ends."""
         now = self.clock.now()
         self.state.decide(now)
-        self.state.launch(100, now)
+        self.state.dispatching.launch(100, now)
         ledger = self.state.ledgers[Stage.MAP]
         position = self.ids.index(name)
         dispatch = Dispatch(ledger.key(position), ledger[position].dispatch)
@@ -120,10 +120,10 @@ class Office:
     async def commit(self) -> None:
         """What was decided becomes durable: bodies first, as engine.effects does it."""
         self.state.decide(self.clock.now())
-        batch = self.state.begin_commit(CommitReason.ITEMS, self.clock.now())
+        batch = self.state.commits.begin(CommitReason.ITEMS, self.clock.now())
         await self.letters.write(batch.letters)
         await self.journal.append(batch)
-        self.state.committed(batch, self.clock.now())
+        self.state.commits.done(batch, self.clock.now())
 
     async def with_letters(self, *names: str, done: tuple[str, ...] = (), **spec: Any) -> None:
         """A run of which these items failed for good, one second after the other, and others are done."""

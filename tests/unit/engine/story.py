@@ -92,10 +92,10 @@ class Story:
 
     async def commit(self, *, with_snapshot: bool = False) -> Batch:
         self._decide()
-        batch = self.state.begin_commit(CommitReason.ITEMS, self.now, with_snapshot=with_snapshot)
+        batch = self.state.commits.begin(CommitReason.ITEMS, self.now, with_snapshot=with_snapshot)
         await self.process.journal.append(batch)
         self.records.extend(batch.records)
-        self.state.committed(batch, self.now)
+        self.state.commits.done(batch, self.now)
         await self.process.journal.keep()
         return batch
 
@@ -157,7 +157,7 @@ class Story:
             "past": state.books._past,
             "reduce again": state.books.reduce_again,
             "announced": state.books.announced,
-            "answers": state.answers,
+            "answers": state.commits.answers,
         }
 
     # ------------------------------------------------------------------------------------------------------- damage

@@ -64,7 +64,7 @@ async def test_a_recorded_start_whose_job_vanished_becomes_one_interruption() ->
     assert FindPod(vanished) in process.state.decide(NOW + POD_GRACE_SECONDS)
     process.state.no_pod(vanished, NOW + POD_GRACE_SECONDS)
     assert items_of(process.state) == [Item(ItemState.PENDING, interruptions=1, reason=Reason.DELETED), Item()]
-    await process.journal.append(process.state.begin_commit(CommitReason.ITEMS, NOW))
+    await process.journal.append(process.state.commits.begin(CommitReason.ITEMS, NOW))
     again = await Process(store).load(planned_before=True)
     assert again.state.carrying() == []
     assert items_of(again.state) == items_of(process.state)

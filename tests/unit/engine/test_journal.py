@@ -587,9 +587,9 @@ async def test_all_snapshots_of_5_000_items_together_take_no_more_than_the_segme
         for number, name in enumerate(launch(run, seconds)):
             agent = CRASHED if number % 5 == 0 else replace(CRASHED, exit_code=0, message='{"words": 5644}')
             observe(run, pod(name, agent), seconds)
-        made = run.begin_commit(CommitReason.ITEMS, NOW + seconds, with_snapshot=writer.snapshot_due)
+        made = run.commits.begin(CommitReason.ITEMS, NOW + seconds, with_snapshot=writer.snapshot_due)
         await writer.append(made)
-        run.committed(made, NOW + seconds)
+        run.commits.done(made, NOW + seconds)
 
     bytes_of = {
         kind: sum(size for key, size in store.written.items() if f"journal/{kind}" in key)

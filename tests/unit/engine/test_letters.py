@@ -57,7 +57,7 @@ async def test_a_body_is_there_before_its_item_is_a_letter() -> None:
     await office.open("MIT")
     office.end("MIT")
 
-    batch = office.state.begin_commit(CommitReason.ITEMS, NOW)
+    batch = office.state.commits.begin(CommitReason.ITEMS, NOW)
     await office.letters.write(batch.letters)
 
     assert office.has_body("MIT")
@@ -69,7 +69,7 @@ async def test_what_is_written_twice_is_there_once() -> None:
     await office.open("MIT")
     office.cluster.logs[pod_of("MIT")] = "why"
     office.end("MIT")
-    batch = office.state.begin_commit(CommitReason.ITEMS, NOW)
+    batch = office.state.commits.begin(CommitReason.ITEMS, NOW)
     await office.letters.write(batch.letters)
     before = office.body("MIT")
 
@@ -100,7 +100,7 @@ async def test_letters_whose_writing_failed_are_given_again_and_all_are_there(lo
     await office.open(*names)
     for name in names:
         office.end(name, f"boom of {name}")
-    batch = office.state.begin_commit(CommitReason.ITEMS, NOW)
+    batch = office.state.commits.begin(CommitReason.ITEMS, NOW)
     store.puts.clear()
     store.lose, store.performs = lost, performs
 

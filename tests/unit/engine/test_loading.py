@@ -114,7 +114,7 @@ async def left_running(store: MemoryStore) -> None:
     process = Process(store)
     loaded = await process.load()
     assert loaded.state.started(Stage.MAP, 0, 1, "uid-1", NOW)
-    await process.journal.append(loaded.state.begin_commit(CommitReason.TIME, NOW))
+    await process.journal.append(loaded.state.commits.begin(CommitReason.TIME, NOW))
 
 
 # ------------------------------------------------------------------------------------------------------------- planning
@@ -189,7 +189,7 @@ async def test_a_plan_whose_answer_was_lost_is_there_at_the_next_try(
 
     assert loaded.ids == ["a", "b"]
     before = process.journal.head.sequence
-    batch = loaded.state.begin_commit(CommitReason.TIME, NOW)
+    batch = loaded.state.commits.begin(CommitReason.TIME, NOW)
     assert (await process.journal.append(batch)).sequence == before + 1
 
 
@@ -219,9 +219,9 @@ async def test_a_run_comes_back_from_its_snapshot_and_without_it(damaged: bool) 
     state = loaded.state
     for position, uid in enumerate(["uid-1", "uid-2"]):
         assert state.started(Stage.MAP, position, 1, uid, NOW)
-        batch = state.begin_commit(CommitReason.TIME, NOW, with_snapshot=position == 0)
+        batch = state.commits.begin(CommitReason.TIME, NOW, with_snapshot=position == 0)
         await process.journal.append(batch)
-        state.committed(batch, NOW)
+        state.commits.done(batch, NOW)
     if damaged:
         (key,) = [key for key in store.objects if "snapshot" in key]
         store.objects[key] = store.objects[key][:-1]

@@ -101,7 +101,7 @@ async def test_a_body_that_is_no_letter_by_the_journal_does_not_become_one() -> 
     assert office.state.letterbox.purge(DeadLetterPolicy(retention_seconds=1, purge_open=True), office.clock.now())
     await office.commit()
     office.end("never durable")
-    await office.letters.write(office.state.begin_commit(CommitReason.ITEMS, office.clock.now()).letters)
+    await office.letters.write(office.state.commits.begin(CommitReason.ITEMS, office.clock.now()).letters)
     assert all(office.has_body(name) for name in ("purged", "open", "never durable"))
     office.queue()
 

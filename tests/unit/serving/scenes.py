@@ -95,10 +95,10 @@ class Operator:
         self.letters = Letters(world, RUN, self.journal)
 
     async def commit(self, *, with_snapshot: bool = False) -> None:
-        batch = self.state.begin_commit(CommitReason.ITEMS, NOW, with_snapshot=with_snapshot)
+        batch = self.state.commits.begin(CommitReason.ITEMS, NOW, with_snapshot=with_snapshot)
         await self.letters.write(batch.letters)
         await self.journal.append(batch)
-        self.state.committed(batch, NOW)
+        self.state.commits.done(batch, NOW)
         await self.journal.keep()
 
     def ends(self, item_id: str, seconds: float, end: ContainerEnd, dispatch: int = 1) -> None:
@@ -142,7 +142,7 @@ async def write_run(store: FileStore) -> None:
     operator.ends("mended", 80, DONE, dispatch=2)
     operator.redrive("once-more", "again", "waits", number=2)
     await operator.commit()
-    again = operator.state.launch(1, NOW + 90)
+    again = operator.state.dispatching.launch(1, NOW + 90)
     assert [getattr(effect, "position", None) for effect in again] == [1]
     operator.state.started(Stage.MAP, 1, 2, "uid-again-2", NOW + 90)
     await operator.commit()
