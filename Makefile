@@ -27,10 +27,11 @@ test: lint types unit simulation integration e2e helm-test ## Everything: lint, 
 # --------------------------------------------------------------------------------------------------------- checks
 
 .PHONY: lint
-lint: $(VENV)/.complete crds-check ## Style, layers, shell scripts
+lint: $(VENV)/.complete crds-check ## Style, layers, dead code, shell scripts
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
 	@$(BIN)/lint-imports
+	@$(BIN)/vulture
 	@$(BIN)/shellcheck -x dev/*.sh dev/*/*.sh dev/offline/node/{entrypoint,prepare} dev/offline/runc-without-sys-resource .ci/run
 
 .PHONY: types

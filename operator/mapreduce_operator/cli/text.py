@@ -1,9 +1,9 @@
 """What commands are told and what they print: tables, and texts of agents that cannot play tricks on a terminal."""
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, BinaryIO, Final
+from typing import Any, Final
 
 import msgspec
 import yaml
@@ -73,7 +73,3 @@ def as_json(value: Any) -> bytes:
 
 def as_yaml(value: Any) -> str:
     return yaml.safe_dump(msgspec.to_builtins(value), sort_keys=False, allow_unicode=True, width=120)
-
-
-def write(out: BinaryIO, lines: Iterable[str]) -> None:
-    out.writelines(line.encode(errors="replace") for line in lines)

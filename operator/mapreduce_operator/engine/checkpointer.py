@@ -33,15 +33,22 @@ from mapreduce_operator.core.plan import Limits, canonical, keys_of
 from mapreduce_operator.engine.chain import all_segments, sequence_of
 from mapreduce_operator.engine.journal import Journal
 from mapreduce_operator.engine.reading import read_checked, read_letters
-from mapreduce_operator.ports import CheckpointNotFoundError, Clock, Leadership, ObjectStore, StorageConflictError
+from mapreduce_operator.ports import (
+    Checkpointer,
+    CheckpointNotFoundError,
+    Clock,
+    Leadership,
+    ObjectStore,
+    StorageConflictError,
+)
 
 _AT_ONCE: Final = 8
 _RECORDS: Final = 500
 """Of one segment, as in a commit under load."""
 
 
-class StoredCheckpoints:
-    """Fulfils `Checkpointer` over any object store."""
+class StoredCheckpoints(Checkpointer):
+    """Over any object store."""
 
     def __init__(self, store: ObjectStore, clock: Clock, leadership: Leadership, limits: Limits) -> None:
         self._store: Final = store

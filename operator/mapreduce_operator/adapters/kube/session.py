@@ -38,7 +38,6 @@ _ONE_PIECE: Final = 1 << 18
 JSON_BODY: Final = "application/json"
 MERGE_PATCH: Final = "application/merge-patch+json"
 JSON_PATCH: Final = "application/json-patch+json"
-APPLY_PATCH: Final = "application/apply-patch+yaml"
 METADATA: Final = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json"
 """As an `accept`: of the object in the answer only its metadata, which saves both sides the rest."""
 
