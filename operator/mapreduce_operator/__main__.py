@@ -53,7 +53,7 @@ from mapreduce_operator.settings import Settings, SettingsError
 
 log = logging.getLogger(__name__)
 
-SAVE_SECONDS: Final = 10.0
+DRAIN_SECONDS: Final = 10.0
 """For all runs together, of the 30 s that Kubernetes gives a pod to end."""
 CLOSE_SECONDS: Final = 2.0
 """For what is under way after that, in the engine and in storage."""
@@ -224,7 +224,7 @@ class _Process:
             await asyncio.wait({stopping, engine, kopf}, return_when=asyncio.FIRST_COMPLETED)
             if not engine.done():
                 log.info("ending: saving all runs; their agents keep running")
-                await supervisor.drain(SAVE_SECONDS)
+                await supervisor.drain(DRAIN_SECONDS)
             code = 1 if engine.done() or kopf.done() else 0
             if engine.done() and (deposed := deposition(engine.exception())):
                 raise deposed

@@ -39,7 +39,6 @@ from mapreduce_operator.api.enums import (
 from mapreduce_operator.api.fork import ForkEdits, ForkFrom, ForkParent, ItemEdit, lacks_map
 from mapreduce_operator.api.input import ConfigMapInput, Input
 from mapreduce_operator.api.mapreducejob import (
-    API_VERSION,
     KIND,
     CheckpointPolicy,
     MapReduceJob,
@@ -47,6 +46,7 @@ from mapreduce_operator.api.mapreducejob import (
     Retention,
     SuccessPolicy,
 )
+from mapreduce_operator.api.model import API_VERSION
 from mapreduce_operator.api.objectmeta import ObjectMeta
 from mapreduce_operator.api.policies import (
     CircuitBreaker,

@@ -5,7 +5,7 @@ from typing import Final, Literal
 from pydantic import ConfigDict, Field
 
 from mapreduce_operator.api.enums import Cause, LetterState, Reason
-from mapreduce_operator.api.model import Model, rule
+from mapreduce_operator.api.model import API_VERSION, ApiVersion, Model, rule
 from mapreduce_operator.api.objectmeta import JobName, ObjectMeta, Uid
 from mapreduce_operator.api.policies import DeadLetterPolicy
 from mapreduce_operator.api.status import Condition, Count, ItemId, Text256, Timestamp
@@ -188,7 +188,7 @@ class DeadLetterQueue(Model):
         }
     )
 
-    api_version: Literal["mapreduce.dev/v1alpha1"] = "mapreduce.dev/v1alpha1"
+    api_version: ApiVersion = API_VERSION
     kind: Literal["DeadLetterQueue"] = QUEUE_KIND
     metadata: ObjectMeta
     spec: DeadLetterQueueSpec

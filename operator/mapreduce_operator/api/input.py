@@ -1,19 +1,16 @@
 """Where the items of a job come from."""
 
-from typing import Final
-
 from pydantic import Field, JsonValue
 
 from mapreduce_operator.api.enums import EmptyPolicy, InputFormat, OnDuplicate
 from mapreduce_operator.api.model import Model
-
-_SUBDOMAIN: Final = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"
+from mapreduce_operator.api.objectmeta import SUBDOMAIN
 
 
 class ConfigMapInput(Model):
     """Reads the items from a ConfigMap."""
 
-    name: str = Field(min_length=1, max_length=253, pattern=_SUBDOMAIN)
+    name: str = Field(min_length=1, max_length=253, pattern=SUBDOMAIN)
     """Name of the ConfigMap, in the namespace of this job."""
 
     key: str = Field(min_length=1, max_length=253, pattern="^[-._a-zA-Z0-9]+$")

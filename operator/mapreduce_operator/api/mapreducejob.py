@@ -7,14 +7,13 @@ from pydantic import ConfigDict, Field, JsonValue
 from mapreduce_operator.api.enums import OnDelete, SuspendPolicy
 from mapreduce_operator.api.fork import ForkFrom
 from mapreduce_operator.api.input import Input
-from mapreduce_operator.api.model import Model, rule
+from mapreduce_operator.api.model import API_VERSION, ApiVersion, Model, rule
 from mapreduce_operator.api.objectmeta import ObjectMeta
 from mapreduce_operator.api.policies import DeadLetterPolicy, FailurePolicy
 from mapreduce_operator.api.resuming import CheckpointNumber, Restart, Restore, ResumePolicy
 from mapreduce_operator.api.status import MapReduceJobStatus
 from mapreduce_operator.api.work import MapWork, ReduceWork
 
-API_VERSION: Final = "mapreduce.dev/v1alpha1"
 KIND: Final = "MapReduceJob"
 
 
@@ -214,7 +213,7 @@ class MapReduceJob(Model):
         }
     )
 
-    api_version: Literal["mapreduce.dev/v1alpha1"] = API_VERSION
+    api_version: ApiVersion = API_VERSION
     kind: Literal["MapReduceJob"] = KIND
     metadata: ObjectMeta
     spec: MapReduceJobSpec

@@ -5,11 +5,14 @@ Limits stand on every string, list and map: they keep objects small, and the API
 the rules.
 """
 
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
 from pydantic.config import JsonDict
+
+ApiVersion = Literal["mapreduce.dev/v1alpha1"]
+API_VERSION: Final[ApiVersion] = "mapreduce.dev/v1alpha1"
 
 
 class Model(BaseModel):

@@ -1,12 +1,14 @@
 """The part of an object that the API server owns."""
 
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Final
 
 from pydantic import Field
 
 from mapreduce_operator.api.model import Model
 
+SUBDOMAIN: Final = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"
+"""A DNS subdomain as RFC 1123 has it, in small letters: what names of objects are, of up to 253 characters."""
 JobName = Annotated[str, Field(min_length=1, max_length=63, pattern="^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")]
 """The name of a MapReduceJob."""
 Uid = Annotated[str, Field(min_length=1, max_length=64, pattern="^[A-Za-z0-9]([-A-Za-z0-9._]*[A-Za-z0-9])?$")]

@@ -5,7 +5,7 @@ from typing import Annotated, Final, Literal
 from pydantic import ConfigDict, Field, JsonValue
 
 from mapreduce_operator.api.enums import DelayStrategy
-from mapreduce_operator.api.model import Model, rule
+from mapreduce_operator.api.model import API_VERSION, ApiVersion, Model, rule
 from mapreduce_operator.api.objectmeta import ObjectMeta
 from mapreduce_operator.api.status import Condition, Count, ItemId, Text256, Timestamp
 
@@ -181,7 +181,7 @@ class Redrive(Model):
         }
     )
 
-    api_version: Literal["mapreduce.dev/v1alpha1"] = "mapreduce.dev/v1alpha1"
+    api_version: ApiVersion = API_VERSION
     kind: Literal["Redrive"] = REDRIVE_KIND
     metadata: ObjectMeta
     spec: RedriveSpec

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
-from mapreduce_operator.api.crd import RESOURCES
+from mapreduce_operator.api.crd import OWNED_BY_API_SERVER, RESOURCES
 from mapreduce_operator.api.generated import bring_up_to_date
 
 Schema = dict[str, Any]
@@ -30,7 +30,6 @@ rules below some tables. What only the operator can see, such as an item that is
 | kind | short name | what it does |
 |---|---|---|
 """
-_OWNED_BY_API_SERVER: Final = frozenset({"apiVersion", "kind", "metadata"})
 _ANY_JSON: Final = "JsonValue"
 _UNITS: Final = (("Length", "characters"), ("Items", "entries"), ("Properties", "entries"))
 
@@ -45,7 +44,7 @@ def reference() -> str:
         summary = _paragraphs(root["description"])[0]
         overview.append(f"| [{resource.kind}](#{resource.kind.lower()}) | {names} | {summary} |\n")
         root["properties"] = {
-            name: field for name, field in root["properties"].items() if name not in _OWNED_BY_API_SERVER
+            name: field for name, field in root["properties"].items() if name not in OWNED_BY_API_SERVER
         }
         sections.append(_section("##", resource.kind, root, root["$defs"]))
         for name in _reached_from(root, root["$defs"]):

@@ -17,12 +17,13 @@ from functools import cache
 from typing import Any, Final
 
 from mapreduce_operator.api.crd import RESOURCES, definition
+from mapreduce_operator.api.objectmeta import SUBDOMAIN
 from mapreduce_operator.cli.apiserver import Body
 from mapreduce_operator.core.expressions import Expression, ExpressionError
 
 Schema = Mapping[str, Any]
 
-_SUBDOMAIN: Final = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
+_SUBDOMAIN: Final = re.compile(SUBDOMAIN)
 _LABEL_NAME: Final = re.compile(r"([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]")
 _METADATA: Final = frozenset(
     {

@@ -117,6 +117,12 @@ def queue_argument(function: FunctionT) -> FunctionT:
     return click.argument("queue", type=ObjectName(DEAD_LETTER_QUEUES))(function)
 
 
+def dry_run_option(function: FunctionT) -> FunctionT:
+    """--dry-run of commands that create something, as the argument `dry_run`."""
+    what = "Ask the API server whether it would take it; make nothing."
+    return click.option("--dry-run", is_flag=True, help=what)(function)
+
+
 def result_option(function: FunctionT) -> FunctionT:
     """-o of commands that create something, as the argument `output`."""
     what = "Print the object, as it is at the end, and no progress."

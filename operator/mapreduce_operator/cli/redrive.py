@@ -15,6 +15,7 @@ from mapreduce_operator.cli.objects import about, condition, holds, job_named, q
 from mapreduce_operator.cli.parameters import (
     Duration,
     JsonValue,
+    dry_run_option,
     job_argument,
     queue_argument,
     result_option,
@@ -32,7 +33,6 @@ _ASKED_TOGETHER: Final = 16
 """Ids in one question to the read-only API; it stands in a URL."""
 _FILTER = click.option("--filter", "cel", default="", help="CEL: the letters for which this expression is true.")
 _FORCE = click.option("--force", is_flag=True, help="Also letters that are archived or not eligible.")
-_DRY_RUN = click.option("--dry-run", is_flag=True, help="Ask the API server whether it would take it; make nothing.")
 _WAIT = wait_options("Wait for the end; with exit code 3 if none of the items succeeded, 4 if only some did.")
 
 
@@ -49,7 +49,7 @@ _WAIT = wait_options("Wait for the end; with exit code 3 if none of the items su
 @click.option("--template-patch", type=JsonValue(kind=dict), help="JSON or @FILE: a merge patch over the pod template.")
 @click.option("--rerun-reduce", is_flag=True, help="Reduce again at the end.")
 @click.option("--name", default="", help="Name of the Redrive; made up without it.")
-@_DRY_RUN
+@dry_run_option
 @result_option
 @_WAIT
 async def redrive(
@@ -94,7 +94,7 @@ async def redrive(
 @click.argument("ids", nargs=-1, metavar="[ID]...")
 @_FILTER
 @_FORCE
-@_DRY_RUN
+@dry_run_option
 @result_option
 @_WAIT
 async def retry_items(

@@ -7,6 +7,7 @@ from typing import Final
 import click
 
 from mapreduce_operator.adapters.kube.resources import MAPREDUCE_JOBS
+from mapreduce_operator.api import API_VERSION, KIND
 from mapreduce_operator.cli.framework import command, output_option
 from mapreduce_operator.cli.objects import about, condition, job_named, status_of, troubles
 from mapreduce_operator.cli.parameters import ObjectName
@@ -27,7 +28,7 @@ async def status(session: Session, *, job: str | None, output: str) -> None:
     if job is not None and not session.namespace:
         raise click.UsageError("-A shows the jobs of all namespaces: leave the name out, or say with -n where it is")
     found = [await job_named(session, job)] if job else await session.all_of(MAPREDUCE_JOBS)
-    bodies = [{"apiVersion": "mapreduce.dev/v1alpha1", "kind": "MapReduceJob"} | body for body in found]
+    bodies = [{"apiVersion": API_VERSION, "kind": KIND} | body for body in found]
     match output:
         case "json" | "yaml":
             told = bodies[0] if job else {"apiVersion": "v1", "kind": "List", "items": bodies}

@@ -11,7 +11,14 @@ from mapreduce_operator.cli.errors import CommandError, ExitCode
 from mapreduce_operator.cli.framework import command
 from mapreduce_operator.cli.manifests import documents
 from mapreduce_operator.cli.objects import about, ended_as, has_finished, shown, status_of
-from mapreduce_operator.cli.parameters import JsonValue, Setting, job_argument, result_option, wait_options
+from mapreduce_operator.cli.parameters import (
+    JsonValue,
+    Setting,
+    dry_run_option,
+    job_argument,
+    result_option,
+    wait_options,
+)
 from mapreduce_operator.cli.session import Body, Session
 from mapreduce_operator.cli.watch import follow
 from mapreduce_operator.ports import ClusterError, ClusterErrorReason
@@ -19,7 +26,6 @@ from mapreduce_operator.ports import ClusterError, ClusterErrorReason
 _PARAMS = click.option(
     "--set", "settings", multiple=True, type=Setting(), help="A value of spec.params; may be given several times."
 )
-_DRY_RUN = click.option("--dry-run", is_flag=True, help="Ask the API server whether it would take it; make nothing.")
 
 
 @command("run")
@@ -27,7 +33,7 @@ _DRY_RUN = click.option("--dry-run", is_flag=True, help="Ask the API server whet
 @click.option("--name", default="", help="Name of the job, in place of that in the file.")
 @click.option("--generate-name", is_flag=True, help="Put an ending behind the name that no other job has.")
 @_PARAMS
-@_DRY_RUN
+@dry_run_option
 @result_option
 @wait_options("Show the progress, and wait for the end; the exit code tells how the job ended.")
 async def run(
@@ -71,7 +77,7 @@ async def run(
 @click.option("--reset", multiple=True, metavar="ID", help="Run that item again, as if it had never been run.")
 @click.option("--add", multiple=True, type=JsonValue(), help="A new item.")
 @click.option("--template-patch", type=JsonValue(kind=dict), help="JSON or @FILE: a merge patch over the pod template.")
-@_DRY_RUN
+@dry_run_option
 @result_option
 @wait_options("Show the progress, and wait for the end; the exit code tells how the job ended.")
 async def fork(

@@ -14,7 +14,7 @@ import msgspec
 from mapreduce_operator.api import ItemEdit, ItemState, LetterState, ResumePolicy
 from mapreduce_operator.core.books import Books
 from mapreduce_operator.core.checkpoint import Checkpoint
-from mapreduce_operator.core.items import Item
+from mapreduce_operator.core.items import GIVEN_UP, Item
 from mapreduce_operator.core.journal import Claim, Mark, MarkKind, Record, Undone
 from mapreduce_operator.core.merge_patch import merge_patch
 from mapreduce_operator.core.names import Stage, item_key
@@ -34,7 +34,6 @@ DispatchedKey = tuple[Stage, str]
 """Stage and key of an item."""
 
 _NEW: Final = Item()
-_GIVEN_UP: Final = frozenset({ItemState.DEAD_LETTERED, ItemState.SKIPPED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +166,7 @@ def carried(
             continue
         if dispatches:
             undone.append(Undone(Stage.MAP, key, dispatches))
-        if state.state in _GIVEN_UP and same and policy.additional_attempts is not None:
+        if state.state in GIVEN_UP and same and policy.additional_attempts is not None:
             claims.append(Claim(Stage.MAP, key, 0, policy.additional_attempts, dispatches, 0.0))
     undone += (Undone(stage, key, number) for (stage, key), number in dispatched.items() if stage is Stage.REDUCE)
     return Carried(tuple(records), tuple(claims), tuple(undone), tuple(letters), tuple(marks))

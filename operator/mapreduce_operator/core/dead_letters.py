@@ -21,7 +21,7 @@ from mapreduce_operator.core.letters import Letter
 from mapreduce_operator.core.outcomes import Outcome
 from mapreduce_operator.core.signatures import signature_of
 
-MESSAGE_CHARACTERS: Final = 256
+ENTRY_CHARACTERS: Final = 256
 """What is remembered of a message; the body holds more."""
 SAMPLES: Final = 3
 
@@ -51,7 +51,7 @@ class Entry(msgspec.Struct, frozen=True, array_like=True):
             letter.node,
             letter.attempts,
             letter.last_attempt_at.timestamp(),
-            end_of(letter.message, MESSAGE_CHARACTERS),
+            end_of(letter.message, ENTRY_CHARACTERS),
         )
 
 
@@ -104,7 +104,7 @@ class DeadLetters:
             outcome.node,
             item.attempts,
             outcome.ended_at,
-            end_of(outcome.message, MESSAGE_CHARACTERS),
+            end_of(outcome.message, ENTRY_CHARACTERS),
         )
         self.restore(entry, LetterState.OPEN, signature.text)
 

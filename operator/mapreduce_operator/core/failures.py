@@ -26,7 +26,7 @@ class Action(StrEnum):
     RESUME = "runs again when the job is resumed"
 
 
-class Delay(StrEnum):
+class Wait(StrEnum):
     """What the item waits for before that, in the words of the documents."""
 
     BACKOFF = "`retry.backoff`"
@@ -35,7 +35,7 @@ class Delay(StrEnum):
 
 
 REST_SECONDS: Final = 30.0
-"""The delay REST. The agent's own backoff is for the agent's own failures."""
+"""The wait REST. The agent's own backoff is for the agent's own failures."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class Meaning:
     verdict: Verdict
     """Failed counts as an attempt, Interrupted does not."""
     action: Action
-    delay: Delay
+    wait: Wait
     hint: str
 
     @property
@@ -55,15 +55,15 @@ class Meaning:
 
 
 def _attempt(hint: str) -> Meaning:
-    return Meaning(Verdict.FAILED, Action.RETRY, Delay.BACKOFF, hint)
+    return Meaning(Verdict.FAILED, Action.RETRY, Wait.BACKOFF, hint)
 
 
 def _interruption(hint: str) -> Meaning:
-    return Meaning(Verdict.INTERRUPTED, Action.RUN_AGAIN, Delay.NONE, hint)
+    return Meaning(Verdict.INTERRUPTED, Action.RUN_AGAIN, Wait.NONE, hint)
 
 
 def _template_fault(hint: str) -> Meaning:
-    return Meaning(Verdict.INTERRUPTED, Action.PROBE, Delay.REST, hint)
+    return Meaning(Verdict.INTERRUPTED, Action.PROBE, Wait.REST, hint)
 
 
 MEANINGS: Final[dict[Reason, Meaning]] = {
@@ -110,7 +110,7 @@ MEANINGS: Final[dict[Reason, Meaning]] = {
     Reason.SUSPENDED: Meaning(
         Verdict.INTERRUPTED,
         Action.RESUME,
-        Delay.NONE,
+        Wait.NONE,
         "The job was suspended with suspendPolicy Interrupt, or the item is in map.skip by now.",
     ),
     Reason.IMAGE_UNAVAILABLE: _template_fault(

@@ -23,7 +23,8 @@ from mapreduce_operator.core.backoff import chance_of, delay_seconds
 from mapreduce_operator.core.failures import MEANINGS, REST_SECONDS, TEMPLATE_FAULTS
 from mapreduce_operator.core.outcomes import Outcome, Verdict
 
-FINAL_STATES: Final = frozenset({ItemState.SUCCEEDED, ItemState.DEAD_LETTERED, ItemState.SKIPPED})
+GIVEN_UP: Final = frozenset({ItemState.DEAD_LETTERED, ItemState.SKIPPED})
+FINAL_STATES: Final = GIVEN_UP | {ItemState.SUCCEEDED}
 
 
 @dataclass(frozen=True, slots=True)

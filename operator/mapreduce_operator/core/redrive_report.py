@@ -7,6 +7,7 @@ from typing import Final
 from mapreduce_operator.api import Condition, Redrive, RedriveStatus, SkippedLetter
 from mapreduce_operator.core.conditions import merge
 from mapreduce_operator.core.redrives import Progress
+from mapreduce_operator.core.requests import Told
 from mapreduce_operator.core.texts import counted
 
 SKIPPED: Final = 50
@@ -103,9 +104,6 @@ def under_way(
 
 def _named(skipped: Iterable[tuple[str, str]]) -> list[SkippedLetter]:
     return [SkippedLetter(item_id=name, reason=why) for name, why in skipped]
-
-
-Told = tuple[bool, str, str]
 
 
 def _status(

@@ -21,7 +21,7 @@ from mapreduce_operator.core.workloads import PodSeen
 
 SEVERAL: Final = 3
 """So many items that cannot start are no accident."""
-REST_SECONDS: Final = 30.0
+FIRST_REST_SECONDS: Final = 30.0
 """The pause before one more item is tried with a template that several could not start with; doubled each time."""
 MAX_REST_SECONDS: Final = 300.0
 POD_SECONDS: Final = 30.0
@@ -53,7 +53,7 @@ class _Revision:
     """Keys of items that could not start, since the last that did; no more than SEVERAL."""
     sample: tuple[Reason, str] | None = None
     """The last that was given up, and why."""
-    rest: float = REST_SECONDS
+    rest: float = FIRST_REST_SECONDS
     not_before: float = 0.0
 
     def suspect(self, item_key: str) -> None:
@@ -71,7 +71,7 @@ class _Revision:
 
     def worked(self) -> None:
         self.suspects.clear()
-        self.sample, self.rest, self.not_before = None, REST_SECONDS, 0.0
+        self.sample, self.rest, self.not_before = None, FIRST_REST_SECONDS, 0.0
 
 
 class Startup:

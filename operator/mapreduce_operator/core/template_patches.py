@@ -6,6 +6,7 @@ from pydantic import ValidationError
 
 from mapreduce_operator.api import PodTemplate, Work
 from mapreduce_operator.core.merge_patch import merge_named
+from mapreduce_operator.core.names import GROUP
 
 
 def patched(work: Work, patch: dict[str, Any]) -> PodTemplate:
@@ -34,6 +35,6 @@ def template_problem(work: Work, patch: dict[str, Any], field: str) -> str | Non
         if getattr(agent, name) is not None:
             return f"{field} sets {name} of the first container: the result is read through it"
     for kind, names in (("labels", carried and carried.labels), ("annotations", carried and carried.annotations)):
-        if any(name.startswith("mapreduce.dev/") for name in names or ()):
-            return f"{field}.metadata.{kind} must not begin with mapreduce.dev/: these are the operator's"
+        if any(name.startswith(f"{GROUP}/") for name in names or ()):
+            return f"{field}.metadata.{kind} must not begin with {GROUP}/: these are the operator's"
     return None

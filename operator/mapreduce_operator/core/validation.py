@@ -11,7 +11,7 @@ from typing import Final
 
 from mapreduce_operator.api import Cause, ItemState, LetterState, Phase
 from mapreduce_operator.core.books import Books
-from mapreduce_operator.core.items import FINAL_STATES, Item
+from mapreduce_operator.core.items import FINAL_STATES, GIVEN_UP, Item
 from mapreduce_operator.core.names import Stage
 from mapreduce_operator.core.snapshot import Snapshot
 from mapreduce_operator.core.tally import Tally
@@ -22,7 +22,6 @@ SAMPLES: Final = 5
 MAX_SENTENCES: Final = 20
 
 _NEW: Final = Item()
-_GIVEN_UP: Final = frozenset({ItemState.DEAD_LETTERED, ItemState.SKIPPED})
 _UNTRIED: Final = frozenset({ItemState.PENDING, ItemState.RUNNING})
 _STATES_BY_LETTER: Final[Mapping[LetterState, frozenset[ItemState]]] = {
     LetterState.OPEN: frozenset({ItemState.DEAD_LETTERED}),
@@ -193,9 +192,9 @@ def _faulty_state(item: Item) -> Iterator[str]:
         if state is not ItemState.SKIPPED:
             yield f"{state}, and the user did not want it to be run"
         return
-    if (item.cause is not None) != (state in _GIVEN_UP):
+    if (item.cause is not None) != (state in GIVEN_UP):
         yield f"{state} {'without a' if item.cause is None else 'with a'} cause for giving it up"
-    if (state is ItemState.SUCCEEDED and item.reason is not None) or (state in _GIVEN_UP and item.reason is None):
+    if (state is ItemState.SUCCEEDED and item.reason is not None) or (state in GIVEN_UP and item.reason is None):
         yield f"{state} {'without a' if item.reason is None else 'with a'} reason why its last dispatch failed"
     if state not in _UNTRIED and not (item.attempts if state is ItemState.SUCCEEDED else item.dispatch - 1):
         yield f"{state} without a dispatch that ended so"

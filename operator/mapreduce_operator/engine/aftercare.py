@@ -14,7 +14,7 @@ from mapreduce_operator.engine.world import World
 
 SETTLE_SECONDS: Final = 15.0
 """After a start, Kopf tells of all queues within this time; one that is not known then is not there."""
-REST_SECONDS: Final = 10.0
+LOOKS_SECONDS: Final = 10.0
 """Between two looks, unless somebody waits."""
 REFUSED_SECONDS: Final = (60.0, 120.0, 300.0, 900.0)
 """After a restart or a restore could not be done, more than that, and longer each time."""
@@ -34,7 +34,7 @@ class Aftercare:
 
     def looked(self, spec: MapReduceJobSpec | None, *, may_pass: bool) -> None:
         """The run was looked at just now, with this spec. `may_pass`: what that asks for may become possible yet."""
-        self._rested_at = self._world.clock.now() + REST_SECONDS
+        self._rested_at = self._world.clock.now() + LOOKS_SECONDS
         asked = (spec.restart, spec.restore) if spec is not None else (None, None)
         self._looks = self._looks + 1 if asked == self._asked else 0
         self._asked, self._may_pass = asked, may_pass

@@ -32,7 +32,7 @@ def configure(settings: kopf.OperatorSettings) -> None:
     # Kopf removes a finalizer of its own name as soon as it sees no use for it: it must not be the engine's.
     settings.persistence.finalizer = f"{GROUP}/kopf"
     settings.persistence.diffbase_storage = NoDiffBase()
-    settings.persistence.progress_storage = kopf.AnnotationsProgressStorage(prefix="mapreduce.dev")
+    settings.persistence.progress_storage = kopf.AnnotationsProgressStorage(prefix=GROUP)
     settings.persistence.consistency_timeout = 0
     settings.queueing.idle_timeout = 1.0
     settings.queueing.error_delays = (1, 2, 5, 10, 30)

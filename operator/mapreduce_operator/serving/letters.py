@@ -11,7 +11,7 @@ import msgspec
 
 from mapreduce_operator.api import ItemState, LetterState
 from mapreduce_operator.core.books import Books
-from mapreduce_operator.core.dead_letters import MESSAGE_CHARACTERS
+from mapreduce_operator.core.dead_letters import ENTRY_CHARACTERS
 from mapreduce_operator.core.failures import end_of
 from mapreduce_operator.core.letter_analysis import Comparison
 from mapreduce_operator.core.letter_export import json_line
@@ -81,7 +81,7 @@ class Letters:
         """A line for each letter, with what filters know, and the end of its message."""
         async for letter, state in self._read(keys):
             row = {name: get(letter, state) for name, get in FIELDS.items()}
-            row["message"] = end_of(letter.message, MESSAGE_CHARACTERS)
+            row["message"] = end_of(letter.message, ENTRY_CHARACTERS)
             yield msgspec.json.encode(row) + b"\n"
         self._check()
 

@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 from mapreduce_operator.adapters.clock import SystemClock
 from mapreduce_operator.core.books import Books
 from mapreduce_operator.core.checkpoint import Checkpoint
-from mapreduce_operator.core.dead_letters import MESSAGE_CHARACTERS
+from mapreduce_operator.core.dead_letters import ENTRY_CHARACTERS
 from mapreduce_operator.core.failures import end_of
 from mapreduce_operator.core.journal import Segment
 from mapreduce_operator.core.names import RunRef, Stage, StorageKeys, item_key
@@ -122,7 +122,7 @@ class Pictures:
             for record in segment.records:
                 position = ledger.position(record.outcome.dispatch.item_key)
                 if record.outcome.stage is Stage.MAP and position is not None and position not in found:
-                    message = end_of(record.outcome.message, MESSAGE_CHARACTERS)
+                    message = end_of(record.outcome.message, ENTRY_CHARACTERS)
                     found[position] = Ending(replace(record.outcome, message=message), place)
         return found
 

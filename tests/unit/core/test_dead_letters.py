@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from mapreduce_operator.api import Cause, ItemState, LetterState, Reason
-from mapreduce_operator.core.dead_letters import MESSAGE_CHARACTERS, SAMPLES, DeadLetters, Entry
+from mapreduce_operator.core.dead_letters import ENTRY_CHARACTERS, SAMPLES, DeadLetters, Entry
 from mapreduce_operator.core.items import Item
 from mapreduce_operator.core.letters import Letter, moment
 from mapreduce_operator.core.names import Stage
@@ -60,7 +60,7 @@ def test_of_a_long_message_the_end_is_remembered() -> None:
     entry = found.get(0)
 
     assert entry is not None
-    assert len(entry.message) == MESSAGE_CHARACTERS
+    assert len(entry.message) == ENTRY_CHARACTERS
     assert entry.message.endswith(" KeyError")
 
 

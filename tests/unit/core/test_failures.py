@@ -16,8 +16,8 @@ from mapreduce_operator.core.failures import (
     REST_SECONDS,
     TEMPLATE_FAULTS,
     Action,
-    Delay,
     Meaning,
+    Wait,
     outcome_of_job,
     outcome_of_pod,
     template_fault,
@@ -506,7 +506,7 @@ def test_what_counts_as_an_attempt_is_tried_again_after_a_backoff_and_nothing_el
     attempt = meaning.verdict is Verdict.FAILED
 
     assert meaning.verdict is not Verdict.SUCCEEDED
-    assert (meaning.action is Action.RETRY) == (meaning.delay is Delay.BACKOFF) == attempt
+    assert (meaning.action is Action.RETRY) == (meaning.wait is Wait.BACKOFF) == attempt
     assert not (meaning.excused and attempt)
 
 
@@ -520,8 +520,8 @@ def test_what_is_not_held_against_an_item() -> None:
 
 
 def test_an_item_that_is_not_bounded_by_a_count_never_runs_again_at_once() -> None:
-    assert {meaning.delay for meaning in MEANINGS.values() if meaning.action is Action.PROBE} == {Delay.REST}
-    assert f"{REST_SECONDS:g} s" == Delay.REST
+    assert {meaning.wait for meaning in MEANINGS.values() if meaning.action is Action.PROBE} == {Wait.REST}
+    assert f"{REST_SECONDS:g} s" == Wait.REST
 
 
 def test_the_faults_of_a_template() -> None:

@@ -12,7 +12,7 @@ from mapreduce_operator.api import Reason
 from mapreduce_operator.core.failures import MEANINGS
 from mapreduce_operator.core.names import Stage
 from mapreduce_operator.core.outcomes import Outcome, Verdict
-from mapreduce_operator.core.startup import MAX_REST_SECONDS, POD_SECONDS, REST_SECONDS, SEVERAL, Startup
+from mapreduce_operator.core.startup import FIRST_REST_SECONDS, MAX_REST_SECONDS, POD_SECONDS, SEVERAL, Startup
 from mapreduce_operator.core.workloads import Carried, Dispatch, PodSeen
 
 PENDING: Final = {Stage.MAP: 300.0, Stage.REDUCE: 60.0}
@@ -316,7 +316,7 @@ def test_one_at_a_time_is_tried_after_a_rest_that_doubles() -> None:
         now = due + 300
         give_up(startup, probe, now)
 
-    assert rests == [REST_SECONDS, 60.0, 120.0, 240.0, MAX_REST_SECONDS, MAX_REST_SECONDS, MAX_REST_SECONDS]
+    assert rests == [FIRST_REST_SECONDS, 60.0, 120.0, 240.0, MAX_REST_SECONDS, MAX_REST_SECONDS, MAX_REST_SECONDS]
 
 
 def test_those_that_were_launched_together_do_not_double_the_rest_one_by_one() -> None:
@@ -325,7 +325,7 @@ def test_those_that_were_launched_together_do_not_double_the_rest_one_by_one() -
     for second, seen in enumerate(pods):
         give_up(startup, seen, NOW + 300 + 10 * second)
 
-    assert startup.next_due(NOW + 370, PENDING) == NOW + 370 + REST_SECONDS
+    assert startup.next_due(NOW + 370, PENDING) == NOW + 370 + FIRST_REST_SECONDS
 
 
 def test_agents_that_run_do_not_keep_one_from_being_tried() -> None:
@@ -349,7 +349,7 @@ def test_after_a_start_the_rest_is_short_again() -> None:
     for item in "abc":
         give_up(startup, launch(startup, pod(item, number=4, **NO_IMAGE), NOW + 700), NOW + 1000)
 
-    assert startup.next_due(NOW + 1000, PENDING) == NOW + 1000 + REST_SECONDS
+    assert startup.next_due(NOW + 1000, PENDING) == NOW + 1000 + FIRST_REST_SECONDS
 
 
 def test_what_is_known_of_templates_outlives_the_operator() -> None:

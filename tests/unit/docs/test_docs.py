@@ -327,7 +327,7 @@ def test_every_reason_that_is_explained_is_in_the_code() -> None:
 def test_the_table_of_failures_is_the_one_in_the_code(reason: Reason) -> None:
     meaning = MEANINGS[reason]
     counts_as = "attempt" if meaning.verdict is Verdict.FAILED else "nothing" if meaning.excused else "interruption"
-    row = f"| `{reason}` | {counts_as} | {meaning.action} | {meaning.delay} | {meaning.hint} |"
+    row = f"| `{reason}` | {counts_as} | {meaning.action} | {meaning.wait} | {meaning.hint} |"
 
     assert row in TROUBLESHOOTING.read_text().splitlines()
 
