@@ -1,16 +1,12 @@
-"""The operator's own cap over all jobs, shared fairly: first among namespaces, then among the runs of each.
+"""The operator's own cap over all jobs, shared fairly.
 
-A namespace gets what its runs want together, up to an equal share; what some do not want goes to the others (max-min
-fairness). Within a namespace its runs share in the same way. So a tenant with fifty jobs gets no more than one with a
-single one that wants as much. Nothing is taken back: who is above his share just starts no more until he is below.
+Each run gets what it wants up to an equal share; what some do not want goes to the others (max-min fairness). Nothing
+is taken back: a run above its share just starts no more until it is below.
 """
 
-from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
-
-from mapreduce_operator.ports.refs import RunRef
 
 
 @dataclass(slots=True)
@@ -25,59 +21,46 @@ class Capacity:
 
     def __init__(self, total: int) -> None:
         self.total: Final = total
-        self._demands: dict[RunRef, _Demand] = {}
+        self._demands: dict[str, _Demand] = {}
 
-    def grant(self, run: RunRef, *, active: int, wanted: int, wake: Callable[[], None]) -> int:
+    def grant(self, run_uid: str, *, active: int, wanted: int, wake: Callable[[], None]) -> int:
         """How many Jobs the run may start now. `wake` is called when it may ask again with more success."""
-        demand = self._demands[run] = _Demand(active, wanted, wake)
-        granted = self._rooms()[run]
+        demand = self._demands[run_uid] = _Demand(active, wanted, wake)
+        granted = max(0, min(wanted, self._free(), self._shares()[run_uid] - active))
         demand.active += granted
         demand.wanted -= granted
-        self._wake_others(run)
+        self._wake_others(run_uid)
         return granted
 
-    def hold(self, run: RunRef, active: int) -> None:
+    def hold(self, run_uid: str, active: int) -> None:
         """Agents of a run are alive that has not asked yet, since its operator was started anew."""
-        if active and run not in self._demands:
-            self._demands[run] = _Demand(active, 0, lambda: None)
+        if active and run_uid not in self._demands:
+            self._demands[run_uid] = _Demand(active, 0, lambda: None)
 
-    def release(self, run: RunRef) -> None:
+    def release(self, run_uid: str) -> None:
         """The run has ended, or starts nothing any more."""
-        if self._demands.pop(run, None) is not None:
-            self._wake_others(run)
+        if self._demands.pop(run_uid, None) is not None:
+            self._wake_others(run_uid)
 
     def _free(self) -> int:
         return self.total - sum(demand.active for demand in self._demands.values())
 
-    def _rooms(self) -> dict[RunRef, int]:
-        """How many Jobs each run might start if it were the next to ask: no more than it wants."""
-        namespaces = defaultdict[str, dict[RunRef, _Demand]](dict)
-        for run, demand in self._demands.items():
-            namespaces[run.namespace][run] = demand
-        wishes = {name: sum(one.active + one.wanted for one in runs.values()) for name, runs in namespaces.items()}
-        free, rooms = self._free(), dict[RunRef, int]()
-        for name, share in _shares(self.total, wishes).items():
-            runs = namespaces[name]
-            # A run above its share leaves less to the others of its namespace, not to other namespaces.
-            left = min(free, share - sum(one.active for one in runs.values()))
-            for run, own in _shares(share, {run: one.active + one.wanted for run, one in runs.items()}).items():
-                rooms[run] = max(0, min(left, own - runs[run].active))
-        return rooms
+    def _shares(self) -> dict[str, int]:
+        left = self.total
+        shares: dict[str, int] = {}
+        demands = sorted((demand.active + demand.wanted, uid) for uid, demand in self._demands.items())
+        for number, (demand, uid) in enumerate(demands):
+            # Rounded up: what is left over by the division is not lost, and `_free` guards the total.
+            shares[uid] = min(demand, -(-left // (len(demands) - number)))
+            left -= shares[uid]
+        return shares
 
-    def _wake_others(self, run: RunRef) -> None:
+    def _wake_others(self, run_uid: str) -> None:
         """Whatever a run's demand does to the shares, nothing lies idle while another one could have it."""
-        if self._free() <= 0 or not any(one.wanted for other, one in self._demands.items() if other != run):
+        hungry = [(uid, demand) for uid, demand in self._demands.items() if demand.wanted and uid != run_uid]
+        if not hungry or self._free() <= 0:
             return
-        for other, room in self._rooms().items():
-            if room and other != run:
-                self._demands[other].wake()
-
-
-def _shares[T: (str, RunRef)](total: int, wishes: Mapping[T, int]) -> dict[T, int]:
-    """What each gets of the total: its wish, or a share as large as that of all others who wish for more."""
-    left, shares = total, dict[T, int]()
-    for number, one in enumerate(sorted(wishes, key=wishes.__getitem__)):
-        # Rounded up: what is left over by the division is not lost.
-        shares[one] = min(wishes[one], -(-left // (len(wishes) - number)))
-        left -= shares[one]
-    return shares
+        shares = self._shares()
+        for uid, demand in hungry:
+            if demand.active < shares[uid]:
+                demand.wake()
