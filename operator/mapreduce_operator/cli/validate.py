@@ -20,9 +20,11 @@ from mapreduce_operator.cli.errors import CommandError
 from mapreduce_operator.cli.framework import command
 from mapreduce_operator.cli.manifests import documents
 from mapreduce_operator.core.contract import PARAMS_BYTES
-from mapreduce_operator.core.expressions import Expression, ExpressionError
+from mapreduce_operator.core.expressions import ExpressionError
 from mapreduce_operator.core.letter_queries import Eligibility, LetterFilter
+from mapreduce_operator.core.names import Stage
 from mapreduce_operator.core.plan import InputError, Limits, canonical, id_expression_of, plan_items
+from mapreduce_operator.core.templates import rule_of
 from mapreduce_operator.core.texts import counted
 
 _OURS = (KIND, QUEUE_KIND, REDRIVE_KIND)
@@ -101,10 +103,10 @@ def _faults_of_job(spec: MapReduceJobSpec) -> Iterator[str]:
             )
     except InputError as error:
         yield f"{error.reason}: {error}"
-    for stage, work in (("map", spec.map), ("reduce", spec.reduce)):
+    for stage, work in ((Stage.MAP, spec.map), (Stage.REDUCE, spec.reduce)):
         try:
             if work is not None and work.result.rule:
-                Expression(work.result.rule)
+                rule_of(stage, work.result.rule)
         except ExpressionError as error:
             yield f"InvalidResultRule: spec.{stage}.result.rule: {error}"
     if (size := len(canonical(spec.params))) > PARAMS_BYTES:

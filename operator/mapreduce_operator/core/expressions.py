@@ -11,7 +11,7 @@ found take 1.2 s, over an item of 32 KiB: one that fills its SECONDS, and the st
 
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from math import inf
 from typing import Any, Final
@@ -23,6 +23,18 @@ SECONDS: Final = 0.5
 
 SUMS: Final = 20
 """How often an expression may say +: each one copies what was added up so far, and may do so with whole lists."""
+
+_TYPES: Final = ("bool", "bytes", "double", "int", "list", "map", "null_type", "string", "type", "uint")
+_CONVERSIONS: Final = ("bytes", "double", "duration", "dyn", "int", "string", "timestamp", "type", "uint")
+_OF_TEXTS: Final = ("contains", "endsWith", "matches", "size", "startsWith")
+_OF_TIMES: Final = (
+    *("getFullYear", "getMonth", "getDate", "getDayOfMonth", "getDayOfWeek", "getDayOfYear"),
+    *("getHours", "getMinutes", "getSeconds", "getMilliseconds"),
+)
+FUNCTIONS: Final = (*_CONVERSIONS, *_OF_TEXTS, *_OF_TIMES)
+"""The functions of CEL, without operators and macros. The library finds out only when it calls one that there is none,
+which may be never: behind `||`, or for no record that is there today.
+"""
 
 _CONTINUE: Final = "continue_in_time"
 _LITERAL_OR_COMMENT: Final = re.compile(
@@ -54,14 +66,13 @@ class Expression:
         plain = self._compile(text)
         self.code: Final = _LITERAL_OR_COMMENT.sub(lambda found: " " * len(found[0]), text)
         """The text with spaces in the place of literals and comments."""
-        macros = list(_macros(self.code))
+        macros = list(macros_in(self.code))
         self._check_growth(macros)
         references = plain.references()
         self.functions: Final = frozenset(filter(str.isidentifier, references["functions"]))
         """Names of the functions that are called, without operators and macros."""
         self.variables: Final = frozenset(references["variables"]) - {macro.variable for macro in macros}
         """Names of the variables that are asked for, without those that macros bind."""
-        self.has_macros: Final = bool(macros)
         self._program: Final = self._compile(_in_time(text, macros)) if macros else plain
 
     def evaluate(self, variables: Mapping[str, Any]) -> Any:
@@ -94,6 +105,16 @@ class Expression:
                 f"{self.text!r} takes longer than {SECONDS} s: ask for less of each entry, or have shorter lists"
             )
         return value
+
+    def check_names(self, variables: Collection[str]) -> None:
+        """Raises ExpressionError where it asks for another variable than these, or calls a function there is not."""
+        self.check("function", self.functions, FUNCTIONS)
+        self.check("variable", self.variables - {*_TYPES}, variables)
+
+    def check(self, kind: str, names: Iterable[str], there: Collection[str]) -> None:
+        """Raises ExpressionError where one of the names, which are of this kind, is not there."""
+        for name in sorted(set(names) - set(there)):
+            raise ExpressionError(f"{self.text!r}: there is no {kind} {name!r}; there are {', '.join(there)}")
 
     def _compile(self, text: str) -> cel.Program:
         try:
@@ -133,7 +154,8 @@ class _Macro:
     """Where that ends."""
 
 
-def _macros(code: str) -> Iterator[_Macro]:
+def macros_in(code: str) -> Iterator[_Macro]:
+    """The macros that stand in the code of an expression."""
     for call in _CALL_OF_MACRO.finditer(code):
         depth, marks = 0, []
         for at in range(call.end(), len(code)):

@@ -85,11 +85,6 @@ class Attempt(
             ended_at=self.ended_at.timestamp(),
         )
 
-    @property
-    def duration_seconds(self) -> float | None:
-        """How long the agent ran."""
-        return None if self.started_at is None else (self.ended_at - self.started_at).total_seconds()
-
 
 class Letter(
     msgspec.Struct,

@@ -6,25 +6,13 @@ that nothing is ever selected, or left out, by accident.
 """
 
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Final
 
 import msgspec
 
 from mapreduce_operator.core.expressions import Expression, ExpressionError
 from mapreduce_operator.core.letters import moment
-
-_TYPES: Final = ("bool", "bytes", "double", "int", "list", "map", "null_type", "string", "type", "uint")
-_CONVERSIONS: Final = ("bytes", "double", "duration", "dyn", "int", "string", "timestamp", "type", "uint")
-_OF_TEXTS: Final = ("contains", "endsWith", "matches", "size", "startsWith")
-_OF_TIMES: Final = (
-    *("getFullYear", "getMonth", "getDate", "getDayOfMonth", "getDayOfWeek", "getDayOfYear"),
-    *("getHours", "getMinutes", "getSeconds", "getMilliseconds"),
-)
-FUNCTIONS: Final = (*_CONVERSIONS, *_OF_TEXTS, *_OF_TIMES)
-"""The functions of CEL, without operators and macros. The library finds out only when it calls one that there is none,
-which may be never: behind `||`, or for no record that is there today.
-"""
 
 QUESTION_SECONDS: Final = 300.0
 """For all records together, in seconds of the processor. 100,000 letters that are asked for a reason take 2.5 s."""
@@ -73,17 +61,11 @@ def in_short(value: Any) -> str:
 
 
 def _check_names(expression: Expression, record: str, fields: Collection[str]) -> None:
+    expression.check_names((record, "item", "now"))
     # Which fields are asked for is not told by the library.
     code = re.sub(r"\s*\.\s*", ".", expression.code)
     asked = re.findall(rf"(?<![\w.]){record}\.(\w+)", code)
-    known: list[tuple[str, Iterable[str], Collection[str]]] = [
-        ("function", expression.functions, FUNCTIONS),
-        ("variable", expression.variables - {*_TYPES}, (record, "item", "now")),
-        (f"field of {record}", asked, fields),
-    ]
-    for kind, names, there in known:
-        for name in sorted(set(names) - set(there)):
-            raise ExpressionError(f"{expression.text!r}: there is no {kind} {name!r}; there are {', '.join(there)}")
+    expression.check(f"field of {record}", asked, fields)
 
 
 def _advice(error: Exception) -> str:

@@ -23,6 +23,13 @@ REVERIFY_SECONDS: Final = 30.0
 """How often a template that the API server refused is tried again."""
 
 
+def rule_of(stage: Stage, text: str) -> Expression:
+    """The rule for the results of a stage. Raises ExpressionError for one that no result could keep."""
+    rule = Expression(text)
+    rule.check_names(("result", "item") if stage is Stage.MAP else ("result",))
+    return rule
+
+
 @dataclass(frozen=True, slots=True)
 class _Rejection:
     """The API server's word against a template, and when to ask again."""
@@ -66,7 +73,8 @@ class Templates:
         for stage, work in works.items():
             contract = work.result if work is not None else ResultContract()
             try:
-                self._rules[stage] = ResultRule(contract.required, Expression(contract.rule) if contract.rule else None)
+                rule = rule_of(stage, contract.rule) if contract.rule else None
+                self._rules[stage] = ResultRule(contract.required, rule)
             except ExpressionError as error:
                 # Agents that end meanwhile are judged by the last rule that was one.
                 self._rules.setdefault(stage, ResultRule(contract.required))

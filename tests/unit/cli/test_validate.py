@@ -34,6 +34,10 @@ def test_the_examples_are_valid(capsys: pytest.CaptureFixture[str], example: str
             "the operator: InvalidResultRule: spec.map.result.rule",
         ),
         (
+            f"{HEAD}spec: {{input: {{items: [1]}}, map: {{{AGENT}, result: {{rule: 'resutl.ok'}}}}}}",
+            "the operator: InvalidResultRule: spec.map.result.rule: 'resutl.ok': there is no variable 'resutl'",
+        ),
+        (
             f"{HEAD}spec: {{input: {{items: [1]}}, map: {{{AGENT}}}, params: {{a: {'x' * 20_000}}}}}",
             "the operator: ParamsTooLarge: spec.params are 20,008 bytes",
         ),

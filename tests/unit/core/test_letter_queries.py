@@ -10,12 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mapreduce_operator.api import Cause, EligibilityRule, LetterState, Reason
-from mapreduce_operator.core.expressions import ExpressionError
+from mapreduce_operator.core.expressions import FUNCTIONS, ExpressionError
 from mapreduce_operator.core.letter_queries import FIELDS, RULES_SECONDS, Eligibility, LetterFilter
 from mapreduce_operator.core.letters import Attempt, Letter, moment
 from mapreduce_operator.core.outcomes import Verdict
 from mapreduce_operator.core.plan import canonical
-from mapreduce_operator.core.questions import FUNCTIONS
 from tests.unit.core import strategies
 
 T0 = 1_767_225_600.0

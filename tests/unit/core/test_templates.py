@@ -276,6 +276,48 @@ def test_a_rule_that_is_no_expression_is_an_obstacle_until_it_is_corrected(
     assert templates.obstacle is None
 
 
+@pytest.mark.parametrize(
+    ("rule", "reduce_rule", "told"),
+    [
+        ("resutl.ok == true", None, "spec.map.result.rule: 'resutl.ok == true': there is no variable 'resutl'"),
+        ("true || now > 1", None, "spec.map.result.rule: 'true || now > 1': there is no variable 'now'"),
+        ("sise(result) > 1", None, "spec.map.result.rule: 'sise(result) > 1': there is no function 'sise'"),
+        ("result.ok", "item == 1", "spec.reduce.result.rule: 'item == 1': there is no variable 'item'"),
+    ],
+)
+def test_a_rule_that_no_result_could_keep_is_an_obstacle_before_anything_starts(
+    rule: str, reduce_rule: str | None, told: str
+) -> None:
+    templates = Templates(
+        RUN,
+        spec(result={"rule": rule}, reduce={"template": TEMPLATE, "result": {"rule": reduce_rule}}),
+    )
+
+    assert not templates.good
+    assert templates.obstacle is not None
+    assert templates.obstacle[0] == "InvalidResultRule"
+    assert templates.obstacle[1].startswith(told)
+
+
+@pytest.mark.parametrize(
+    "rule",
+    ["result.all(one, one.size() > int(item.min))", "type(result) == map && has(result.ok)", "string(item) in result"],
+)
+def test_a_rule_may_ask_for_the_result_and_the_item_by_all_functions_that_there_are(rule: str) -> None:
+    assert Templates(RUN, spec(result={"rule": rule})).obstacle is None
+
+
+def test_agents_that_run_are_judged_by_the_last_rule_that_was_one() -> None:
+    templates = Templates(RUN, spec(result={"rule": "result.ok"}))
+
+    templates.respec(spec(result={"rule": "resutl.ok"}))
+
+    expression = templates.rule(Stage.MAP).expression
+    assert templates.obstacle is not None
+    assert expression is not None
+    assert expression.text == "result.ok"
+
+
 # -------------------------------------------------------------------------------------------------------------- params
 
 
