@@ -105,7 +105,7 @@ class Run:
                 await self._live()
             finally:
                 self._world.desk.unsubscribe(self.ref)
-                self._world.capacity.release(self.ref.uid)
+                self._world.capacity.release(self.ref)
                 reporter.cancel()
 
     def _asked(self) -> None:
@@ -254,7 +254,7 @@ class Run:
         # What is left to do is to be deleted, or redriven, one day; 100,000 items need not be remembered for that.
         self._standing.ended = self._status()
         self._leave_memory()
-        self._world.capacity.release(self.ref.uid)
+        self._world.capacity.release(self.ref)
 
     def _input_watch(self) -> InputWatch | None:
         source, planned = self._standing.job.spec.input.config_map_ref, self._journal.head.plan.input_sha256
@@ -355,7 +355,7 @@ class Run:
 
     def _grant(self, state: RunState, now: float) -> int:
         wanted = state.dispatching.wanted(now) if now >= self._troubles.no_launch_before else 0
-        granted = self._world.capacity.grant(self.ref.uid, active=state.active, wanted=wanted, wake=self._awake.set)
+        granted = self._world.capacity.grant(self.ref, active=state.active, wanted=wanted, wake=self._awake.set)
         self._standing.capped = granted < wanted
         return granted
 

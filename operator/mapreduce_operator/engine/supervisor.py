@@ -89,12 +89,12 @@ class Supervisor:
                 await self._informer.wait_until_synced()
                 tasks.create_task(sweep(self._world, self._informer, self._charges.keys()))
                 tasks.create_task(look_after(self._world, self._charges.keys()))
-                for uid in self._charges:
+                for uid, charge in self._charges.items():
                     known = self._informer.known(uid)
                     alive = {one.uid for one in known if isinstance(one, JobSeen) and not one.finished}
                     # The pod of a Job that somebody deleted goes on until its kubelet ends it.
                     alive |= {one.job_uid for one in known if isinstance(one, PodSeen) and not one.ended}
-                    self._world.capacity.hold(uid, len(alive))
+                    self._world.capacity.hold(RunRef.of(charge.job), len(alive))
                 for charge in list(self._charges.values()):
                     self._care(charge, tasks)
                 for fork in self._forks.values():
