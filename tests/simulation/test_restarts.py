@@ -1,6 +1,7 @@
 """The operator dies, storage or the API server fails: nothing is lost and nothing runs twice."""
 
 import asyncio
+from collections import Counter
 
 import pytest
 
@@ -165,6 +166,19 @@ async def test_two_jobs_share_the_operators_cap_fairly_and_do_not_mix() -> None:
     assert cluster.peak == 6
     totals = {status["run"]: status["items"]["succeeded"] for status in cluster.statuses if "items" in status}
     assert totals == {"run-1": 30, "run-2": 6}
+
+
+async def test_a_namespace_with_many_jobs_has_no_more_of_the_operators_cap_than_one_with_a_single_job() -> None:
+    cluster = SimulatedCluster(steady(10.0))
+    async with operating(cluster, map_reduce_job(list(range(60)), uid="many-0"), capacity=6) as operator:
+        for name, namespace in (("many-1", "default"), ("many-2", "default"), ("single", "other")):
+            body = map_reduce_job(list(range(60)), uid=name)
+            body["metadata"] |= {"name": name, "namespace": namespace}
+            operator.supervisor.observe(body)
+        await asyncio.sleep(45)
+        alive = Counter(job.seen.carried.run_uid for job in cluster.jobs.values() if not job.seen.finished)
+    assert alive == {"many-0": 1, "many-1": 1, "many-2": 1, "single": 3}
+    assert cluster.peak == 6
 
 
 async def test_a_planned_job_keeps_its_status_while_a_new_operator_cannot_reach_storage() -> None:
