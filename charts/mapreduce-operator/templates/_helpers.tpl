@@ -211,6 +211,21 @@ annotations:
 {{- fail (printf "serviceAccount.name and api.serviceAccount.name both mean %s, but the API must not have the operator's rights: give them two names" $account) }}
 {{- end }}
 {{- end }}
+{{- range .Values.extraEnv }}
+{{- if hasPrefix "MAPREDUCE_" .name }}
+{{- fail (printf "extraEnv has %s, but the chart sets the operator's own variables, MAPREDUCE_..., from its other values, and two of one name would contradict each other: set the value instead, which README.md and values.yaml of the chart describe" .name) }}
+{{- else if and (has .name (list "AWS_ACCESS_KEY_ID" "AWS_SECRET_ACCESS_KEY" "AWS_SESSION_TOKEN")) (or $storage.s3.existingSecret $.Values.api.existingSecret) }}
+{{- fail (printf "extraEnv has %s, but the chart takes that from the Secret of storage.s3.existingSecret or api.existingSecret, and two of one name would contradict each other: leave out one of them" .name) }}
+{{- end }}
+{{- end }}
+{{- range .Values.extraVolumes }}
+{{- if has .name (list "storage" "tmp") }}
+{{- fail (printf "extraVolumes has a volume called %s, but so is one of the chart's own, and a pod's volumes have different names: give it another name" .name) }}
+{{- end }}
+{{- end }}
+{{- if not (regexMatch "^(file://(/[A-Za-z0-9_-][A-Za-z0-9._-]*)+|s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[A-Za-z0-9_-][A-Za-z0-9._-]*)*)$" $storage.url) }}
+{{- fail (printf "storage.url is %q, but it must be file:// and an absolute path, such as file:///var/lib/mapreduce-operator, or s3://bucket/prefix, with no slash at its end; between slashes stand letters, digits, dots, - and _, with no dot first. The address of another S3 service is storage.s3.endpoint, and keys stand in a Secret" $storage.url) }}
+{{- end }}
 {{- if hasPrefix "file://" $storage.url }}
 {{- $path := trimPrefix "file://" $storage.url }}
 {{- if regexMatch "^/(opt(/mapreduce-operator(/.*)?)?|var(/run(/.*)?)?|(bin|dev|etc|lib|lib32|lib64|proc|run|sbin|sys|tmp|usr)(/.*)?)$" $path }}

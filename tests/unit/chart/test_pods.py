@@ -89,6 +89,7 @@ APART: Final = {
     }
 }
 BUDGET: Final = f"PodDisruptionBudget/{NAME}"
+BUDGET_OF_API: Final = f"PodDisruptionBudget/{NAME}-api"
 
 
 def test_the_api_only_reads_the_storage(defaults: Manifests) -> None:
@@ -151,17 +152,28 @@ def test_pods_share_the_node_of_a_volume_and_replicas_otherwise_keep_apart(
     ("settings", "budgeted"),
     [
         # With one, a drained node would keep its second pod for ever: the first one's replacement must be beside it.
-        ({}, False),
-        ({"replicas": 1, "storage.url": BUCKET}, False),
-        ({"storage.persistence.accessModes": ["ReadWriteMany"]}, True),
-        ({"storage.url": BUCKET}, True),
+        ({"api.replicas": 2}, set()),
+        ({"replicas": 1, "storage.url": BUCKET}, set()),
+        ({"storage.persistence.accessModes": ["ReadWriteMany"]}, {BUDGET}),
+        ({"storage.url": BUCKET}, {BUDGET}),
+        ({"storage.url": BUCKET, "api.replicas": 2}, {BUDGET, BUDGET_OF_API}),
+        ({"storage.url": BUCKET, "api.replicas": 2, "api.enabled": False}, {BUDGET}),
+        ({"storage.url": BUCKET, "api.replicas": 2, "replicas": 1}, {BUDGET_OF_API}),
     ],
 )
 def test_a_disruption_budget_keeps_one_of_several_nodes_replicas(
-    helm: Helm, settings: dict[str, Any], budgeted: bool
+    helm: Helm, settings: dict[str, Any], budgeted: set[str]
 ) -> None:
-    expected = {"minAvailable": 1, "unhealthyPodEvictionPolicy": "AlwaysAllow", "selector": {"matchLabels": SELECTOR}}
-    assert at(helm.template(nested(settings)), BUDGET, "spec") == (expected if budgeted else None)
+    manifests = helm.template(nested(settings))
+
+    assert {name for name in manifests if name.startswith("PodDisruptionBudget")} == budgeted
+    for name in budgeted:
+        selector = SELECTOR | ({"app.kubernetes.io/component": "api"} if name == BUDGET_OF_API else {})
+        assert at(manifests, name, "spec") == {
+            "minAvailable": 1,
+            "unhealthyPodEvictionPolicy": "AlwaysAllow",
+            "selector": {"matchLabels": selector},
+        }
 
 
 def test_with_a_bucket_there_is_no_volume(helm: Helm) -> None:

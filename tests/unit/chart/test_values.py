@@ -54,10 +54,12 @@ LINKED_RULES: Final = yaml.safe_load(RULES.read_text().replace("docs/alerts", "h
 DASHBOARD: Final = f"ConfigMap/{NAME}-dashboard"
 POLICY: Final = f"NetworkPolicy/{NAME}"
 SCRAPE: Final = {"port": "probes", "path": "/metrics", "interval": "30s", "honorLabels": True}
+RELABELING: Final = {"sourceLabels": ["__meta_kubernetes_pod_node_name"], "targetLabel": "node"}
 DNS: Final = [{"ports": [{"port": port, "protocol": protocol} for port in (53, 5353) for protocol in ("UDP", "TCP")]}]
 PROMETHEUS: Final = {"namespaceSelector": {"matchLabels": {"team": "monitoring"}}}
 DIGEST: Final = f"sha256:{'0' * 64}"
 TOLERATION: Final = {"key": "dedicated", "operator": "Equal", "value": "control", "effect": "NoSchedule"}
+SECRET_VARIABLES: Final = {"secretRef": {"name": "proxy"}}
 SPREAD: Final = {"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "ScheduleAnyway"}
 
 # Of each value: another setting than the default, and what must then stand where.
@@ -189,6 +191,7 @@ EFFECTS: Final[dict[str, tuple[Any, list[tuple[str, str, Any]]]]] = {
         [(API, "", None), (f"ServiceAccount/{NAME}-api", "", None), (f"Role/{NAME}-api-users", "", None)],
     ),
     "api.replicas": (2, [(API, "spec.replicas", 2)]),
+    "api.topologySpreadConstraints": ([SPREAD], [(API, f"{POD}.topologySpreadConstraints", [SPREAD])]),
     "api.existingSecret": (
         "reader-keys",
         [
@@ -220,6 +223,14 @@ EFFECTS: Final[dict[str, tuple[Any, list[tuple[str, str, Any]]]]] = {
     "metrics.service.enabled": (False, [(f"Service/{NAME}-metrics", "", None)]),
     "metrics.podMonitor.enabled": (True, [(POD_MONITOR, "spec.podMetricsEndpoints", [SCRAPE])]),
     "metrics.podMonitor.interval": ("1m", [(POD_MONITOR, "spec.podMetricsEndpoints", [SCRAPE | {"interval": "1m"}])]),
+    "metrics.podMonitor.scrapeTimeout": (
+        "5s",
+        [(POD_MONITOR, "spec.podMetricsEndpoints", [SCRAPE | {"scrapeTimeout": "5s"}])],
+    ),
+    "metrics.podMonitor.relabelings": (
+        [RELABELING],
+        [(POD_MONITOR, "spec.podMetricsEndpoints", [SCRAPE | {"relabelings": [RELABELING]}])],
+    ),
     "metrics.podMonitor.labels": ({"release": "main"}, [(POD_MONITOR, "metadata.labels.release", "main")]),
     "metrics.podMonitor.namespace": ("monitoring", [(POD_MONITOR, "metadata.namespace", "monitoring")]),
     "metrics.prometheusRule.enabled": (True, [(RULE, "metadata.namespace", NAMESPACE)]),
@@ -289,6 +300,13 @@ EFFECTS: Final[dict[str, tuple[Any, list[tuple[str, str, Any]]]]] = {
         [{"name": "HTTPS_PROXY", "value": "http://proxy"}],
         [(DEPLOYMENT, f"{CONTAINER}.env.HTTPS_PROXY.value", "http://proxy")],
     ),
+    "extraEnvFrom": (
+        [SECRET_VARIABLES],
+        [
+            (DEPLOYMENT, f"{CONTAINER}.envFrom", [SECRET_VARIABLES]),
+            (API, f"{POD}.containers.api.envFrom", [SECRET_VARIABLES]),
+        ],
+    ),
     "extraVolumes": (
         [{"name": "ca", "configMap": {"name": "ca"}}],
         [(DEPLOYMENT, f"{POD}.volumes.ca.configMap.name", "ca")],
@@ -300,7 +318,7 @@ EFFECTS: Final[dict[str, tuple[Any, list[tuple[str, str, Any]]]]] = {
 }
 
 MONITORING: Final = [
-    ("podMonitor", "interval"),
+    *(("podMonitor", value) for value in ("interval", "scrapeTimeout", "relabelings")),
     *((name, value) for name in ("podMonitor", "prometheusRule", "dashboard") for value in ("labels", "namespace")),
     ("prometheusRule", "runbookBaseUrl"),
     ("dashboard", "annotations"),
@@ -393,22 +411,12 @@ def test_schema_is_closed_wherever_the_chart_has_values(schema: Any) -> None:
         ("operator.leaseSeconds", 4),
         ("operator.logLevel", "info"),
         ("operator.logFormat", "xml"),
-        ("storage.url", "s3://"),
-        ("storage.url", "s3://Bucket"),
-        ("storage.url", "s3://bucket/"),
-        ("storage.url", "s3://bucket/../other"),
-        ("storage.url", "s3://key:secret@bucket"),
-        ("storage.url", "https://bucket.s3.amazonaws.com"),
         ("storage.s3.endpoint", "seaweedfs:8333"),
         ("storage.s3.endpoint", "http://key:secret@seaweedfs:8333"),
         ("storage.s3.region", "EU Central"),
         ("storage.s3.pathStyle", "yes"),
         ("storage.s3.existingSecret", "Bucket_Keys"),
         ("storage.s3.accessKey", "AKIA"),
-        ("storage.url", "/var/lib/mapreduce-operator"),
-        ("storage.url", "file://var/lib"),
-        ("storage.url", "file:///var/../etc"),
-        ("storage.url", "file:///"),
         ("storage.persistence.size", "a lot"),
         ("storage.persistence.accessModes", ["ReadOnlyMany"]),
         ("storage.persistence.storageClassName", False),
@@ -433,9 +441,10 @@ def test_schema_is_closed_wherever_the_chart_has_values(schema: Any) -> None:
         ("resources.claims", []),
         ("podLabels", {"team": True}),
         ("fullnameOverride", "With Blank"),
-        ("extraVolumes", [{"name": "storage", "emptyDir": {}}]),
         ("extraVolumeMounts", [{"name": "ca"}]),
-        *(("extraEnv", [{"name": name, "value": "x"}]) for name in (*ENVIRONMENT, *OF_A_BUCKET)),
+        ("storage.url", 1),
+        ("metrics.podMonitor.scrapeTimeout", "soon"),
+        ("extraEnvFrom", [{"name": "proxy"}]),
     ],
 )
 def test_schema_refuses_and_names_the_place(helm: Helm, path: str, value: Any) -> None:
@@ -443,3 +452,50 @@ def test_schema_refuses_and_names_the_place(helm: Helm, path: str, value: Any) -
 
     group, _, name = path.rpartition(".")
     assert re.search(rf"'/{path.replace('.', '/')}(/.*)?'|at '/?{group}'.*'{name}'", refusal), refusal
+
+
+@pytest.mark.parametrize("name", [*ENVIRONMENT, *OF_A_BUCKET])
+def test_a_variable_of_the_charts_own_cannot_be_set_beside_it(helm: Helm, name: str) -> None:
+    refusal = helm.refusal({"extraEnv": [{"name": name, "value": "x"}]})
+
+    assert f"extraEnv has {name}, but the chart sets" in refusal
+    assert "set the value instead" in refusal
+
+
+def test_keys_of_a_bucket_stand_in_one_place(helm: Helm) -> None:
+    keys = {"extraEnv": [{"name": "AWS_ACCESS_KEY_ID", "value": "x"}]}
+
+    assert DEPLOYMENT in helm.template(nested({"storage.url": BUCKET, **keys}))
+    for secret in ("storage.s3.existingSecret", "api.existingSecret"):
+        refusal = helm.refusal(nested({"storage.url": BUCKET, secret: "bucket-keys", **keys}))
+        assert "extraEnv has AWS_ACCESS_KEY_ID, but the chart takes that from the Secret" in refusal
+
+
+@pytest.mark.parametrize("name", ["storage", "tmp"])
+def test_a_volume_of_the_charts_own_cannot_be_replaced(helm: Helm, name: str) -> None:
+    refusal = helm.refusal({"extraVolumes": [{"name": name, "emptyDir": {}}]})
+
+    assert f"extraVolumes has a volume called {name}, but so is one of the chart's own" in refusal
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "s3://",
+        "s3://Bucket",
+        "s3://bucket/",
+        "s3://bucket/../other",
+        "s3://key:secret@bucket",
+        "https://bucket.s3.amazonaws.com",
+        "/var/lib/mapreduce-operator",
+        "file://var/lib",
+        "file:///var/../etc",
+        "file:///",
+    ],
+)
+def test_a_url_that_is_no_storage_is_refused_with_one_that_is(helm: Helm, url: str) -> None:
+    refusal = helm.refusal(nested({"storage.url": url}))
+
+    assert f'storage.url is "{url}", but it must be file:// and an absolute path' in refusal
+    assert "or s3://bucket/prefix" in refusal
