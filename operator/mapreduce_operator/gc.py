@@ -37,6 +37,7 @@ from mapreduce_operator.ports import ClusterError, ObjectStore, StorageError
 from mapreduce_operator.settings import Settings, SettingsError
 
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+_NAMESPACE: Final = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _ERRORS: Final = (StorageError, ClusterError, CredentialsError, SettingsError, ValueError, OSError)
 
 
@@ -185,16 +186,20 @@ async def _written_at(store: ObjectStore, run: RunRef, keys: Sequence[str]) -> f
     return max(found, default=None)
 
 
-async def collect(settings: Settings, older_than: float, *, dry_run: bool) -> list[Leftover]:
+async def collect(settings: Settings, namespace: str, older_than: float, *, dry_run: bool) -> list[Leftover]:
     """Deletes leftovers and returns all of them, also those that are kept, or could not be deleted.
 
-    Raises ClusterError and StorageError, upon which nothing was deleted.
+    Those of a namespace or, with "", of all that the operator looks after. Raises SettingsError for one that it does
+    not look after, ClusterError and StorageError, upon all of which nothing was deleted.
     """
+    watched = settings.watch_namespace
+    if watched and namespace not in {"", watched}:
+        raise SettingsError(f"this operator looks after the namespace {watched} alone, and not after {namespace}")
     s3 = S3Options(settings.s3_endpoint, settings.s3_region, settings.s3_path_style)
     store = open_store(settings.storage_url, s3)
     try:
         async with ApiSession(await find_credentials(), may_write=lambda: False) as api:
-            found = await leftovers(store, api, settings.watch_namespace, older_than, time.time())
+            found = await leftovers(store, api, namespace or watched, older_than, time.time())
             for one in found:
                 if not one.kept_because and not dry_run:
                     await _delete(store, api, one)
@@ -220,6 +225,13 @@ def _seconds(text: str) -> float:
     return int(found[1]) * _UNITS[found[2]]
 
 
+def _namespace(text: str) -> str:
+    # It becomes the beginning of keys: an empty one would be that of all.
+    if not _NAMESPACE.fullmatch(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no name of a namespace")
+    return text
+
+
 def _lines(found: Sequence[Leftover], *, dry_run: bool) -> Iterator[str]:
     for one in found:
         written = "unknown" if one.written_at is None else f"{moment(one.written_at):%Y-%m-%dT%H:%M:%SZ}"
@@ -236,12 +248,16 @@ def _lines(found: Sequence[Leftover], *, dry_run: bool) -> Iterator[str]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Does what the command line says; returns 0, or 1 where something could not be done, which is told."""
     parser = argparse.ArgumentParser(prog="mapreduce_operator.gc", description="Deletes storage of jobs that are gone.")
+    where = parser.add_mutually_exclusive_group(required=True)
+    where.add_argument("--namespace", type=_namespace, help="only of jobs of this namespace")
+    where.add_argument("--all-namespaces", action="store_true", help="of all that the operator looks after")
     parser.add_argument("--older-than", type=_seconds, required=True, help="only what was not written to for so long")
     parser.add_argument("--dry-run", action="store_true", help="delete nothing, only tell")
     parser.add_argument("-o", "--output", choices=["table", "json"], default="table")
     told = parser.parse_args(arguments)
     try:
-        found = asyncio.run(collect(Settings.from_environment(), told.older_than, dry_run=told.dry_run))
+        settings = Settings.from_environment()
+        found = asyncio.run(collect(settings, told.namespace or "", told.older_than, dry_run=told.dry_run))
     except _ERRORS as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)  # noqa: T201 - a command talks to people
         return 1

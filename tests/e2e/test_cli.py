@@ -9,7 +9,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import yaml
@@ -218,18 +218,39 @@ def test_a_job_is_cancelled_and_taken_up_again(shared: Sandbox, cli: Cli) -> Non
 # ------------------------------------------------------------------------------------------------- around the jobs
 
 
-def test_what_storage_keeps_of_a_job_that_is_gone_is_collected(shared: Sandbox, cli: Cli) -> None:
-    cli("run", "-", "--wait", stdin=json.dumps(speaking("kept", "free", retention={"onDelete": "Keep"})))
-    where = shared.status("kept")["storage"]
-    uid = shared.get("kept")["metadata"]["uid"]
-    there = {one["uid"]: one for one in cli.json("gc", "--dry-run", "--older-than", "0s")}
-    assert uid not in there, "a job that is there keeps its storage"
-    shared.kubectl("delete", "mrj", "kept")
-    assert uid not in [one["uid"] for one in cli.json("gc", "--dry-run", "--older-than", "1d")]
-    assert uid in [one["uid"] for one in cli.json("gc", "--dry-run", "--older-than", "0s")]
-    assert shared.stored(f"{where}head.json")
+def test_what_storage_keeps_of_a_job_that_is_gone_is_collected(shared: Sandbox, cli: Cli, sandbox: Sandbox) -> None:
+    here, there = kept_and_gone(cli, shared), kept_and_gone(Cli(sandbox), sandbox)
+    everywhere = Cli(shared, "-A")
+
+    assert here.uid not in uids(cli, "1d")
+    assert uids(cli, "0s") & {here.uid, there.uid} == {here.uid}
+    assert {here.uid, there.uid} <= uids(everywhere, "0s")
     cli("gc", "--older-than", "0s")
-    assert shared.stored(f"{where}head.json") == ""
+
+    assert shared.stored(here.head) == ""
+    assert sandbox.stored(there.head), "what another namespace keeps is no matter of this one"
+    assert uids(everywhere, "0s") & {here.uid, there.uid} == {there.uid}
+
+
+class Kept(NamedTuple):
+    uid: str
+    head: str
+    """URL of an object that storage keeps."""
+
+
+def kept_and_gone(cli: Cli, sandbox: Sandbox) -> Kept:
+    """What storage keeps of a job that was run and deleted in a namespace."""
+    cli("run", "-", "--wait", stdin=json.dumps(speaking("kept", "free", retention={"onDelete": "Keep"})))
+    kept = Kept(sandbox.get("kept")["metadata"]["uid"], f"{sandbox.status('kept')['storage']}head.json")
+    assert kept.uid not in uids(cli, "0s"), "a job that is there keeps its storage"
+    sandbox.kubectl("delete", "mrj", "kept")
+    assert sandbox.stored(kept.head)
+    return kept
+
+
+def uids(cli: Cli, older_than: str) -> set[str]:
+    """What gc would delete."""
+    return {one["uid"] for one in cli.json("gc", "--dry-run", "--older-than", older_than)}
 
 
 def test_versions_and_completion(cli: Cli, shared: Sandbox) -> None:

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from mapreduce_operator.adapters.storage import FileStore
-from mapreduce_operator.core.checkpoint import Checkpoint, digest, encode_checkpoint
+from mapreduce_operator.core.checkpoint import Checkpoint, decode_checkpoint, digest, encode_checkpoint
 from mapreduce_operator.core.journal import decode_segment, encode_segment
 from mapreduce_operator.core.names import RunRef, StorageKeys
 from mapreduce_operator.gc import main
@@ -92,12 +92,19 @@ def call(
     del store, api
     monkeypatch.setenv("MAPREDUCE_STORAGE_URL", f"file://{tmp_path}")
 
-    async def call(*arguments: str) -> tuple[int, str, str]:
-        code = await asyncio.to_thread(main, arguments)
+    async def call(*arguments: str, where: str = "--all-namespaces") -> tuple[int, str, str]:
+        code = await asyncio.to_thread(main, (where, *arguments))
         out, err = capsys.readouterr()
         return code, out, err
 
     return call
+
+
+async def head_of(store: FileStore, run: RunRef) -> Checkpoint:
+    where = StorageKeys(run).head
+    stored = await store.get(where)
+    assert stored is not None
+    return decode_checkpoint(stored.data, where)
 
 
 async def runs_in(store: FileStore) -> set[str]:
@@ -245,20 +252,51 @@ async def test_an_api_server_that_falls_silent_ends_the_deletions(call: Call, st
     assert RUN.uid in await runs_in(store)
 
 
+@pytest.mark.parametrize("limited_by", ["the command line", "the operator"])
 async def test_of_one_namespace_the_others_are_left_alone(
-    call: Call, store: FileStore, api: FakeApi, monkeypatch: pytest.MonkeyPatch
+    call: Call, store: FileStore, api: FakeApi, monkeypatch: pytest.MonkeyPatch, limited_by: str
 ) -> None:
-    monkeypatch.setenv("MAPREDUCE_WATCH_NAMESPACE", "other")
-    for path, found in ((JOBS, listing()), (QUEUES, listing())):
-        api.on("GET", in_namespace(path, "other"), answer(found))
+    where = f"--namespace={NEW.namespace}"
+    if limited_by == "the operator":
+        where = "--all-namespaces"
+        monkeypatch.setenv("MAPREDUCE_WATCH_NAMESPACE", NEW.namespace)
+    await store.put(StorageKeys(NEW).head, committed_at(await head_of(store, NEW), 0.0))
 
-    _, out, _ = await call("--older-than", "0s")
+    _, out, _ = await call("--older-than", "30d", where=where)
 
-    assert out == "storage keeps nothing of jobs that are gone for so long\n"
-    assert RUN.uid in await runs_in(store)
+    assert out.startswith(f"Deleted          {NEW.namespace}/demo (run-3), ")
+    assert out.count("\n") == 1
+    assert await runs_in(store) == {RUN.uid, ALIVE.uid}
+    assert {asked.path for asked in api.asked} == {in_namespace(path, NEW.namespace) for path in (JOBS, QUEUES)}
 
 
-@pytest.mark.parametrize("words", [[], ["--older-than", "30"], ["--older-than", "-1d"], ["--older-than", "1d", "x"]])
+async def test_a_namespace_that_the_operator_does_not_look_after_is_refused(
+    call: Call, store: FileStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MAPREDUCE_WATCH_NAMESPACE", NEW.namespace)
+
+    code, out, err = await call("--older-than", "0s", where="--namespace=default")
+
+    assert (code, out) == (1, "")
+    assert err == "error: this operator looks after the namespace other alone, and not after default\n"
+    assert await runs_in(store) == {RUN.uid, ALIVE.uid, NEW.uid}
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [],
+        ["--older-than", "30d"],
+        ["-A", "--older-than", "30d"],
+        ["--namespace=", "--older-than", "30d"],
+        ["--namespace=a/b", "--older-than", "30d"],
+        ["--namespace=_probe", "--older-than", "30d"],
+        ["--namespace=a", "--all-namespaces", "--older-than", "30d"],
+        ["--all-namespaces", "--older-than", "30"],
+        ["--all-namespaces", "--older-than", "-1d"],
+        ["--all-namespaces", "--older-than", "1d", "x"],
+    ],
+)
 def test_a_command_line_that_cannot_be_understood_is_told_so(words: list[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(words)

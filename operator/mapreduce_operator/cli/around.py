@@ -19,17 +19,21 @@ _FILES, _NO_FILES = ":0", ":4"
 """The last line that kubectl expects: whether names of files may stand there as well."""
 
 
-@command("gc")
+@command("gc", everywhere=True)
 @click.option(
     "--older-than", type=Duration(), default="30d", show_default=True, help="For how long a job must be gone."
 )
 @click.option("--dry-run", is_flag=True, help="Only tell what would be deleted.")
 @click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True)
 async def gc(session: Session, *, older_than: float, dry_run: bool, output: str) -> None:
-    """Deletes what storage keeps of jobs that are gone, in a pod of the operator: you need the right to exec there."""
+    """Deletes what storage keeps of jobs of the namespace that are gone; with -A, of all namespaces.
+
+    This is done in a pod of the operator: you need the right to exec there.
+    """
     pod = (await pods_of(session, OPERATOR))[0]
     name, namespace = pod["metadata"]["name"], pod["metadata"]["namespace"]
-    words = ["python", "-m", "mapreduce_operator.gc", f"--older-than={round(older_than)}s", f"--output={output}"]
+    where = f"--namespace={session.namespace}" if session.namespace else "--all-namespaces"
+    words = ["python", "-m", "mapreduce_operator.gc", where, f"--older-than={round(older_than)}s", f"--output={output}"]
     process = await kubectl(
         session, f"--namespace={namespace}", "exec", name, "--quiet", "--", *words, *(["--dry-run"] if dry_run else [])
     )

@@ -101,6 +101,22 @@ async def test_who_has_a_certificate_reads_by_the_account_for_readers(
     assert reading.asked[-1].headers["authorization"] == "Bearer short"
 
 
+@pytest.mark.parametrize(
+    ("place", "where"),
+    [([], "--namespace=team"), (["-n", "other"], "--namespace=other"), (["-A"], "--all-namespaces")],
+)
+async def test_gc_is_told_where(
+    api: FakeApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: list[str], where: str
+) -> None:
+    del api
+    kubectl(tmp_path, monkeypatch, "exit 0")
+    assert await call("gc", "--older-than", "1d", "--dry-run", *place) == 0
+    assert called(tmp_path)[1] == (
+        "--namespace=mapreduce-system exec api-1 --quiet -- python -m mapreduce_operator.gc "
+        f"{where} --older-than=86400s --output=table --dry-run"
+    )
+
+
 def rewrite(file: Path, old: str, new: str) -> None:
     written = file.read_text()
     assert old in written
