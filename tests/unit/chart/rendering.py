@@ -66,8 +66,8 @@ class Helm:
         assert done.returncode != 0, f"accepted: {values}"
         return done.stderr
 
-    def notes(self, values: Values) -> str:
-        arguments = ("--namespace", NAMESPACE, "--dry-run=client", "--output=json")
+    def notes(self, values: Values, *, namespace: str = NAMESPACE) -> str:
+        arguments = ("--namespace", namespace, "--dry-run=client", "--output=json")
         done = self.run("install", NAME, str(CHART), *arguments, values=values)
         assert done.returncode == 0, done.stderr
         return str(json.loads(done.stdout)["info"]["notes"])

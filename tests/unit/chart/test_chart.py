@@ -261,6 +261,24 @@ def test_notes_say_what_to_do_next(helm: Helm) -> None:
     assert "kubectl -n team-a get mrj --watch" in helm.notes(nested({"operator.watchNamespace": "team-a"}))
 
 
+def test_notes_say_that_the_image_must_be_pushed_first(helm: Helm) -> None:
+    assert f"Its image, {NAME}:0.1.0, is in no registry" in helm.notes({})
+    for settings in ({"image.repository": "registry.example.org/mine"}, {"global.imageRegistry": "example.org"}):
+        assert "is in no registry" not in helm.notes(nested(settings))
+
+
+def test_notes_say_how_people_reach_the_api(helm: Helm) -> None:
+    there = helm.notes({})
+    assert f"kubectl -n {NAMESPACE} create rolebinding {NAME}-api-users --role={NAME}-api-users --group=GROUP" in there
+    assert "MAPREDUCE_OPERATOR_NAMESPACE" not in there
+    assert "create rolebinding" not in helm.notes(nested({"rbac.create": False}))
+
+    elsewhere = helm.notes({}, namespace="batch")
+    assert "export MAPREDUCE_OPERATOR_NAMESPACE=batch " in elsewhere
+    assert "kubectl -n batch create rolebinding" in elsewhere
+    assert "MAPREDUCE_OPERATOR_NAMESPACE" not in helm.notes(nested({"api.enabled": False}), namespace="batch")
+
+
 def test_notes_say_what_stays_behind(helm: Helm) -> None:
     kept = helm.notes({})
     for plural in ("mapreducejobs", "deadletterqueues", "redrives"):
