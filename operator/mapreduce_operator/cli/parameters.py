@@ -14,6 +14,7 @@ from click.shell_completion import CompletionItem
 from mapreduce_operator.adapters.kube import CredentialsError
 from mapreduce_operator.adapters.kube.resources import DEAD_LETTER_QUEUES, MAPREDUCE_JOBS, Resource
 from mapreduce_operator.cli.errors import CommandError
+from mapreduce_operator.cli.kubectl_yaml import read
 from mapreduce_operator.cli.session import Place, Session
 from mapreduce_operator.ports import ClusterError
 
@@ -81,12 +82,19 @@ class JsonValue(click.ParamType[Any]):
         if not isinstance(value, str):
             return value
         try:
-            found = yaml.safe_load(Path(value[1:]).read_text("utf-8")) if value[:1] == "@" else json.loads(value)
+            found = _in_file(Path(value[1:])) if value[:1] == "@" else json.loads(value)
         except (OSError, ValueError, yaml.YAMLError) as error:
             self.fail(f"{value!r} is no JSON, nor @FILE with JSON or YAML: {' '.join(str(error).split())}", param, ctx)
         if not isinstance(found, self._kind):
             self.fail(f"{value!r} is no JSON object", param, ctx)
         return found
+
+
+def _in_file(path: Path) -> Any:
+    found = list(read(path.read_text("utf-8")))
+    if len(found) != 1:
+        raise ValueError(f"it has {len(found)} documents")
+    return found[0]
 
 
 class Setting(click.ParamType[tuple[str, Any]]):

@@ -6,7 +6,8 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 import msgspec
-import yaml
+
+from mapreduce_operator.cli.kubectl_yaml import written
 
 ITEM_CHARACTERS: Final = 64
 """Of the id of an item in a table."""
@@ -72,4 +73,4 @@ def as_json(value: Any) -> bytes:
 
 
 def as_yaml(value: Any) -> str:
-    return yaml.safe_dump(msgspec.to_builtins(value), sort_keys=False, allow_unicode=True, width=120)
+    return written(msgspec.to_builtins(value))

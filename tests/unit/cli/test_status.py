@@ -58,6 +58,11 @@ async def test_for_programs(capsys: pytest.CaptureFixture[str]) -> None:
     assert yaml.safe_load(await told(capsys, "words", "-o", "yaml")) == job(**AT_WORK)
 
 
+async def test_yaml_is_read_by_kubectl_as_it_was_meant(api: FakeApi, capsys: pytest.CaptureFixture[str]) -> None:
+    there(api, job(spec={"map": {}, "input": {"items": [{"n": "1e3"}]}}))
+    assert "\n    - 'n': '1e3'\n" in await told(capsys, "words", "-o", "yaml")
+
+
 @pytest.mark.usefixtures("api")
 async def test_one_in_full(capsys: pytest.CaptureFixture[str]) -> None:
     lines = [" ".join(line.split()) for line in (await told(capsys, "words")).splitlines()]

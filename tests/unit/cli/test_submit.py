@@ -99,10 +99,10 @@ async def test_a_mapping_is_merged_into_another(api: FakeApi, file: Path) -> Non
     rewrite(
         file,
         "kind: MapReduceJob\nmetadata: {name: words}\nspec: {params: {a: &a {b: &b {x: 1}, c: &c {<<: *b, x: 2}}, "
-        "d: {<<: *c, y: 3}}}",
+        "d: {<<: *c, z: 3}}}",
     )
     assert await call("run", str(file)) == 0
-    assert created(api)["spec"]["params"] == {"a": {"b": {"x": 1}, "c": {"x": 2}}, "d": {"x": 2, "y": 3}}
+    assert created(api)["spec"]["params"] == {"a": {"b": {"x": 1}, "c": {"x": 2}}, "d": {"x": 2, "z": 3}}
 
 
 async def test_a_dry_run_makes_nothing(api: FakeApi, file: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -146,6 +146,7 @@ async def test_the_namespace_of_the_file_counts(api: FakeApi, file: Path) -> Non
         ("[1]", "this is no object of Kubernetes"),
         ("a: 1\na: 2", "the key 'a' is there twice"),
         ("a: [", "is no YAML"),
+        ("yes: 1", "words.yaml: the key yes is not the text 'yes' but 'true' to kubectl: put it in quotes"),
         ("a: {? [b] : 1}", "a key is a list or a mapping, and has to be a text"),
         ("? {a: 1}\n: 1", "line 1, column 3"),
         (MANIFEST.replace("name: words", ""), "metadata.name is missing"),
