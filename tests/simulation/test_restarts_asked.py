@@ -155,8 +155,22 @@ async def test_a_restart_of_a_job_without_anything_that_was_given_up_comes_to_th
         await operator.until_finished()
         runs = Runs(cluster)
         status = await restart(operator, "Map", "1")
-        assert status["phase"] == "Succeeded"
-    assert set(runs.since) <= {"reduce"}
+        assert (status["phase"], status["reason"]) == ("Succeeded", "AllItemsSucceeded")
+        assert "no item that had been given up was to be run" in operator.condition("Restarted")["message"]
+    assert runs.since == {}, "the reduce is not paid for again"
+
+
+async def test_a_restart_after_a_stop_says_how_many_items_are_run() -> None:
+    cluster = SimulatedCluster(Agents("a", seconds=20.0))
+    async with operating(cluster, job("abcde")) as operator:
+        await until_items(operator, succeeded=1, dead_lettered=1)
+        ask(operator, cancel=True)
+        await operator.until_finished()
+        ask(operator, cancel=False, restart={"phase": "Map", "token": "1"})
+        await operator.until(lambda: operator.status_of(RUN)["phase"] == "Map", 60)
+        assert operator.condition("Ready")["message"] == (
+            "the map was begun again with 4 items, of which 1 had been given up"
+        )
 
 
 @pytest.mark.parametrize("phase", ["Map", "Reduce"])
@@ -243,6 +257,59 @@ async def test_a_reduce_that_failed_for_good_gets_its_attempts_again() -> None:
         status = await restart(operator, "Reduce", "1")
         assert status["phase"] == "Succeeded"
     assert cluster.runs_of == {"a": 1, "b": 1, "reduce": 3}
+
+
+async def test_a_job_without_a_reduce_cannot_run_it_until_it_is_given_one() -> None:
+    cluster = SimulatedCluster(steady())
+    async with operating(cluster, job("ab")) as operator:
+        await operator.until_finished()
+        ask(operator, restart={"phase": "Reduce", "token": "1"})
+        await operator.until(lambda: operator.condition("Restarted")["reason"] == "NoReduce", 60)
+        assert operator.condition("Restarted")["status"] == "False"
+        assert operator.status_of(RUN)["phase"] == "Succeeded"
+        ask(operator, reduce=reduce_work())
+        await operator.until(lambda: operator.status_of(RUN).get("restart", {}).get("token") == "1", 1000)
+        await operator.until_finished()
+    assert cluster.runs_of == {"a": 1, "b": 1, "reduce": 1}
+
+
+async def test_a_reduce_that_is_asked_for_while_the_map_runs_follows_it_and_runs_once() -> None:
+    cluster = SimulatedCluster(steady(20.0))
+    async with operating(cluster, job("ab", reduce=reduce_work())) as operator:
+        await until_items(operator, succeeded=1)
+        ask(operator, restart={"phase": "Reduce", "token": "1"})
+        await operator.until(lambda: operator.condition("Restarted")["status"] == "True", 60)
+        assert operator.condition("Restarted")["message"] == "the reduce runs when the map is over"
+        await operator.until_finished()
+        assert operator.condition("Restarted")["message"] == "the phase Reduce was begun again"
+    assert cluster.runs_of == {"a": 1, "b": 1, "reduce": 1}
+
+
+async def test_a_reduce_that_a_limit_keeps_from_running_is_not_said_to_run() -> None:
+    cluster = SimulatedCluster(Agents("a"))
+    body = job("abc", failurePolicy={"maxFailures": 1}, reduce=reduce_work(runWhen="Always"))
+    async with operating(cluster, body) as operator:
+        await operator.until_finished()
+        ask(operator, restart={"phase": "Reduce", "token": "1"})
+        await operator.until(lambda: operator.condition("Restarted")["reason"] == "MaxFailuresReached", 60)
+        told = operator.condition("Restarted")
+        assert told["status"] == "False"
+        assert told["message"].startswith("the reduce would not run: 1 of 3 items failed")
+    assert "reduce" not in cluster.runs_of
+
+
+async def test_a_reduce_that_was_to_follow_a_map_which_a_limit_stopped_is_not_said_to_run() -> None:
+    cluster = SimulatedCluster(Agents("c", seconds=20.0))
+    body = job("abcd", failurePolicy={"maxFailures": 1}, reduce=reduce_work(runWhen="Always"))
+    async with operating(cluster, body) as operator:
+        await until_items(operator, succeeded=1)
+        ask(operator, restart={"phase": "Reduce", "token": "1"})
+        await operator.until(lambda: operator.condition("Restarted")["status"] == "True", 60)
+        await operator.until_finished()
+        assert operator.condition("Restarted")["message"] == (
+            "the reduce has not run again, since the job came to its end before it (MaxFailuresReached)"
+        )
+    assert "reduce" not in cluster.runs_of
 
 
 # ----------------------------------------------------------------------------------------------------------- the plan

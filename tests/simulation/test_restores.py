@@ -22,7 +22,7 @@ from tests.simulation.going_back import (
     until_items,
 )
 from tests.simulation.jobs import redrive, reduce_work
-from tests.simulation.operator_in_memory import operating
+from tests.simulation.operator_in_memory import OperatorInMemory, operating
 from tests.simulation.simulated_cluster import SimulatedCluster
 
 pytestmark = pytest.mark.asyncio
@@ -194,14 +194,46 @@ async def test_a_checkpoint_that_is_not_kept_is_said_and_can_be_corrected() -> N
     async with operating(cluster, job("abcdef")) as operator:
         await until_items(operator, succeeded=4)
         await suspend(operator)
-        before, sequence = items(operator), operator.status_of(RUN)["checkpoint"]["sequence"]
         ask(operator, restore={"checkpoint": 99})
         await operator.until(lambda: operator.condition("Restored")["reason"] == "CheckpointNotFound", 30)
         assert "99" in operator.condition("Restored")["message"]
+        await asyncio.sleep(10)
+        before, sequence = items(operator), operator.status_of(RUN)["checkpoint"]["sequence"]
         await asyncio.sleep(200)
         assert (items(operator), operator.status_of(RUN)["checkpoint"]["sequence"]) == (before, sequence)
         await restore(operator, checkpoint_with(cluster, 1))
         assert items(operator) == {"succeeded": 1, "pending": 5}
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["the same operator", "the next operator"])
+async def test_what_was_refused_is_not_done_when_it_has_become_possible(again: bool) -> None:
+    cluster, store, body = SimulatedCluster(steady()), MemoryStore(), job("abcdefgh")
+    async with operating(cluster, body, store) as operator:
+        await until_items(operator, succeeded=1)
+        await suspend(operator)
+        later = operator.status_of(RUN)["checkpoint"]["sequence"] + 3
+        ask(operator, restore={"checkpoint": later})
+        await operator.until(lambda: operator.condition("Restored")["reason"] == "CheckpointNotFound", 60)
+        if not again:
+            await goes_past(operator, later)
+    if again:
+        async with operating(cluster, body, store) as operator:
+            await goes_past(operator, later)
+
+
+async def goes_past(operator: OperatorInMemory, checkpoint: int) -> None:
+    """The job goes on past a checkpoint and is suspended; only a new token takes it back there."""
+    ask(operator, suspend=False)
+    await operator.until(lambda: operator.status_of(RUN)["checkpoint"]["sequence"] > checkpoint, 300)
+    await suspend(operator)
+    before = items(operator)
+    await asyncio.sleep(200)
+    assert items(operator) == before
+    told = operator.condition("Restored")
+    assert (told["status"], told["reason"]) == ("False", "CheckpointNotFound")
+    assert told["message"].endswith("It is not tried again: ask for another checkpoint, or with another token")
+    await restore(operator, checkpoint, "again")
+    assert items(operator)["pending"] > before["pending"]
 
 
 async def test_a_job_that_goes_on_after_a_refused_restore_is_not_busy() -> None:

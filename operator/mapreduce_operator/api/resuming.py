@@ -16,14 +16,14 @@ class Restore(Model):
 
     It is done once, while the job is suspended and none of its agents runs; status.restore says that it was done. The
     checkpoints after it stay, so that one can also go forward again. Which ones there are stands in
-    status.checkpoint.kept.
+    status.checkpoint.kept. One that is not there, or is damaged, is refused for good.
     """
 
     checkpoint: CheckpointNumber
     """Sequence number of the checkpoint."""
 
     token: str = Field(default="", max_length=63)
-    """Any text. The same checkpoint is restored again when the token is another one."""
+    """Any text. The same checkpoint is restored again, or asked for again, when the token is another one."""
 
 
 class Restart(Model):
@@ -35,7 +35,8 @@ class Restart(Model):
     phase: RestartPhase
     """Plan: the input is read again; items that have succeeded keep their results as long as they are in the input and
     unchanged. The job must be suspended or have ended, with no agent running. Map: the items that were given up are run
-    again, as resumePolicy says; no success is dropped. Reduce: the reduce runs again over the results as they are.
+    again, as resumePolicy says; no success is dropped. Reduce: the reduce runs again over the results as they are, or,
+    while the map runs, when that is over.
     """
 
     token: str = Field(min_length=1, max_length=63)

@@ -107,6 +107,15 @@ class Restored(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     """Number of the checkpoint that did it."""
 
 
+class RefusedRestore(msgspec.Struct, frozen=True, rename="camel"):
+    """The request to restore that was found to be impossible last. It stays so: one with another token is another."""
+
+    checkpoint: int
+    token: str
+    reason: str
+    message: str
+
+
 class Restarted(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     """The request to restart that was answered last."""
 
@@ -122,6 +131,7 @@ class Answers(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     """Token of the annotation that asked for a checkpoint."""
     restored: Restored | None = None
     restarted: Restarted | None = None
+    refused: RefusedRestore | None = None
 
 
 class Recovered(msgspec.Struct, frozen=True, rename="camel"):

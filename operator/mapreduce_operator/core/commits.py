@@ -8,7 +8,7 @@ from mapreduce_operator.api import ItemState
 from mapreduce_operator.core.batches import Batch, Uncommitted
 from mapreduce_operator.core.books import Books
 from mapreduce_operator.core.breaker import Breaker
-from mapreduce_operator.core.checkpoint import Answers, CommitReason, Restarted
+from mapreduce_operator.core.checkpoint import Answers, CommitReason, RefusedRestore, Restarted
 from mapreduce_operator.core.course import Course
 from mapreduce_operator.core.effects import Commit, DeleteJob, Effect
 from mapreduce_operator.core.guard import Guard
@@ -56,6 +56,11 @@ class Commits:
         """Somebody wanted a phase to run again, and it will as soon as that is durable."""
         self.answers = msgspec.structs.replace(self.answers, restarted=restarted)
         self._ask(CommitReason.RESTART, restarted.at)
+
+    def refuse(self, refused: RefusedRestore, now: float) -> None:
+        """What somebody asked for is impossible, and is not done later either, when it has become possible."""
+        self.answers = msgspec.structs.replace(self.answers, refused=refused)
+        self._ask(CommitReason.MANUAL, now)
 
     def _ask(self, reason: CommitReason, now: float) -> None:
         self._unsaved.begin(now)

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from mapreduce_operator.api import ItemState, MapReduceJobSpec, Phase, Retry
+from mapreduce_operator.api import ItemState, MapReduceJobSpec, Phase, RestartPhase, Retry
 from mapreduce_operator.core.batches import Uncommitted
 from mapreduce_operator.core.books import Books
 from mapreduce_operator.core.guard import Guard
@@ -106,6 +106,18 @@ class Course:
             return "Turning", "the job is about to enter another phase; letters are taken then"
         return None
 
+    def restart_waits(self, phase: RestartPhase) -> tuple[str, str] | None:
+        """(reason, message) of why the map or the reduce cannot be begun again just now; None when it can.
+
+        A reduce that is asked for while the map runs follows the map.
+        """
+        if phase is RestartPhase.REDUCE:
+            if self._spec.reduce is None:
+                return "NoReduce", "the job has no reduce: give it spec.reduce, and this is done"
+            if self.turn.phase in FINAL_PHASES and (turn := self._outlook()).phase is not Phase.REDUCE:
+                return turn.reason, f"the reduce would not run: {turn.message}. Mend that, and this is done"
+        return self.redrive_waits()
+
     # --------------------------------------------------------------------------------------------- where it goes next
 
     def turn_to(self, turn: Turn) -> None:
@@ -141,17 +153,22 @@ class Course:
             # It was taken out of the spec: one that runs may end, and decides nothing.
             self.turn_to(after_map(ledger.judged, self._spec))
 
-    def _after_map(self, reduce_retry: Retry, now: float) -> Turn:
-        """Where the run goes; a reduce that has run before runs again only when a Redrive asked for that."""
-        counts, reducing = self._books.ledgers[Stage.MAP].judged, self._books.ledgers[Stage.REDUCE]
+    def _outlook(self) -> Turn:
+        """Where a map that is over leads, by what its items came to."""
+        counts = self._books.ledgers[Stage.MAP].judged
         if (stop := self._guard.stop(counts, self._given_up)) is not None:
             return Turn(Phase.FAILED, *stop)
-        turn = after_map(counts, self._spec)
+        return after_map(counts, self._spec)
+
+    def _after_map(self, reduce_retry: Retry, now: float) -> Turn:
+        """Where the run goes; a reduce that has run before runs again only when somebody asked for that."""
+        turn, reducing = self._outlook(), self._books.ledgers[Stage.REDUCE]
         if turn.phase is not Phase.REDUCE:
             return turn
         if reducing[0].final:
             if not self._books.reduce_again:
-                return after_reduce(reducing[0].state is ItemState.SUCCEEDED, counts, self._spec)
+                succeeded, counts = reducing[0].state is ItemState.SUCCEEDED, self._books.ledgers[Stage.MAP].judged
+                return after_reduce(succeeded, counts, self._spec)
             item = reducing.apply(0, Redriven(0, reduce_retry.max_attempts), reduce_retry, now)
             if item is None:
                 raise RuntimeError("the reduce cannot be run again")

@@ -55,7 +55,8 @@ class Letterbox:
     def restart(self, token: str, policy: ResumePolicy, retry: Retry, now: float) -> int:
         """Takes all items that were given up, as far as the policy includes them, for a restart of the map.
 
-        It is a Redrive without an object of its own. Returns how many were taken.
+        It is a Redrive without an object of its own. Returns how many were taken; with none, the results stay as they
+        are, and so does the reduce.
         """
         positions: list[int] = []
         if policy.include_dead_letters:
@@ -63,12 +64,18 @@ class Letterbox:
         if policy.include_failed:
             positions += (one for one in self._ledger.in_state(ItemState.SKIPPED) if self._ledger.is_settled(one))
         positions = [one for one in positions if self.is_wanted(one)]
-        number, name = len(self._redrives) + 1, f"restart-{token}"
+        number, name = len(self._redrives) + 1, _restart_name(token)
         accepted = Accepted(
-            number, f"{name}-{number}", name, now, selected=len(positions), rerun_reduce=True, restart=True
+            number, f"{name}-{number}", name, now, selected=len(positions), rerun_reduce=bool(positions), restart=True
         )
         self.take(accepted, policy.additional_attempts or retry.max_attempts, dict.fromkeys(positions, 0.0), retry, now)
         return len(positions)
+
+    def restarted(self, token: str) -> int | None:
+        """How many items the restart of the map took; None where that is not known any more."""
+        accepted = (one.accepted for one in self._redrives.all())
+        taken = [one.selected for one in accepted if one.restart and one.name == _restart_name(token)]
+        return taken[-1] if taken else None
 
     @property
     def waits_for_commit(self) -> bool:
@@ -165,3 +172,7 @@ class Letterbox:
     def _mark(self, key: str, kind: MarkKind, now: float) -> None:
         self._unsaved.begin(now)
         self._unsaved.marks.append(Mark(key, kind))
+
+
+def _restart_name(token: str) -> str:
+    return f"restart-{token}"

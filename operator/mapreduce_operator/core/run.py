@@ -43,7 +43,7 @@ from mapreduce_operator.core.effects import (
 )
 from mapreduce_operator.core.failures import MEANINGS, TEMPLATE_FAULTS, outcome_of_job, outcome_of_pod
 from mapreduce_operator.core.guard import Guard
-from mapreduce_operator.core.items import Ended, Item, Refused, Started
+from mapreduce_operator.core.items import FINAL_STATES, Ended, Item, Refused, Started
 from mapreduce_operator.core.journal import Accepted, Record, Start
 from mapreduce_operator.core.letterbox import Letterbox
 from mapreduce_operator.core.names import RunRef, Stage, job_name
@@ -56,6 +56,7 @@ from mapreduce_operator.core.starting import Starting
 from mapreduce_operator.core.story import Story
 from mapreduce_operator.core.tally import Tally, is_retry
 from mapreduce_operator.core.templates import Templates
+from mapreduce_operator.core.texts import counted
 from mapreduce_operator.core.workloads import Carried, Dispatch, JobSeen, PodSeen
 from mapreduce_operator.core.works import Works
 
@@ -288,12 +289,27 @@ class RunState:
         """Goes back to the map for the items that were given up, or to the reduce; successes stay what they are."""
         if restart.phase is RestartPhase.MAP:
             taken = self.letterbox.restart(restart.token, policy, self.works.retry(Stage.MAP), now)
-            message = f"the map was restarted: {taken:,} items that were given up are run again"
+            ledger = self.ledgers[Stage.MAP]
+            left = len(ledger) - sum(ledger.counts[state] for state in FINAL_STATES)
+            message = f"the map was begun again with {counted(left, 'item')}, of which {taken:,} had been given up"
             self.course.reopen(RESTARTED, message, now)
         else:
             self.books.reduce_again = self.unsaved.reduce_again = True
             self.course.reopen(REDUCING_AGAIN, "the reduce runs again over the results as they are", now)
         self.commits.restarted(Restarted(restart.phase, restart.token, now))
+
+    def what_became_of(self, restart: Restart) -> str:
+        """What came of a restart that was answered, for people."""
+        if restart.phase is RestartPhase.REDUCE and self.books.reduce_again:
+            if self.phase in FINAL_PHASES:
+                return f"the reduce has not run again, since the job came to its end before it ({self.turn.reason})"
+            return "the reduce runs when the map is over"
+        if restart.phase is RestartPhase.MAP and self.letterbox.restarted(restart.token) == 0:
+            return (
+                "the phase Map was begun again: no item that had been given up was to be run, so a reduce that has "
+                "ended is not run again"
+            )
+        return f"the phase {restart.phase} was begun again"
 
     def requeue(self, policy: DeadLetterPolicy | None, now: float) -> None:
         """The DeadLetterQueue changed, or there is none."""

@@ -13,7 +13,14 @@ from mapreduce_operator.api import MapReduceJob, Phase, Restart, RestartPhase, R
 from mapreduce_operator.core.batches import Batch, Uncommitted
 from mapreduce_operator.core.breaker import Breaker
 from mapreduce_operator.core.carrying import carried, undone_since
-from mapreduce_operator.core.checkpoint import Checkpoint, CommitReason, JournalError, Restarted, Restored
+from mapreduce_operator.core.checkpoint import (
+    Checkpoint,
+    CommitReason,
+    JournalError,
+    RefusedRestore,
+    Restarted,
+    Restored,
+)
 from mapreduce_operator.core.effects import Announce
 from mapreduce_operator.core.names import ANNOTATION_CHECKPOINT, RunRef, Stage
 from mapreduce_operator.core.phases import FINAL_PHASES, RESTARTED, Turn
@@ -55,8 +62,6 @@ class Requests:
         self._problem: tuple[Restore | Restart, str, str] | None = None
         """Why the last one could not be done."""
         self._again_at = 0.0
-        self._hopeless: Final[list[Restore | Restart]] = []
-        """Those that were found to be impossible as they are."""
 
     # ----------------------------------------------------------------------------------------- in memory
 
@@ -79,9 +84,9 @@ class Requests:
     def _restartable(self, job: MapReduceJob, state: RunState) -> Restart | None:
         """The restart of map or reduce that was asked for and can be done now."""
         restart = open_restart(job.spec, state.commits.answers)
-        if restart is None or restart.phase is RestartPhase.PLAN or state.course.redrive_waits() is not None:
+        if restart is None or restart.phase is RestartPhase.PLAN or state.letterbox.waits_for_commit:
             return None
-        return None if state.letterbox.waits_for_commit else restart
+        return restart if state.course.restart_waits(restart.phase) is None else None
 
     # ------------------------------------------------------------------------------------- beside the state
 
@@ -116,21 +121,23 @@ class Requests:
             )
         except (InputError, CheckpointNotFoundError, JournalError, StorageError, ClusterError) as error:
             log.warning("%s/%s: %s", self._run.namespace, self._run.name, error)
-            self._problem = asked, reason_of(error), str(error)
-            self._again_at = self._world.clock.now() + AGAIN_SECONDS
-            if isinstance(error, CheckpointNotFoundError | JournalError):
-                self._hopeless.append(asked)
+            now = self._world.clock.now()
+            if isinstance(asked, Restore) and isinstance(error, CheckpointNotFoundError | JournalError):
+                # There may be such a checkpoint one day: nobody who asks now means that one.
+                refused = RefusedRestore(asked.checkpoint, asked.token, reason_of(error), str(error))
+                state.commits.refuse(refused, now)
+            else:
+                self._problem, self._again_at = (asked, reason_of(error), str(error)), now + AGAIN_SECONDS
             return None
         self._problem = None
         return told
 
     def _asked(self, job: MapReduceJob, state: RunState) -> Restore | Restart | None:
-        """The restore, unless it cannot be done and a new plan can."""
+        """The restore, unless it cannot be done now and a new plan can."""
         restore, restart = open_restore(job.spec, state.commits.answers), open_restart(job.spec, state.commits.answers)
         if restart is None or restart.phase is not RestartPhase.PLAN:
             return restore
-        hindered = restore is None or restore in self._hopeless or self._waits(job, state, restore) is not None
-        return restart if hindered else restore
+        return restart if restore is None or self._waits(job, state, restore) is not None else restore
 
     def _waits(self, job: MapReduceJob, state: RunState, asked: Restore | Restart) -> tuple[str, str] | None:
         """Why the run does not stand still for a request, as (reason, message)."""
@@ -138,7 +145,8 @@ class Requests:
         if job.spec.cancel:
             return state.course.redrive_waits()
         if not job.spec.suspend and not (ended and isinstance(asked, Restart)):
-            return "NotSuspended", "the job must be suspended for this: set spec.suspend to true"
+            message = "the job must be suspended for this: set spec.suspend to true, and it is done; or take it back"
+            return "NotSuspended", message
         if state.active or state.unsaved or state.commits.in_flight or not state.course.settled:
             return "AgentsRunning", f"{state.active:,} agents still run, or their outcomes are being saved"
         return None
@@ -207,9 +215,10 @@ class Requests:
         await self._journal.keep()
         return Announce("Normal", "Planned", message)
 
-    def may_pass(self, job: MapReduceJob) -> bool:
-        """Whether what is asked for may become possible without a change of the spec."""
-        return job.spec.restore not in self._hopeless
+    def are_open(self, job: MapReduceJob) -> bool:
+        """Something is asked for that was neither done nor refused, as far as that is durable."""
+        answers = self._journal.head.answers
+        return open_restore(job.spec, answers) is not None or open_restart(job.spec, answers) is not None
 
     # ------------------------------------------------------------------------------------------ what is said
 
@@ -221,8 +230,9 @@ class Requests:
             restored := restored_condition(job.spec, state.commits.answers, self._why(job, state, restore))
         ) is not None:
             found["Restored"] = restored
+        outcome = state.what_became_of(job.spec.restart) if job.spec.restart is not None else ""
         if (
-            restarted := restarted_condition(job.spec, state.commits.answers, self._why(job, state, restart))
+            restarted := restarted_condition(job.spec, state.commits.answers, self._why(job, state, restart), outcome)
         ) is not None:
             found["Restarted"] = restarted
         return found
@@ -231,7 +241,7 @@ class Requests:
         if asked is None:
             return None
         if isinstance(asked, Restart) and asked.phase is not RestartPhase.PLAN:
-            return state.course.redrive_waits()
+            return state.course.restart_waits(asked.phase)
         if (waits := self._waits(job, state, asked)) is not None:
             return waits
         return self._problem[1:] if self._problem is not None and self._problem[0] == asked else None

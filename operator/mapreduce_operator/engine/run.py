@@ -123,7 +123,7 @@ class Run:
                 await self._establish()
                 if self._standing.state is not None:
                     await self._work(self._standing.state)
-                self._aftercare.looked(self._seen, may_pass=self._requests.may_pass(self._standing.job))
+                    self._aftercare.looked(self._seen, may_pass=self._requests.are_open(self._standing.job))
             else:
                 self._reporter.request()
                 await self._sleep(self._aftercare.next_look(self._standing.job.spec, self._standing.ended))
