@@ -27,7 +27,7 @@ from mapreduce_operator.adapters.storage import S3Options, open_store
 from mapreduce_operator.core.checkpoint import JournalError, decode_checkpoint
 from mapreduce_operator.core.journal import salvage
 from mapreduce_operator.core.letters import Letter, moment
-from mapreduce_operator.core.names import RunRef, StorageKeys
+from mapreduce_operator.core.names import INPUTS, RunRef, StorageKeys
 from mapreduce_operator.core.texts import counted
 from mapreduce_operator.engine.journal import Journal
 from mapreduce_operator.engine.leadership import SoleLeader
@@ -131,7 +131,7 @@ async def leftovers(
     found: dict[RunRef, Leftover] = {}
     async for key in store.list(f"{namespace}/" if namespace else ""):
         match key.split("/", 3):
-            case [where, name, uid, _]:
+            case [where, name, uid, _] if where != INPUTS:
                 run = RunRef(where, name, uid)
                 found.setdefault(run, Leftover(run, [])).keys.append(key)
     jobs, queues = await _objects(api, namespace)

@@ -166,6 +166,10 @@ class StorageConflictError(StorageError):
     """A conditional write lost: the object exists already, or is not the version that was expected."""
 
 
+class ObjectTooLargeError(Exception):
+    """An object has more bytes than its reader takes. Storage is well, so that it is no StorageError."""
+
+
 @dataclass(frozen=True, slots=True)
 class StoredObject:
     data: bytes
@@ -178,6 +182,9 @@ class ObjectStore(Protocol):
 
     async def get(self, key: str) -> StoredObject | None:
         """The object, or None where there is none."""
+
+    async def get_within(self, key: str, limit: int) -> StoredObject | None:
+        """The same of an object that somebody else wrote: raises ObjectTooLargeError where it has more bytes."""
 
     async def put(self, key: str, data: bytes, *, if_absent: bool = False, if_match: str | None = None) -> str:
         """Writes an object and returns its etag; raises StorageConflictError when the condition does not hold."""
@@ -310,8 +317,8 @@ class Cluster(Protocol):
     def watch_workloads(self, kind: WorkloadKind, resource_version: str) -> AsyncGenerator[Change | Bookmark, None]:
         """Changes since a version, until the server ends the stream; raises ClusterError(EXPIRED) on a 410."""
 
-    async def read_config_map(self, namespace: str, name: str) -> Mapping[str, str] | None:
-        """The `data` of a ConfigMap, or None where there is none."""
+    async def read_config_map(self, namespace: str, name: str) -> Mapping[str, bytes] | None:
+        """The `data` of a ConfigMap, in UTF-8, and its `binaryData`; None where there is no such ConfigMap."""
 
     async def write_config_map(self, namespace: str, manifest: Mapping[str, JSON]) -> None:
         """Creates a ConfigMap, or replaces the one of that name."""

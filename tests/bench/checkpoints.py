@@ -79,6 +79,9 @@ class Counting:
     def start(self) -> None:
         self.bytes = self.requests = 0
 
+    async def get_within(self, key: str, limit: int) -> StoredObject | None:
+        return await self._store.get_within(key, limit)
+
     async def get(self, key: str) -> StoredObject | None:
         found = await self._store.get(key)
         self.requests += 1

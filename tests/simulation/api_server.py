@@ -6,6 +6,7 @@ after a version, once. What makes that unpleasant (delays, repetitions, broken s
 """
 
 import asyncio
+from base64 import b64decode
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -236,9 +237,12 @@ class ApiServer:
     def names_used(self) -> list[str]:
         return [job.name for job in self.history]
 
-    def read_config_map(self, namespace: str, name: str) -> Mapping[str, str] | None:
+    def read_config_map(self, namespace: str, name: str) -> Mapping[str, bytes] | None:
         found = self.config_maps.get((namespace, name))
-        return None if found is None else found["data"]
+        if found is None:
+            return None
+        texts, packed = found.get("data", {}), found.get("binaryData", {})
+        return {key: text.encode() for key, text in texts.items()} | {key: b64decode(it) for key, it in packed.items()}
 
     def write_config_map(self, namespace: str, manifest: Mapping[str, Any]) -> None:
         self.config_maps[namespace, manifest["metadata"]["name"]] = dict(manifest)

@@ -186,7 +186,7 @@ class Connection:
             if stream.repeats and self._faults.chance() < stream.repeats:
                 yield change
 
-    async def read_config_map(self, namespace: str, name: str) -> Mapping[str, str] | None:
+    async def read_config_map(self, namespace: str, name: str) -> Mapping[str, bytes] | None:
         return await self._call("get config map", lambda: self._server.read_config_map(namespace, name))
 
     async def write_config_map(self, namespace: str, manifest: Mapping[str, Any]) -> None:

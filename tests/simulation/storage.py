@@ -41,6 +41,9 @@ class RemoteStore:
     async def get(self, key: str) -> StoredObject | None:
         return await self._call("get", key, lambda: self._inner.get(key))
 
+    async def get_within(self, key: str, limit: int) -> StoredObject | None:
+        return await self._call("get", key, lambda: self._inner.get_within(key, limit))
+
     async def put(self, key: str, data: bytes, *, if_absent: bool = False, if_match: str | None = None) -> str:
         self.bytes_written += len(data)
         call = "put if" if if_absent or if_match is not None else "put"

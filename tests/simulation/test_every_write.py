@@ -54,6 +54,10 @@ class MortalStore:
         await self._process.runs()
         return await self._inner.get(key)
 
+    async def get_within(self, key: str, limit: int) -> StoredObject | None:
+        await self._process.runs()
+        return await self._inner.get_within(key, limit)
+
     async def list(self, prefix: str) -> AsyncIterator[str]:
         await self._process.runs()
         async for key in self._inner.list(prefix):

@@ -34,10 +34,11 @@ from mapreduce_operator.api.enums import (
     RestartPhase,
     RetryAction,
     RunWhen,
+    SortOrder,
     SuspendPolicy,
 )
 from mapreduce_operator.api.fork import ForkEdits, ForkFrom, ForkParent, ItemEdit, lacks_map
-from mapreduce_operator.api.input import ConfigMapInput, Input
+from mapreduce_operator.api.input import ConfigMapInput, Input, ObjectInput, OrderBy
 from mapreduce_operator.api.mapreducejob import (
     KIND,
     CheckpointPolicy,
@@ -147,11 +148,13 @@ __all__ = [
     "MapReduceJobStatus",
     "MapWork",
     "MemoryIncrease",
+    "ObjectInput",
     "ObjectMeta",
     "OnDelete",
     "OnDuplicate",
     "OnExhausted",
     "OnFull",
+    "OrderBy",
     "Phase",
     "PlanStatus",
     "PodSpec",
@@ -177,6 +180,7 @@ __all__ = [
     "RunWhen",
     "Selection",
     "SkippedLetter",
+    "SortOrder",
     "StagePositions",
     "StatePositions",
     "SuccessPolicy",

@@ -97,6 +97,12 @@ class DelayStrategy(StrEnum):
 class InputFormat(StrEnum):
     JSON = "JSON"
     JSON_LINES = "JSONLines"
+    CSV = "CSV"
+
+
+class SortOrder(StrEnum):
+    ASCENDING = "Ascending"
+    DESCENDING = "Descending"
 
 
 class OnDuplicate(StrEnum):

@@ -82,9 +82,11 @@ class MapReduceJobSpec(Model):
                 ),
                 # dyn: the API server's type of the input leaves out `items`, whose entries have no type.
                 rule(
-                    "[has(dyn(self.input).items), has(self.input.configMapRef), has(self.forkFrom)]"
+                    "[has(dyn(self.input).items), has(self.input.configMapRef), has(self.input.object),"
+                    " has(self.forkFrom)]"
                     ".exists_one(given, given)",
-                    "exactly one source of items must be given: input.items, input.configMapRef or forkFrom",
+                    "exactly one source of items must be given: input.items, input.configMapRef, input.object or"
+                    " forkFrom",
                     field=".input",
                     reason="FieldValueRequired",
                 ),

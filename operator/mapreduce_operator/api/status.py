@@ -74,8 +74,17 @@ class PlanStatus(Model):
     items: Count
     """How many items there are."""
 
+    read: Count | None = None
+    """How many items the input had. They are those of the plan, and those that were left out."""
+
+    filtered_out: Count = 0
+    """How many items were left out by input.filter."""
+
     duplicates: Count = 0
     """How many items were left out because their id came before; only with input.onDuplicate KeepFirst."""
+
+    out_of_range: Count = 0
+    """How many items were left out by input.offset and input.limit."""
 
     sha256: str = Field(max_length=64, pattern="^[0-9a-f]{64}$")
     """Hash of the plan's content."""

@@ -9,15 +9,16 @@ import click
 from mapreduce_operator.adapters.kube.resources import MAPREDUCE_JOBS
 from mapreduce_operator.api import API_VERSION, KIND
 from mapreduce_operator.cli.framework import command, output_option
-from mapreduce_operator.cli.objects import about, condition, job_named, status_of, troubles
+from mapreduce_operator.cli.objects import about, condition, for_programs, job_named, status_of, troubles
 from mapreduce_operator.cli.parameters import ObjectName
+from mapreduce_operator.cli.planned import in_words
 from mapreduce_operator.cli.session import Body, Session
 from mapreduce_operator.cli.text import ITEM_CHARACTERS, as_json, as_yaml, one_line, pairs, span, table
 from mapreduce_operator.cli.watch import STATES, speed
 
-_HEADS: Final = ("NAME", "PHASE", "PROGRESS", "RUNNING", "FAILED", "ITEMS/MIN", "LEFT", "AGE")
+_HEADS: Final = ("NAME", "PHASE", "PROGRESS", "RUNNING", "FAILED", "REASON", "ITEMS/MIN", "LEFT", "AGE")
 _MESSAGE_CHARACTERS: Final = 120
-_WIDE: Final = ("REASON", "CHECKPOINT", "QUEUE")
+_WIDE: Final = ("SKIPPED", "CHECKPOINT", "QUEUE")
 
 
 @command("status", everywhere=True)
@@ -28,7 +29,7 @@ async def status(session: Session, *, job: str | None, output: str) -> None:
     if job is not None and not session.namespace:
         raise click.UsageError("-A shows the jobs of all namespaces: leave the name out, or say with -n where it is")
     found = [await job_named(session, job)] if job else await session.all_of(MAPREDUCE_JOBS)
-    bodies = [{"apiVersion": API_VERSION, "kind": KIND} | body for body in found]
+    bodies = [{"apiVersion": API_VERSION, "kind": KIND} | for_programs(body) for body in found]
     match output:
         case "json" | "yaml":
             told = bodies[0] if job else {"apiVersion": "v1", "kind": "List", "items": bodies}
@@ -39,7 +40,7 @@ async def status(session: Session, *, job: str | None, output: str) -> None:
             click.echo("".join(_in_full(bodies[0])), nl=False)
         case _ if not bodies:
             where = f"the namespace {session.namespace}" if session.namespace else "any namespace"
-            click.echo(f"no MapReduceJobs in {where}; `kubectl mapreduce run FILE` makes one", err=True)
+            click.echo(f"no MapReduceJobs in {where}; {session.advised('run FILE')} makes one", err=True)
         case _:
             everywhere, wide = not session.namespace, output == "wide"
             heads = (*(["NAMESPACE"] if everywhere else []), *_HEADS, *(_WIDE if wide else []))
@@ -57,14 +58,15 @@ def _row(body: Body, *, everywhere: bool, wide: bool) -> list[str]:
         state.get("phase", "-"),
         state.get("progress", "-"),
         f"{items.get('running', 0):,}",
-        f"{items.get('deadLettered', 0) + items.get('skipped', 0):,}",
+        f"{items.get('deadLettered', 0):,}",
+        condition(body, "Ready")["reason"] or "-",
         f"{throughput['itemsPerMinute']:,.4g}" if throughput.get("itemsPerMinute") else "-",
         span(left) if left is not None else "-",
         _age(metadata["creationTimestamp"]),
     ]
     if wide:
         checkpoint, queue = state.get("checkpoint", {}), state.get("deadLetters", {}).get("queue")
-        row += [condition(body, "Ready")["reason"] or "-", f"{checkpoint.get('sequence', '-')}", queue or "-"]
+        row += [f"{items.get('skipped', 0):,}", f"{checkpoint.get('sequence', '-')}", queue or "-"]
     return row
 
 
@@ -80,6 +82,7 @@ def _in_full(body: Body) -> Iterator[str]:
             "phase": state.get("phase"),
             "because": f"{ready['reason']}: {ready['message']}" if ready["reason"] else None,
             "progress": state.get("progress"),
+            "plan": in_words(state["plan"]) if state.get("plan", {}).get("read") is not None else None,
             "speed": speed(state),
             "started": state.get("startTime"),
             "ended": state.get("completionTime"),
@@ -106,7 +109,7 @@ def _in_full(body: Body) -> Iterator[str]:
             for one in failures
         ]
         yield from table(("FAILURES", "REASON", "SUCH AS", "MESSAGE"), rows)
-    for one in troubles(body):
+    for one in troubles(body, ready["message"]):
         yield f"\n{one['type']}: {one['reason']}: {one_line(one['message'], 1024)}\n"
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from mapreduce_operator.adapters.kube.resources import MAPREDUCE_JOBS
-from mapreduce_operator.api import API_VERSION, KIND
+from mapreduce_operator.api import API_VERSION, KIND, Input
 from mapreduce_operator.cli.errors import CommandError, ExitCode
 from mapreduce_operator.cli.framework import command
 from mapreduce_operator.cli.manifests import documents
@@ -19,8 +19,10 @@ from mapreduce_operator.cli.parameters import (
     result_option,
     wait_options,
 )
+from mapreduce_operator.cli.planned import plan_of, with_ids
 from mapreduce_operator.cli.session import Body, Session
 from mapreduce_operator.cli.watch import follow
+from mapreduce_operator.core.plan import InputError
 from mapreduce_operator.ports import ClusterError, ClusterErrorReason
 
 _PARAMS = click.option(
@@ -165,16 +167,26 @@ async def _submit(
             raise await _taken(session, manifest["metadata"]["name"]) from error
         raise
     name, waits = body["metadata"]["name"], seconds is not None and not dry_run
+    plan = _plan_of(body) if dry_run else None
     if output is None:
         click.echo(f"{about(body)} created{' (server dry run)' if dry_run else ''}")
+        if plan is not None:
+            click.echo(f"  {with_ids(plan)}")
         if waits:
             await follow(session, name, seconds)
         return
     if waits:
         body = await session.until(MAPREDUCE_JOBS, name, has_finished, what="it has ended", seconds=seconds)
-    click.echo(shown(body, output), nl=False)
+    click.echo(shown(body if plan is None else body | {"plan": plan}, output), nl=False)
     if waits and (ending := ended_as(body)) is not None:
         raise ending
+
+
+def _plan_of(body: Body) -> Body | None:
+    try:
+        return plan_of(Input.model_validate(body["spec"].get("input", {})))
+    except InputError as error:
+        raise CommandError(f"{about(body)} would be taken, and not planned: {error.reason}: {error}") from error
 
 
 async def _taken(session: Session, name: str) -> CommandError:

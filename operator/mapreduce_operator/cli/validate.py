@@ -11,6 +11,7 @@ from mapreduce_operator.api import (
     QUEUE_KIND,
     REDRIVE_KIND,
     DeadLetterQueueSpec,
+    Input,
     MapReduceJobSpec,
     RedriveSpec,
 )
@@ -19,11 +20,12 @@ from mapreduce_operator.cli.apiserver import Body
 from mapreduce_operator.cli.errors import CommandError
 from mapreduce_operator.cli.framework import command
 from mapreduce_operator.cli.manifests import documents
+from mapreduce_operator.cli.planned import plan_of, with_ids
 from mapreduce_operator.core.contract import PARAMS_BYTES
 from mapreduce_operator.core.expressions import ExpressionError
 from mapreduce_operator.core.letter_queries import Eligibility, LetterFilter
 from mapreduce_operator.core.names import Stage
-from mapreduce_operator.core.plan import InputError, Limits, canonical, id_expression_of, plan_items
+from mapreduce_operator.core.plan import InputError, canonical
 from mapreduce_operator.core.templates import rule_of
 from mapreduce_operator.core.texts import counted
 
@@ -52,6 +54,8 @@ def validate(files: Sequence[str]) -> None:
             click.echo(f"{where}: {kind} {name}: {counted(len(problems), 'problem') if problems else 'valid'}")
             for problem in problems:
                 click.echo(f"  {problem}")
+            if kind == KIND and not problems and (plan := plan_of(_input_in(_filled_in(body)))) is not None:
+                click.echo(f"  {with_ids(plan)}")
     if not seen:
         raise CommandError(f"nothing to validate: there is no {', '.join(_OURS[:-1])} or {_OURS[-1]} in the files")
     if wrong:
@@ -70,16 +74,32 @@ def problems_of(body: Body) -> list[str]:
         return [str(error)]
 
 
-def _not_run(body: Body) -> Iterator[str]:
+def _filled_in(body: Body) -> Body:
+    """The spec with what the API server adds to it."""
     made: Body = {"spec": body["spec"]}
     fill_in(made, schema_of(body["kind"]))
+    spec: Body = made["spec"]
+    return spec
+
+
+def _input_in(spec: Body) -> Input:
+    return Input.model_validate(spec.get("input", {}))
+
+
+def _not_run(body: Body) -> Iterator[str]:
+    made = _filled_in(body)
     match body["kind"]:
-        case "MapReduceJob" if "map" in made["spec"]:
-            yield from _faults_of_job(MapReduceJobSpec.model_validate(made["spec"]))
+        case "MapReduceJob":
+            try:
+                plan_of(_input_in(made))
+            except InputError as error:
+                yield f"{error.reason}: {error}"
+            if "map" in made:
+                yield from _faults_of_job(MapReduceJobSpec.model_validate(made))
         case "Redrive":
-            yield from _faults_of_redrive(RedriveSpec.model_validate(made["spec"]))
+            yield from _faults_of_redrive(RedriveSpec.model_validate(made))
         case "DeadLetterQueue":
-            spec = DeadLetterQueueSpec.model_validate(made["spec"])
+            spec = DeadLetterQueueSpec.model_validate(made)
             try:
                 Eligibility(spec.eligibility)
             except ExpressionError as error:
@@ -89,20 +109,6 @@ def _not_run(body: Body) -> Iterator[str]:
 
 
 def _faults_of_job(spec: MapReduceJobSpec) -> Iterator[str]:
-    source = spec.input
-    try:
-        if source.items is None:
-            id_expression_of(source.id_expression)
-        else:
-            plan_items(
-                source.items,
-                id_expression=source.id_expression,
-                on_duplicate=source.on_duplicate,
-                max_items=source.max_items,
-                limits=Limits(),
-            )
-    except InputError as error:
-        yield f"{error.reason}: {error}"
     for stage, work in ((Stage.MAP, spec.map), (Stage.REDUCE, spec.reduce)):
         try:
             if work is not None and work.result.rule:

@@ -23,10 +23,10 @@ from mapreduce_operator.core.plan import (
     Limits,
     Planned,
     PlannedItem,
+    Problems,
     canonical,
     id_expression_of,
     plan_item,
-    some_of,
 )
 from mapreduce_operator.core.workloads import Dispatch
 
@@ -105,7 +105,7 @@ def edited_items(
     if (number := len(kept) + len(added)) > limits.items:
         problems.append(f"there would be {number:,} items; this operator's limit is {limits.items:,}")
     if problems:
-        raise InputError("InvalidEdits", some_of(problems))
+        raise InputError("InvalidEdits", str(Problems(problems)))
     return Planned([*kept, *(new for _, new in added.values())], duplicates=0), frozenset(rerun)
 
 

@@ -72,7 +72,15 @@ class PlanInfo(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     shards: tuple[ShardInfo, ...] = ()
     """Only of a plan that version 1 made: those of later ones have an object of their own."""
     input_sha256: str = ""
-    """Of the text that was planned; "" where the input stands in the spec, which does not change."""
+    """Of the bytes that were planned; "" where the input stands in the spec, which does not change."""
+    filtered_out: int = 0
+    out_of_range: int = 0
+    """What offset and limit left out."""
+
+    @property
+    def read(self) -> int:
+        """How many items the input had."""
+        return self.items + self.filtered_out + self.duplicates + self.out_of_range
 
 
 class SnapshotInfo(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):

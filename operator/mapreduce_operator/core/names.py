@@ -30,6 +30,11 @@ ANNOTATION_CHECKPOINT: Final = f"{GROUP}/checkpoint"
 ANNOTATION_CONTEXT: Final = f"{GROUP}/context"
 ANNOTATION_TRACE: Final = f"{GROUP}/traceparent"
 
+INPUTS: Final = "_inputs"
+"""First part of the keys of inputs, which people write. No run has keys there: theirs begin with a namespace, whose
+name begins with a letter or a digit.
+"""
+
 _JOB_NAME_SHARE: Final = 40
 """Characters of a Job's name that come from the MapReduceJob's: with key and number it stays below 63."""
 _KEY_LENGTH: Final = 10
@@ -99,6 +104,14 @@ def _stem(run: RunRef, key: str) -> str:
 def run_labels(run: RunRef) -> dict[str, str]:
     """Labels of everything that a run creates; the informer selects by the first, clean-up by the second."""
     return {LABEL_MANAGED_BY: MANAGED_BY, LABEL_RUN: run.uid, LABEL_JOB: run.name}
+
+
+def input_key(namespace: str, key: str) -> str:
+    """Key of an object that holds the items of jobs, below the store's own prefix. A job reads those of its namespace.
+
+    `key` is that of the spec, whose pattern keeps it from leading anywhere else.
+    """
+    return f"{INPUTS}/{namespace}/{key}"
 
 
 @dataclass(frozen=True, slots=True)

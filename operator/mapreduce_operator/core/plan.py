@@ -5,21 +5,25 @@ silently. A plan is durable before the first Job exists, in shards that are read
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 
-from mapreduce_operator.api import InputFormat, OnDuplicate
+from mapreduce_operator.api import Input, OnDuplicate
 from mapreduce_operator.core.expressions import Expression, ExpressionError
+from mapreduce_operator.core.item_expressions import EXPRESSION_SECONDS, ItemFilter, ItemOrder, Rank, item_expression
 from mapreduce_operator.core.names import Stage, item_key
 from mapreduce_operator.core.packing import pack, unpack
 
 ID_BYTES: Final = 4096
 """Ids go into annotations and into each line of the journal."""
-ID_SECONDS: Final = 5.0
-"""For the ids of all items together, in seconds of the processor. 100,000 ids that are fields of items take 0.3 s."""
+READ_ITEMS: Final = 500_000
+"""So many may be read to choose from. All that pass the filter are in memory at once."""
+TURN_ITEMS: Final = 100
+TURN_SECONDS: Final = 0.05
+"""Others have their turn after so many items, or when expressions took so long, whichever comes first."""
 SHARD_ITEMS: Final = 1000
 SHARD_BYTES: Final = 1 << 20
 """A shard ends at whichever comes first; a run keeps a few shards in memory, not the whole plan."""
@@ -27,6 +31,9 @@ COMPLAINTS: Final = 5
 """How many problems a refusal spells out; the rest is counted."""
 
 _encoder: Final = msgspec.json.Encoder(order="deterministic")
+
+P = TypeVar("P")
+T = TypeVar("T")
 
 
 class InputError(Exception):
@@ -56,13 +63,22 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """The outcome of planning."""
+    """The outcome of planning. What was read is what was left out by each of the steps, and what is left."""
 
     items: list[PlannedItem]
     duplicates: int
     """Items left out because their id came before (onDuplicate: KeepFirst)."""
+    filtered_out: int = 0
+    """Items left out by the filter."""
+    out_of_range: int = 0
+    """Items left out by offset and limit."""
     input_sha256: str = ""
-    """Of the text that the items were read from; "" where they stand in the spec."""
+    """Of the bytes that the items were read from; "" where they stand in the spec."""
+
+    @property
+    def read(self) -> int:
+        """How many items the input had."""
+        return len(self.items) + self.duplicates + self.filtered_out + self.out_of_range
 
 
 def canonical(value: Any) -> bytes:
@@ -75,77 +91,116 @@ def content_id(payload: bytes) -> str:
     return hashlib.sha256(payload).hexdigest()[:16]
 
 
-def parse_text(text: str, form: InputFormat, source: str) -> list[Any]:
-    """The items in a text; raises InputError that names the line or position."""
-    if form is InputFormat.JSON:
+class InputExpressions:
+    """All that an input asks of its items, compiled."""
+
+    def __init__(self, source: Input) -> None:
+        """Raises InputError for an expression that is wrong."""
+        self.filter: Final = (
+            None if source.filter is None else _compiled("InvalidFilter", "filter: ", ItemFilter, source.filter)
+        )
+        self.order: Final = _compiled("InvalidOrderBy", "orderBy", ItemOrder, source.order_by)
+        self.id: Final = id_expression_of(source.id_expression)
+        self._all: Final = [
+            *([self.filter.expression] if self.filter is not None else ()),
+            *self.order.expressions,
+            *([self.id] if self.id is not None else ()),
+        ]
+
+    @property
+    def spent(self) -> float:
+        """What all evaluations took so far, in seconds of the processor."""
+        return sum((expression.spent for expression in self._all), start=0.0)
+
+
+def plan_items(values: Iterable[Any], source: Input, limits: Limits) -> Planned:
+    """The items of an input: read, filtered, put in order, given their ids, without duplicates, offset, limited.
+
+    Raises InputError that lists what is wrong and where.
+    """
+    steps = planning(values, source, limits)
+    while True:
         try:
-            value = msgspec.json.decode(text.encode())
-        except (msgspec.DecodeError, UnicodeEncodeError, RecursionError) as error:
-            raise InputError("InputMalformed", f"{source} is no valid JSON: {error}") from error
-        if not isinstance(value, list):
-            raise InputError(
-                "InputMalformed",
-                f"{source} holds {_kind(value)}, not a JSON array; for one value per line set format: JSONLines",
-            )
-        return value
-    items, problems = [], []
-    # Not splitlines: JSON strings may hold characters such as U+2028 that also end a line for Python.
-    for number, line in enumerate(text.split("\n"), start=1):
-        if not line.strip():
-            continue
+            next(steps)
+        except StopIteration as end:
+            planned: Planned = end.value
+            return planned
+
+
+def planning(values: Iterable[Any], source: Input, limits: Limits) -> Generator[None, None, Planned]:
+    """The same in steps, between which others may have their turn."""
+    asked = InputExpressions(source)
+    found: list[tuple[tuple[Rank, ...], tuple[int, PlannedItem]]] = []
+    problems, read, filtered_out, paused_at = Problems(), 0, 0, 0.0
+    for position, value in enumerate(values):
+        read += 1
+        spent = asked.spent
+        _check_effort(read, spent)
+        if position % TURN_ITEMS == TURN_ITEMS - 1 or spent > paused_at + TURN_SECONDS:
+            yield
+            paused_at = spent
         try:
-            items.append(msgspec.json.decode(line.encode()))
-        except (msgspec.DecodeError, UnicodeEncodeError, RecursionError) as error:
-            problems.append(f"line {number}: {error}")
+            if asked.filter is not None and not asked.filter.keeps(value):
+                filtered_out += 1
+            else:
+                item = plan_item(value, asked.id, limits)
+                found.append((asked.order.ranks(value), (position, item)))
+        except (InputError, ExpressionError) as error:
+            problems.add(f"item {position}: {error}")
     if problems:
-        raise InputError("InputMalformed", f"{source} has lines that are no valid JSON: {some_of(problems)}")
-    return items
+        raise InputError("InvalidItems", f"{problems.count:,} of {read:,} items cannot be planned: {problems}")
+    yield
+    asked.order.sort(found)
+    items, duplicates = _without_duplicates([one for _, one in found], source.on_duplicate)
+    yield
+    selected = items[source.offset :] if source.limit is None else items[source.offset : source.offset + source.limit]
+    _check_number(len(selected), read, source.max_items, limits)
+    return Planned(selected, duplicates, filtered_out, out_of_range=len(items) - len(selected))
 
 
-def plan_items(
-    values: Sequence[Any],
-    *,
-    id_expression: str | None,
-    on_duplicate: OnDuplicate,
-    max_items: int | None,
-    limits: Limits,
-) -> Planned:
-    """Gives every value its id and canonical payload; raises InputError that lists what is wrong and where."""
-    allowed = min(limits.items, max_items or limits.items)
-    if len(values) > allowed:
-        whose = (
-            "spec.input.maxItems" if max_items is not None and max_items <= limits.items else "this operator's limit"
-        )
+def _check_effort(read: int, spent: float) -> None:
+    if read > READ_ITEMS:
+        raise InputError("InputTooLarge", f"the input has more than {READ_ITEMS:,} items to choose from. Split it")
+    if spent > EXPRESSION_SECONDS:
         raise InputError(
-            "InputTooLarge",
-            f"the input has {len(values):,} items; {whose} is {allowed:,}. Split the input or raise the limit",
+            "InputTooSlow",
+            f"the expressions of spec.input took more than {EXPRESSION_SECONDS:g} s for the first {read:,} items. Ask "
+            "for less, or of fewer items",
         )
-    expression = id_expression_of(id_expression)
+
+
+def _without_duplicates(
+    found: Sequence[tuple[int, PlannedItem]], on_duplicate: OnDuplicate
+) -> tuple[list[PlannedItem], int]:
+    """The items whose id did not come before, and how many others there are."""
     items: list[PlannedItem] = []
     first_at: dict[str, int] = {}
-    problems: list[str] = []
-    repeated: list[str] = []
-    for position, value in enumerate(values):
-        try:
-            item = plan_item(value, expression, limits)
-        except InputError as error:
-            problems.append(f"item {position}: {error}")
-            continue
+    repeated = Problems()
+    for position, item in found:
         if item.id in first_at:
-            repeated.append(f"item {position} has the id of item {first_at[item.id]}, {_quote(item.id)}")
+            repeated.add(f"item {position} has the id of item {first_at[item.id]}, {_quote(item.id)}")
             continue
         first_at[item.id] = position
         items.append(item)
-    if problems:
-        raise InputError(
-            "InvalidItems", f"{len(problems):,} of {len(values):,} items cannot be planned: {some_of(problems)}"
-        )
     if repeated and on_duplicate is OnDuplicate.FAIL:
         raise InputError(
             "DuplicateItems",
-            f"{some_of(repeated)}. Make the ids different with idExpression, or set onDuplicate: KeepFirst",
+            f"{repeated}. Make the ids different with idExpression, or set onDuplicate: KeepFirst",
         )
-    return Planned(items, duplicates=len(repeated))
+    return items, repeated.count
+
+
+def _check_number(selected: int, read: int, max_items: int | None, limits: Limits) -> None:
+    allowed = min(limits.items, max_items or limits.items)
+    if selected > allowed:
+        whose = (
+            "spec.input.maxItems" if max_items is not None and max_items <= limits.items else "this operator's limit"
+        )
+        left = "" if selected == read else f", of {read:,} that were read"
+        raise InputError(
+            "InputTooLarge",
+            f"the input has {selected:,} items{left}; {whose} is {allowed:,}. Split the input or raise the limit",
+        )
 
 
 def plan_item(value: Any, expression: Expression | None, limits: Limits) -> PlannedItem:
@@ -167,7 +222,7 @@ def plan_item(value: Any, expression: Expression | None, limits: Limits) -> Plan
     except ExpressionError as error:
         raise InputError("InvalidItems", f"has no id: {error}") from error
     if isinstance(name, bool) or not isinstance(name, str | int):
-        raise InputError("InvalidItems", f"idExpression gave {_kind(name)}; an id is a string or an integer")
+        raise InputError("InvalidItems", f"idExpression gave {kind_of(name)}; an id is a string or an integer")
     name = str(name)
     if not name or len(name.encode()) > ID_BYTES or any(ord(character) < 32 for character in name):
         raise InputError(
@@ -179,10 +234,14 @@ def plan_item(value: Any, expression: Expression | None, limits: Limits) -> Plan
 
 def id_expression_of(text: str | None) -> Expression | None:
     """The expression that gives items their ids, or None for ids by content; raises InputError."""
+    return None if text is None else _compiled("InvalidIdExpression", "idExpression: ", item_expression, text)
+
+
+def _compiled(reason: str, field: str, make: Callable[[P], T], given: P) -> T:
     try:
-        return Expression(text, seconds=ID_SECONDS) if text else None
+        return make(given)
     except ExpressionError as error:
-        raise InputError("InvalidIdExpression", f"spec.input.idExpression: {error}") from error
+        raise InputError(reason, f"spec.input.{field}{error}") from error
 
 
 def keys_of(run_uid: str, ids: Sequence[str]) -> list[str]:
@@ -252,17 +311,34 @@ def decode_shard_list(data: bytes) -> tuple[ShardInfo, ...]:
 # ------------------------------------------------------------------------------------------------------------- texts
 
 
-def some_of(problems: list[str]) -> str:
-    """The first few problems, and how many more there are."""
-    more = len(problems) - COMPLAINTS
-    return "; ".join(problems[:COMPLAINTS]) + (f"; and {more:,} more" if more > 0 else "")
+class Problems:
+    """The first few of many problems, and how many there are."""
+
+    def __init__(self, problems: Iterable[str] = ()) -> None:
+        self._first: Final[list[str]] = []
+        self.count = 0
+        for problem in problems:
+            self.add(problem)
+
+    def add(self, problem: str) -> None:
+        self.count += 1
+        if len(self._first) < COMPLAINTS:
+            self._first.append(problem)
+
+    def __bool__(self) -> bool:
+        return self.count > 0
+
+    def __str__(self) -> str:
+        more = self.count - len(self._first)
+        return "; ".join(self._first) + (f"; and {more:,} more" if more else "")
 
 
 def _quote(name: str) -> str:
     return repr(name if len(name) <= 80 else name[:79] + "…")
 
 
-def _kind(value: Any) -> str:
+def kind_of(value: Any) -> str:
+    """What a JSON value is, for people."""
     return {
         dict: "an object",
         list: "an array",

@@ -46,7 +46,7 @@ class Question:
             item = msgspec.json.decode(payload) if self.asks_item else None
             value = self._expression.evaluate({self._record: told, "item": item, "now": moment(now)})
         except (ExpressionError, RecursionError) as error:
-            raise ExpressionError(f"{who}: {error}. {_advice(error)}") from error
+            raise ExpressionError(f"{who}: {error}. {advice(error)}") from error
         if not isinstance(value, bool):
             raise ExpressionError(
                 f"{who}: {self._expression.text!r} gave {in_short(value)}, not true or false. Compare it with something"
@@ -68,7 +68,8 @@ def _check_names(expression: Expression, record: str, fields: Collection[str]) -
     expression.check(f"field of {record}", asked, fields)
 
 
-def _advice(error: Exception) -> str:
+def advice(error: Exception) -> str:
+    """What to do about an error of an expression over records that are not all alike."""
     match error.__cause__:
         case KeyError(args=(name, *_)):
             return f"Where not all items have it, ask for that first: has(item.{name}) && …"

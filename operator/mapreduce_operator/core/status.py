@@ -128,7 +128,10 @@ def status_of(
             "completion_time": head.turned_at if finished else None,
             "plan": PlanStatus(
                 items=head.plan.items,
+                read=head.plan.read,
+                filtered_out=head.plan.filtered_out,
                 duplicates=head.plan.duplicates,
+                out_of_range=head.plan.out_of_range,
                 sha256=head.plan.sha256,
                 prefix=StorageKeys(run.ref).prefix,
             ),

@@ -93,10 +93,10 @@ class _Loader:
             await self.journal.load()
             return Announce("Normal", "Forked", self.journal.head.phase_message)
         spec = self.job.spec
-        planned = await plan_input(self.world.cluster, self.run, spec.input, self.world.limits)
+        planned = await plan_input(self.world, self.run, spec.input)
         writing = self.journal.create(planned, canonical(spec.work_as_written()), kept=spec.checkpoint.enabled)
         await self.world.counted(CommitReason.PHASE_CHANGE, writing)
-        left_out = f"; {planned.duplicates:,} duplicates were left out" if planned.duplicates else ""
+        left_out = f" of {planned.read:,}" if planned.read > len(planned.items) else ""
         return Announce("Normal", "Planned", f"planned {len(planned.items):,} items{left_out}")
 
     async def _head(self, damage: list[str], *, planned_before: bool) -> Checkpoint | None:

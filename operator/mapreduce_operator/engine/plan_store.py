@@ -56,7 +56,14 @@ class StoredPlan:
             shards.append(info)
         data = encode_shard_list(shards)
         await self._store.put(self._keys.plan(digest(data)), data)
-        return PlanInfo(len(planned.items), planned.duplicates, digest(data), input_sha256=planned.input_sha256)
+        return PlanInfo(
+            len(planned.items),
+            planned.duplicates,
+            digest(data),
+            input_sha256=planned.input_sha256,
+            filtered_out=planned.filtered_out,
+            out_of_range=planned.out_of_range,
+        )
 
     async def ids(self) -> list[str]:
         """Ids of all items in plan order."""

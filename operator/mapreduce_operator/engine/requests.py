@@ -182,11 +182,12 @@ class Requests:
         world, head, now = self._world, self._journal.head, self._world.clock.now()
         checkpoints = world.checkpoints
         saved = await checkpoints.read(self._run, head)
-        if job.spec.input.config_map_ref is None:
+        if job.spec.input.reference is None:
             # An input in the spec, or that of a fork, is what it was: nobody can change it.
-            planned = Planned(list(saved.items), head.plan.duplicates)
+            was = head.plan
+            planned = Planned(list(saved.items), was.duplicates, was.filtered_out, was.out_of_range)
         else:
-            planned = await plan_input(world.cluster, self._run, job.spec.input, world.limits)
+            planned = await plan_input(world, self._run, job.spec.input)
         dispatched = await checkpoints.dispatched(self._run)
         taken = carried(saved, self._run.uid, planned.items, job.spec.resume_policy, dispatched=dispatched)
         message = (

@@ -41,6 +41,9 @@ _GATHER_SECONDS: Final = 0.02
 """A step costs the same for one event as for many, and they come in swarms."""
 _REPLAN_SECONDS: Final = 5.0
 """How often an input that could not be planned is looked at again: a ConfigMap may come later."""
+_REPLAN_PAUSES: Final = 10.0
+"""Or after so many times as long as it took to find that out: a large input takes seconds, of which others have less.
+"""
 
 
 class Run:
@@ -166,6 +169,7 @@ class Run:
             self._awake.clear()
             written = self._reporter.written
             job = self._standing.job
+            began = self._world.clock.now()
             try:
                 loaded = await load(
                     self._world,
@@ -176,7 +180,7 @@ class Run:
                     thorough=self._thorough,
                 )
             except (InputError, StorageError, JournalError, ClusterError) as error:
-                pause = _REPLAN_SECONDS
+                pause = max(_REPLAN_SECONDS, _REPLAN_PAUSES * (self._world.clock.now() - began))
                 if not isinstance(error, InputError):
                     log.warning("%s: %s", self._name, error)
                     pause = pause_after(failures, STORAGE_PAUSES)
@@ -257,10 +261,10 @@ class Run:
         self._world.capacity.release(self.ref)
 
     def _input_watch(self) -> InputWatch | None:
-        source, planned = self._standing.job.spec.input.config_map_ref, self._journal.head.plan.input_sha256
-        if source is None or not planned:
+        reference, planned = self._standing.job.spec.input.reference, self._journal.head.plan.input_sha256
+        if reference is None or not planned:
             return None
-        return InputWatch(self._world, self.ref, source, planned, self._reporter.request)
+        return InputWatch(self._world, self.ref, reference, planned, self._reporter.request)
 
     def _leave_memory(self) -> None:
         self._standing.leave_memory()

@@ -15,6 +15,9 @@ class ReadOnlyStore:
     async def get(self, key: str) -> StoredObject | None:
         return await self._store.get(key)
 
+    async def get_within(self, key: str, limit: int) -> StoredObject | None:
+        return await self._store.get_within(key, limit)
+
     def list(self, prefix: str) -> AsyncIterator[str]:
         return self._store.list(prefix)
 

@@ -10,10 +10,14 @@ async def test_a_config_map_from_beginning_to_end(cluster: KubeCluster, namespac
     assert await cluster.read_config_map(namespace, "results") is None
 
     await cluster.write_config_map(namespace, {"metadata": {"name": "results"}, "data": {"a": "1", "b": "2"}})
-    assert await cluster.read_config_map(namespace, "results") == {"a": "1", "b": "2"}
+    assert await cluster.read_config_map(namespace, "results") == {"a": b"1", "b": b"2"}
 
     await cluster.write_config_map(namespace, {"metadata": {"name": "results"}, "data": {"b": "ü\n"}})
-    assert await cluster.read_config_map(namespace, "results") == {"b": "ü\n"}
+    assert await cluster.read_config_map(namespace, "results") == {"b": "ü\n".encode()}
+
+    packed = {"metadata": {"name": "results"}, "data": {"b": ""}, "binaryData": {"items.gz": "H4s="}}
+    await cluster.write_config_map(namespace, packed)
+    assert await cluster.read_config_map(namespace, "results") == {"b": b"", "items.gz": b"\x1f\x8b"}
 
     await cluster.delete_config_map(namespace, "results")
     await cluster.delete_config_map(namespace, "results")

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mapreduce_operator.api import InputFormat, OnDuplicate
+from mapreduce_operator.api import Input, OnDuplicate
 from mapreduce_operator.core.packing import unpack
 from mapreduce_operator.core.plan import (
     COMPLAINTS,
@@ -28,7 +28,6 @@ from mapreduce_operator.core.plan import (
     encode_shard_list,
     encode_shards,
     keys_of,
-    parse_text,
     plan_items,
 )
 from tests.unit.core import strategies
@@ -42,7 +41,7 @@ def plan(
     limits: Limits = Limits(),  # noqa: B008 - it is frozen
 ) -> Planned:
     return plan_items(
-        values, id_expression=id_expression, on_duplicate=on_duplicate, max_items=max_items, limits=limits
+        values, Input(id_expression=id_expression, on_duplicate=on_duplicate, max_items=max_items), limits
     )
 
 
@@ -275,78 +274,6 @@ def test_the_smaller_of_the_limits_counts_and_is_named(
 
     assert refused.value.reason == "InputTooLarge"
     assert f"the input has {allowed + 1} items; {whose} is {allowed}." in str(refused.value)
-
-
-# ---------------------------------------------------------------------------------------------------------------- texts
-
-
-def test_a_json_text_is_one_array() -> None:
-    assert parse_text('[{"a": 1}, "b",\n null]', InputFormat.JSON, "key 'k'") == [{"a": 1}, "b", None]
-
-
-@pytest.mark.parametrize(
-    ("text", "kind"),
-    [
-        ("{}", "an object"),
-        ('"a"', "a string"),
-        ("1", "a number"),
-        ("1.5", "a number"),
-        ("true", "a boolean"),
-        ("null", "null"),
-    ],
-)
-def test_a_json_text_that_is_no_array_is_refused_with_a_hint(text: str, kind: str) -> None:
-    with pytest.raises(InputError) as refused:
-        parse_text(text, InputFormat.JSON, "key 'k'")
-
-    assert refused.value.reason == "InputMalformed"
-    assert str(refused.value) == f"key 'k' holds {kind}, not a JSON array; for one value per line set format: JSONLines"
-
-
-@pytest.mark.parametrize("text", ["", "[1, 2", "[1] [2]", "[1e999]", "[" * 5000 + "]" * 5000, "\ud800"])
-def test_a_text_that_is_no_json_is_refused_and_its_source_named(text: str) -> None:
-    with pytest.raises(InputError) as refused:
-        parse_text(text, InputFormat.JSON, "key 'k'")
-
-    assert refused.value.reason == "InputMalformed"
-    assert str(refused.value).startswith("key 'k' is no valid JSON: ")
-
-
-def test_json_lines_are_one_value_each_and_empty_lines_are_skipped() -> None:
-    assert parse_text('{"a": 1}\n\n  "b"\r\nnull\n', InputFormat.JSON_LINES, "key 'k'") == [{"a": 1}, "b", None]
-    assert parse_text("", InputFormat.JSON_LINES, "key 'k'") == []
-
-
-def test_malformed_lines_are_refused_by_their_numbers() -> None:
-    with pytest.raises(InputError) as refused:
-        parse_text('{"a": 1}\n\noops\n3\n{"b": \n', InputFormat.JSON_LINES, "key 'k'")
-
-    assert refused.value.reason == "InputMalformed"
-    assert str(refused.value).startswith("key 'k' has lines that are no valid JSON: line 3: ")
-    assert "; line 5: " in str(refused.value)
-    assert "line 4" not in str(refused.value)
-
-
-def test_many_malformed_lines_are_counted_after_the_first_few() -> None:
-    with pytest.raises(InputError, match=r"; and 95 more$"):
-        parse_text("oops\n" * 100, InputFormat.JSON_LINES, "key 'k'")
-
-
-def test_a_line_that_is_nested_too_deep_is_refused_by_its_number() -> None:
-    with pytest.raises(InputError, match="line 2: "):
-        parse_text("1\n" + "[" * 5000 + "]" * 5000, InputFormat.JSON_LINES, "key 'k'")
-
-
-@pytest.mark.parametrize("separator", ["\u2028", "\u2029", "\x85"])
-def test_only_a_line_feed_ends_a_line(separator: str) -> None:
-    assert parse_text(f'"a{separator}b"\n"c"', InputFormat.JSON_LINES, "key 'k'") == [f"a{separator}b", "c"]
-
-
-@given(st.lists(strategies.json_values, max_size=5), st.booleans())
-def test_what_was_written_as_lines_is_read_as_items(values: list[Any], ascii_only: bool) -> None:
-    text = "\n".join(json.dumps(value, ensure_ascii=ascii_only) for value in values)
-
-    assert parse_text(text, InputFormat.JSON_LINES, "key 'k'") == values
 
 
 # ----------------------------------------------------------------------------------------------------------------- keys

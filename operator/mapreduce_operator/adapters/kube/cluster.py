@@ -208,9 +208,11 @@ class KubeCluster:
 
     # ----------------------------------------------------------------------------------------------------- ConfigMaps
 
-    async def read_config_map(self, namespace: str, name: str) -> Mapping[str, str] | None:
+    async def read_config_map(self, namespace: str, name: str) -> Mapping[str, bytes] | None:
         found = await self._objects.get(ConfigMap, CONFIG_MAPS, namespace, name)
-        return None if found is None else found.data or {}
+        if found is None:
+            return None
+        return {key: text.encode() for key, text in (found.data or {}).items()} | (found.binary_data or {})
 
     async def write_config_map(self, namespace: str, manifest: Mapping[str, JSON]) -> None:
         """Creates, and replaces when that fails because there is one. It may be deleted in between: then again."""

@@ -121,6 +121,7 @@ class Pod(Narrow):
 
 class ConfigMap(Narrow):
     data: dict[str, str] | None = None
+    binary_data: dict[str, bytes] | None = None
 
 
 class ListMetadata(Narrow):

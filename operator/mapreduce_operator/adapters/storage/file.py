@@ -53,6 +53,10 @@ class FileStore:
         checked_key(key)
         return await self._ask("read", key, Folder.read, key)
 
+    async def get_within(self, key: str, limit: int) -> StoredObject | None:
+        checked_key(key)
+        return await self._ask("read", key, Folder.read, key, limit)
+
     async def put(self, key: str, data: bytes, *, if_absent: bool = False, if_match: str | None = None) -> str:
         checked_key(key)
         return await self._ask("write", key, Folder.write, key, data, if_absent=if_absent, if_match=if_match)

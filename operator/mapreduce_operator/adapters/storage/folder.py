@@ -23,7 +23,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-from mapreduce_operator.adapters.storage.keys import RESERVED, etag_of
+from mapreduce_operator.adapters.storage.keys import RESERVED, check_size, etag_of
 from mapreduce_operator.ports import StorageConflictError, StorageError, StorageErrorReason, StoredObject
 
 _ABANDONED_SECONDS: Final = 3600.0
@@ -89,11 +89,14 @@ class Folder:
             self._lock_file.touch()
             self._sweep()
 
-    def read(self, key: str) -> StoredObject | None:
+    def read(self, key: str, limit: int | None = None) -> StoredObject | None:
         path = self._root / key
         with _explained("read", path):
             try:
-                data = path.read_bytes()
+                with path.open("rb") as file:
+                    if limit is not None:
+                        check_size(key, os.fstat(file.fileno()).st_size, limit)
+                    data = file.read()
             except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
                 self._ensure_present()
                 return None

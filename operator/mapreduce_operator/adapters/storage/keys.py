@@ -1,10 +1,12 @@
 """Which keys object stores take, and how a version of an object is named.
 
-Both rules are the same for every store, so that what works on one volume works in a bucket, and the other way round.
+The rules are the same for every store, so that what works on one volume works in a bucket, and the other way round.
 """
 
 import hashlib
 from typing import Final
+
+from mapreduce_operator.ports import ObjectTooLargeError
 
 KEY_LIMIT: Final = 1024
 """Bytes of a key: S3's limit."""
@@ -44,6 +46,12 @@ def is_key(text: str) -> bool:
 def begins_keys(prefix: str) -> bool:
     """Whether there can be keys below a prefix; only such a one is looked for on a disk or sent to a service."""
     return is_key(prefix) or is_key(f"{prefix}x")
+
+
+def check_size(key: str, size: int, limit: int) -> None:
+    """Raises ObjectTooLargeError for an object of more bytes than the limit."""
+    if size > limit:
+        raise ObjectTooLargeError(f"{key} has {size:,} bytes; the limit is {limit:,}")
 
 
 def etag_of(data: bytes) -> str:

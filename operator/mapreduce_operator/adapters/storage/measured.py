@@ -19,7 +19,10 @@ class Observer(Protocol):
 
 
 class MeasuredStore:
-    """`OpenedStore` by way of another one. Nothing is told of an operation that its caller gives up."""
+    """`OpenedStore` by way of another one.
+
+    Nothing is told of an operation that its caller gives up, or of an object that is too large for its reader.
+    """
 
     def __init__(self, store: OpenedStore, observe: Observer) -> None:
         self._store: Final = store
@@ -30,6 +33,9 @@ class MeasuredStore:
 
     async def get(self, key: str) -> StoredObject | None:
         return await self._measured("get", self._store.get(key))
+
+    async def get_within(self, key: str, limit: int) -> StoredObject | None:
+        return await self._measured("get", self._store.get_within(key, limit))
 
     async def put(self, key: str, data: bytes, *, if_absent: bool = False, if_match: str | None = None) -> str:
         return await self._measured("put", self._store.put(key, data, if_absent=if_absent, if_match=if_match))

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Iterable
 from typing import Final
 
-from mapreduce_operator.adapters.storage.keys import checked_key, etag_of
+from mapreduce_operator.adapters.storage.keys import check_size, checked_key, etag_of
 from mapreduce_operator.ports import StorageConflictError, StoredObject
 
 
@@ -29,6 +29,12 @@ class MemoryStore:
         data = self.objects.get(key)
         found = None if data is None else StoredObject(data, etag_of(data))
         await asyncio.sleep(0)
+        return found
+
+    async def get_within(self, key: str, limit: int) -> StoredObject | None:
+        found = await self.get(key)
+        if found is not None:
+            check_size(key, len(found.data), limit)
         return found
 
     async def put(self, key: str, data: bytes, *, if_absent: bool = False, if_match: str | None = None) -> str:

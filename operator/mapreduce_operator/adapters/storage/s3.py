@@ -17,7 +17,7 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from mapreduce_operator import __version__
-from mapreduce_operator.adapters.storage.keys import begins_keys, checked_key, is_key
+from mapreduce_operator.adapters.storage.keys import begins_keys, check_size, checked_key, is_key
 from mapreduce_operator.adapters.storage.s3_errors import is_absent, lost_condition, refusal, translated
 from mapreduce_operator.adapters.storage.workers import Workers
 from mapreduce_operator.ports import StorageConflictError, StorageError, StorageErrorReason, StoredObject
@@ -87,6 +87,9 @@ class S3Store:
     async def get(self, key: str) -> StoredObject | None:
         return await self._ask(f"read {key} in", partial(self._get, self._full(key)))
 
+    async def get_within(self, key: str, limit: int) -> StoredObject | None:
+        return await self._ask(f"read {key} in", partial(self._get, self._full(key), limit))
+
     async def put(self, key: str, data: bytes, *, if_absent: bool = False, if_match: str | None = None) -> str:
         request: PutObjectRequestTypeDef = {"Bucket": self._bucket, "Key": self._full(key), "Body": data}
         if if_absent:
@@ -129,7 +132,7 @@ class S3Store:
 
     # ------------------------------------------------------------------------------------- what is done in a thread
 
-    def _get(self, key: str) -> StoredObject | None:
+    def _get(self, key: str, limit: int | None = None) -> StoredObject | None:
         try:
             answer = self._client.get_object(Bucket=self._bucket, Key=key)
         except ClientError as error:
@@ -138,6 +141,8 @@ class S3Store:
             raise
         # A body that is shorter than announced raises, and the connection goes back only when it was read.
         with answer["Body"] as body:
+            if limit is not None:
+                check_size(key, answer["ContentLength"], limit)
             return StoredObject(body.read(), self._etag_in(answer.get("ETag")))
 
     def _put(self, request: "PutObjectRequestTypeDef", data: bytes) -> str:
