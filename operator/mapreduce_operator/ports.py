@@ -219,8 +219,10 @@ class Checkpointer(Protocol):
     async def fork(self, run: RunRef, sequence: int | None, child: RunRef, spec: MapReduceJobSpec) -> Checkpoint:
         """Makes a new run that starts from a checkpoint of another one, and needs nothing of it afterwards.
 
-        Outcomes are carried over as the edits and the resumePolicy of the child's spec say. Asked twice for the same
-        child, it is made once. Raises InputError for edits that do not fit, CheckpointNotFoundError.
+        Outcomes are carried over as the edits and the resumePolicy of the child's spec say, but for those that are lost
+        to damage: their items are run. Asked twice for the same child, it is made once.
+
+        Raises InputError for edits that do not fit, CheckpointNotFoundError.
         """
 
 

@@ -240,7 +240,7 @@ class CheckpointerConformance:
             await stored(store).load(RUN, 2)
         await assert_lawful(store, written)
 
-    @pytest.mark.parametrize("folder", ["plan/shard-", "plan/plan-", "journal/segment-0000000001-"])
+    @pytest.mark.parametrize("folder", ["plan/shard-", "plan/plan-"])
     async def test_one_that_leads_to_something_damaged_is_told_so(
         self, store: ObjectStore, written: WrittenRun, folder: str
     ) -> None:
@@ -253,6 +253,25 @@ class CheckpointerConformance:
             with pytest.raises(JournalError, match=key):
                 await stored(store).fork(RUN, number, CHILD, fork_of(RUN))
         assert await objects(store, StorageKeys(CHILD).prefix) == {}
+
+    @pytest.mark.parametrize("number", [2, None])
+    async def test_of_a_damaged_segment_a_fork_takes_what_is_left(
+        self, store: ObjectStore, written: WrittenRun, number: int | None
+    ) -> None:
+        whole = results(await stored(store).load(RUN, number))
+        (key,) = [key async for key in store.list(f"{written.keys.prefix}journal/segment-0000000001-")]
+        there = await store.get(key)
+        assert there is not None
+        await store.put(key, there.data.replace(b'"of":"a"', b'"of":"A"'))
+        with pytest.raises(JournalError, match=key):
+            await stored(store).load(RUN, number)
+
+        head = await stored(store).fork(RUN, number, CHILD, fork_of(RUN))
+
+        assert f"this is damaged: {key}; at least 1 outcome lost" in head.phase_message
+        taken = await stored(store).load(CHILD, None)
+        assert whole.keys() - results(taken).keys() == {"a"}
+        assert taken.books.ledgers[Stage.MAP][0].state is ItemState.PENDING
 
     async def test_a_snapshot_is_done_without(self, store: ObjectStore, written: WrittenRun) -> None:
         (key,) = [key async for key in store.list(written.keys.snapshots)]

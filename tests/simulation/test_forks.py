@@ -328,16 +328,16 @@ async def test_a_template_that_the_edits_spoil_is_said_and_corrected() -> None:
         assert items(operator, CHILD) == {"succeeded": 3}
 
 
-async def test_an_unnumbered_fork_of_a_damaged_parent_is_said() -> None:
+async def test_a_fork_of_a_parent_whose_plan_is_damaged_is_said_and_waits() -> None:
     cluster, store = SimulatedCluster(steady()), MemoryStore()
     async with operating(cluster, job("abc"), store) as operator:
         await operator.until_finished()
-        segment = max(key for key in stored(store) if "/segment-" in key)
-        whole = store.objects[segment]
-        store.objects[segment] = whole[:-5] + b"?" + whole[-4:]
+        shard = max(key for key in stored(store) if "/shard-" in key)
+        whole = store.objects[shard]
+        store.objects[shard] = whole[:-5] + b"?" + whole[-4:]
         apply(operator, store, fork())
         await operator.until(lambda: operator.status_of(CHILD).get("reason") == "ForkParentDamaged", 60)
-        store.objects[segment] = whole
+        store.objects[shard] = whole
         await operator.until_finished(uid=CHILD)
         assert items(operator, CHILD) == {"succeeded": 3}
 

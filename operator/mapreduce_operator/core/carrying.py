@@ -151,6 +151,8 @@ def carried(
         dispatches = dispatched.get((Stage.MAP, key), 0)
         position, planned = before.get(item.id, (None, None))
         state = _NEW if position is None else ledger[position]
+        if position is not None and ledger.key(position) == key:
+            dispatches = max(dispatches, state.attempts + state.interruptions)
         record = None if position is None else saved.records.get(ledger.key(position))
         same = planned == item and item.id not in rerun
         if same and record is not None and position is not None and _stays(state, policy):

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Final
 
 from mapreduce_operator.core.checkpoint import DamagedError, JournalError, digest
-from mapreduce_operator.core.journal import Segment, decode_segment
+from mapreduce_operator.core.journal import Salvaged, Segment, decode_segment, salvage
 from mapreduce_operator.core.names import StorageKeys
 from mapreduce_operator.engine.reading import read, read_checked
 from mapreduce_operator.ports import ObjectStore
@@ -50,11 +50,11 @@ async def list_segments(store: ObjectStore, keys: StorageKeys) -> defaultdict[in
     return found
 
 
-async def all_segments(store: ObjectStore, keys: StorageKeys) -> AsyncIterator[Segment]:
-    """All segments that are whole, by number, whether they count or not, without results."""
+async def all_segments(store: ObjectStore, keys: StorageKeys) -> AsyncIterator[Segment | Salvaged]:
+    """All segments by number, whether they count or not, without results; what is left of those that are damaged."""
     async for key, data in objects_above(store, keys, 0):
-        if (sha256 := whole_hash(data, key)) is not None:
-            yield decode_segment(data, sha256, key, results=False)
+        sha256 = whole_hash(data, key)
+        yield salvage(data) if sha256 is None else decode_segment(data, sha256, key, results=False)
 
 
 async def objects_above(store: ObjectStore, keys: StorageKeys, sequence: int) -> AsyncIterator[tuple[str, bytes]]:

@@ -5,6 +5,7 @@ Nothing here changes the run that is read, or disturbs a leader that is at work 
 
 import asyncio
 import contextlib
+import logging
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
@@ -30,9 +31,11 @@ from mapreduce_operator.core.letters import Letter, encode_letter
 from mapreduce_operator.core.names import RunRef, Stage, StorageKeys
 from mapreduce_operator.core.phases import Turn
 from mapreduce_operator.core.plan import Limits, canonical, keys_of
+from mapreduce_operator.core.survival import fitted
 from mapreduce_operator.engine.chain import all_segments, sequence_of
-from mapreduce_operator.engine.journal import Journal
+from mapreduce_operator.engine.journal import Journal, books_of
 from mapreduce_operator.engine.reading import read_checked, read_letters
+from mapreduce_operator.engine.recovery import dispatches_known, survivors, what_is_lost
 from mapreduce_operator.ports import (
     Checkpointer,
     CheckpointNotFoundError,
@@ -41,6 +44,8 @@ from mapreduce_operator.ports import (
     ObjectStore,
     StorageConflictError,
 )
+
+log = logging.getLogger(__name__)
 
 _AT_ONCE: Final = 8
 _RECORDS: Final = 500
@@ -115,8 +120,36 @@ class StoredCheckpoints(Checkpointer):
         records = await journal.last_records({ledger.key(position) for position in range(len(ledger))})
         return Saved(checkpoint, items, books, records)
 
+    async def read_what_is_left(self, run: RunRef, checkpoint: Checkpoint) -> tuple[Saved, str]:
+        """The same where segments may be damaged: and what is to be said of that, "" where all is whole.
+
+        Outcomes that are lost are those of items that are to be run. Raises JournalError, StorageError.
+        """
+        try:
+            return await self.read(run, checkpoint), ""
+        except DamagedError as error:
+            log.warning("%s", error)
+        journal = self._journal(run)
+        journal.look_at(checkpoint)
+        items = [item async for item in journal.plan.items()]
+        left = await survivors(self._store, run, checkpoint, None)
+        books = books_of(run, [item.id for item in items], None, left.before)
+        segments = left.before
+        for segment in left.after:
+            segments.append(fitted(segment, books))
+            books.replay(segments[-1])
+        for one in dispatches_known(await journal.snapshot(), books):
+            books.undo(one)
+        records = {
+            record.outcome.dispatch.item_key: record
+            for segment in segments
+            for record in segment.records
+            if record.outcome.stage is Stage.MAP
+        }
+        return Saved(checkpoint, items, books, records), what_is_lost(left.damaged, left.lost)
+
     async def books(self, run: RunRef, checkpoint: Checkpoint) -> Books:
-        """The same without payloads and results."""
+        """The run as of one of its checkpoints, without payloads and results."""
         journal = self._journal(run)
         journal.look_at(checkpoint)
         return await journal.books(await journal.plan.ids())
@@ -129,8 +162,10 @@ class StoredCheckpoints(Checkpointer):
         keys = StorageKeys(run)
         found: dict[DispatchedKey, int] = {}
         async for segment in all_segments(self._store, keys):
-            told = [(one.stage, one.key, one.dispatch) for one in segment.header.starts]
-            told += [(one.stage, one.key, one.dispatches) for one in segment.header.undone]
+            told: list[tuple[Stage, str, int]] = []
+            if segment.header is not None:
+                told += [(one.stage, one.key, one.dispatch) for one in segment.header.starts]
+                told += [(one.stage, one.key, one.dispatches) for one in segment.header.undone]
             for record in segment.records:
                 dispatch = record.outcome.dispatch
                 told.append((record.outcome.stage, dispatch.item_key, dispatch.number))
@@ -150,7 +185,7 @@ class StoredCheckpoints(Checkpointer):
 
     async def fork(self, run: RunRef, sequence: int | None, child: RunRef, spec: MapReduceJobSpec) -> Checkpoint:
         """As in the port."""
-        saved = await self.load(run, sequence)
+        saved, damage = await self.read_what_is_left(run, await self.find(run, sequence))
         edits = spec.fork_from.edits.items if spec.fork_from is not None else ()
         planned, rerun = edited_items(saved.items, edits, spec.input.id_expression, self._limits)
         keys_of(child.uid, [item.id for item in planned.items])
@@ -161,6 +196,7 @@ class StoredCheckpoints(Checkpointer):
         text, now = canonical(spec.work_as_written()), self._clock.now()
         message = (
             f"forked from checkpoint {parent.sequence} of {run.name}: {len(taken.records):,} outcomes carried over"
+            f"{f'; {damage}' if damage else ''}"
         )
         standing = Batch(
             CommitReason.FORK, now, Turn(Phase.MAP, "Forked", message), None, None, opened_at=now, spec=text

@@ -334,8 +334,13 @@ class Journal:
         segments = [segment async for segment in self._segments_backwards(down_to=covered, results=False)]
         return snapshot, segments[::-1]
 
+    async def check(self) -> None:
+        """Reads all segments, also what a snapshot spares. Raises DamagedError where one is damaged or gone."""
+        async for _ in self._segments_backwards(results=False):
+            pass
+
     async def books(self, ids: Sequence[str]) -> Books:
-        """The same, told to new books of a run with these items."""
+        """What was committed, told to new books of a run with these items."""
         return books_of(self._run, ids, *await self.history())
 
     async def snapshot(self) -> Snapshot | None:

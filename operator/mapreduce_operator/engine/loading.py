@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from mapreduce_operator.api import ItemState, MapReduceJob, Phase
+from mapreduce_operator.api import ItemState, MapReduceJob, Phase, RestartPhase
 from mapreduce_operator.core.batches import Batch
 from mapreduce_operator.core.books import Books
 from mapreduce_operator.core.checkpoint import (
@@ -22,10 +22,9 @@ from mapreduce_operator.core.journal import Segment, Undone
 from mapreduce_operator.core.names import RunRef, Stage, StorageKeys
 from mapreduce_operator.core.phases import RECOVERED, Turn
 from mapreduce_operator.core.plan import canonical, keys_of
-from mapreduce_operator.core.requests import answers_in, later
+from mapreduce_operator.core.requests import answers_in, later, open_restart
 from mapreduce_operator.core.run import RunState
 from mapreduce_operator.core.survival import fitted
-from mapreduce_operator.core.texts import counted
 from mapreduce_operator.core.validation import violations
 from mapreduce_operator.core.workloads import JobSeen
 from mapreduce_operator.engine.forking import fork
@@ -33,11 +32,13 @@ from mapreduce_operator.engine.journal import Journal
 from mapreduce_operator.engine.planner import plan_input
 from mapreduce_operator.engine.recovery import (
     Survivors,
+    dispatches_known,
     extended,
     from_segments,
     newest_checkpoint,
     survivors,
     told_again,
+    what_is_lost,
 )
 from mapreduce_operator.engine.world import World
 
@@ -141,6 +142,8 @@ class _Loader:
                 snapshot, left.before = await self.journal.history()
         except DamagedError:
             snapshot, thorough = await self.journal.snapshot(), True
+        if not thorough and await self._is_damaged():
+            snapshot, thorough = None, True
         if thorough:
             left = await survivors(self.world.store, self.run, head, snapshot)
             damage = damage + left.damaged
@@ -170,18 +173,36 @@ class _Loader:
             )
         return Loaded(state, ids)
 
+    async def _is_damaged(self) -> bool:
+        """Whether a segment is damaged of which a snapshot knows what it told, but for the results.
+
+        It takes long, and is looked at when somebody wants a phase to run again: then what is lost is run as well.
+        """
+        restart = open_restart(self.job.spec, self.journal.head.answers)
+        # A new plan is made of what is left.
+        if self.journal.head.snapshot is None or restart is None or restart.phase is RestartPhase.PLAN:
+            return False
+        try:
+            await self.journal.check()
+        except DamagedError as error:
+            log.warning("%s", error)
+            return True
+        return False
+
     async def _recover(self, state: RunState, ids: list[str], left: Survivors, damage: list[str]) -> Loaded:
         """Makes durable what is left, so that whoever comes next finds it whole."""
         now, head, again = self.world.clock.now(), self.journal.head, list[Segment]()
         for segment in left.after:
             again.append(fitted(segment, state.books))
             state.books.replay(again[-1])
-        undone = list(self._unknown_dispatches(state))
+        undone = dispatches_known(await self.journal.snapshot(), state.books)
         for one in undone:
             state.books.undo(one)
+        for one in self._unknown_dispatches(state):
+            state.books.undo(one)
+            undone.append(one)
         turn = _turn_of(state, head)
-        lost = f"; at least {counted(left.lost, 'outcome')} lost, and what that was is run again" if left.lost else ""
-        message = f"went on from checkpoint {left.base.sequence}, since this is damaged: {'; '.join(damage)}{lost}"
+        message = f"went on from checkpoint {left.base.sequence}, since {what_is_lost(damage, left.lost)}"
         last = Batch(
             CommitReason.RECOVERY,
             now,

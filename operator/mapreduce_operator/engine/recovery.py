@@ -7,7 +7,7 @@ checksum of its own. So only items whose outcomes are lost run again. Nothing is
 
 import contextlib
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -15,6 +15,7 @@ import msgspec
 
 from mapreduce_operator.api import Phase
 from mapreduce_operator.core.batches import Batch
+from mapreduce_operator.core.books import Books
 from mapreduce_operator.core.checkpoint import (
     SCHEMA_VERSION,
     Checkpoint,
@@ -24,11 +25,12 @@ from mapreduce_operator.core.checkpoint import (
     decode_checkpoint,
     digest,
 )
-from mapreduce_operator.core.journal import Salvaged, Segment, SegmentHeader, decode_segment, salvage
+from mapreduce_operator.core.journal import Salvaged, Segment, SegmentHeader, Undone, decode_segment, salvage
 from mapreduce_operator.core.names import RunRef, StorageKeys
 from mapreduce_operator.core.phases import RECOVERED, Turn
 from mapreduce_operator.core.plan import decode_shard_list
 from mapreduce_operator.core.snapshot import Snapshot
+from mapreduce_operator.core.texts import counted
 from mapreduce_operator.engine.chain import hash_in, list_segments, objects_above, sequence_of, whole_hash
 from mapreduce_operator.engine.reading import read, read_checked
 from mapreduce_operator.ports import ObjectStore
@@ -244,6 +246,25 @@ async def _before(
         if stored is not None and (sha256 := whole_hash(stored.data, one)) is not None:
             return number, sha256
     return number, hash_in(listed[number][0]) if listed[number] else ""
+
+
+def dispatches_known(snapshot: Snapshot | None, books: Books) -> list[Undone]:
+    """Dispatches that a snapshot alone still tells of: their numbers must not come again."""
+    found: list[Undone] = []
+    for stage, items in snapshot.items.items() if snapshot is not None else ():
+        ledger = books.ledgers[stage]
+        for position, item in items:
+            if item.dispatch > ledger[position].dispatch:
+                found.append(Undone(stage, ledger.key(position), item.dispatch - 1))
+    return found
+
+
+def what_is_lost(damaged: Sequence[str], outcomes: int) -> str:
+    """What is to be said of damage; "" for none."""
+    if not damaged:
+        return ""
+    lost = f"; at least {counted(outcomes, 'outcome')} lost, and what that was is run again" if outcomes else ""
+    return f"this is damaged: {'; '.join(damaged)}{lost}"
 
 
 def told_again(segments: Iterable[Segment], turn: Turn, kept: bool) -> list[Batch]:

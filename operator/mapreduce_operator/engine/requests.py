@@ -17,6 +17,7 @@ from mapreduce_operator.core.checkpoint import (
     Checkpoint,
     CommitReason,
     JournalError,
+    Recovered,
     RefusedRestore,
     Restarted,
     Restored,
@@ -181,7 +182,7 @@ class Requests:
     async def _plan_anew(self, job: MapReduceJob, state: RunState, asked: Restart) -> Announce:
         world, head, now = self._world, self._journal.head, self._world.clock.now()
         checkpoints = world.checkpoints
-        saved = await checkpoints.read(self._run, head)
+        saved, damage = await checkpoints.read_what_is_left(self._run, head)
         if job.spec.input.reference is None:
             # An input in the spec, or that of a fork, is what it was: nobody can change it.
             was = head.plan
@@ -203,9 +204,14 @@ class Requests:
             opened_at=now,
             spec=state.works.text,
         )
+        recovered = head.recovered
+        if damage:
+            recovered = Recovered(now, damage)
+            message = f"{message}; {damage}"
         base: Checkpoint = msgspec.structs.replace(
             head,
             plan=await self._journal.plan.write(planned),
+            recovered=recovered,
             phase=Phase.PLANNING,
             sequence=0,
             tail_sha256="",
@@ -214,6 +220,9 @@ class Requests:
         batches = batches_of(taken, standing, len(planned.items))
         await world.counted(standing.reason, self._journal.branch(base, batches))
         await self._journal.keep()
+        if damage:
+            world.metrics.fell_back()
+            return Announce("Warning", "CheckpointFallback", message)
         return Announce("Normal", "Planned", message)
 
     def are_open(self, job: MapReduceJob) -> bool:

@@ -10,7 +10,7 @@ from mapreduce_operator.api import Phase
 from mapreduce_operator.core.checkpoint import CommitReason, DamagedError, JournalError, digest
 from mapreduce_operator.core.journal import Record, SegmentHeader, encode_segment
 from mapreduce_operator.core.names import RunRef, StorageKeys
-from mapreduce_operator.engine.chain import list_segments, segments_backwards, sequence_of
+from mapreduce_operator.engine.chain import all_segments, list_segments, segments_backwards, sequence_of
 from mapreduce_operator.ports import StorageError, StoredObject
 from tests.unit.engine.parts import NOW
 from tests.unit.engine.test_journal import failed
@@ -222,6 +222,16 @@ async def test_a_segment_that_is_damaged_is_told_after_it_was_read_twice(length:
     with pytest.raises(DamagedError, match=f"^{key} is damaged: its SHA-256 is not "):
         await numbers(store, end)
     assert store.got.count(key) >= 2
+
+
+async def test_of_all_segments_a_damaged_one_tells_what_is_left_of_it() -> None:
+    store = SlowStore()
+    await chain(store, [1, 2, 3])
+    whole = [segment.records async for segment in all_segments(store, KEYS)]
+    key = key_of(store, 2)
+    store.objects[key] = store.objects[key][:-3]
+
+    assert [segment.records async for segment in all_segments(store, KEYS)] == whole
 
 
 @pytest.mark.parametrize("length", [3, 40])
