@@ -135,6 +135,11 @@ class RunWhen(StrEnum):
     ALWAYS = "Always"
 
 
+class ResultsAs(StrEnum):
+    FILE = "File"
+    DIRECTORY = "Directory"
+
+
 class RestartPhase(StrEnum):
     PLAN = "Plan"
     MAP = "Map"

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, field_serializer
 
-from mapreduce_operator.api.enums import BackoffType, Reason, RetryAction, RunWhen
+from mapreduce_operator.api.enums import BackoffType, Reason, ResultsAs, RetryAction, RunWhen
 from mapreduce_operator.api.model import Model, rule
 from mapreduce_operator.api.template import PodTemplate
 
@@ -203,6 +203,13 @@ class ReduceWork(Work):
     It finds a line for each item that succeeded in /mapreduce/results.jsonl and one for each that failed in
     /mapreduce/failures.jsonl, both in the order of the input, and writes /mapreduce/result.json. It may be added or
     corrected until it runs.
+    """
+
+    results_as: ResultsAs = ResultsAs.FILE
+    """How the agent gets results and failures. File: as the two files, with at most 1,000,000 bytes together; more fail
+    the job. Directory: as /mapreduce/results/0001.jsonl, 0002.jsonl and so on, and /mapreduce/failures/0001.jsonl and
+    so on, with at most 16 times as much together; the agent reads all of them, in the order of their names. There is
+    at least one of each.
     """
 
     run_when: RunWhen = RunWhen.ANY_SUCCEEDED

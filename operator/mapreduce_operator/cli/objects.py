@@ -106,7 +106,7 @@ def troubles(body: Body) -> Iterator[Body]:
     """The conditions that somebody should know of."""
     for kind, good in (
         *(("Accepted", "True"), ("CheckpointHealthy", "True"), ("Restored", "True"), ("Restarted", "True")),
-        *(("PlanCurrent", "True"), ("Stalled", "False"), ("Progressing", "True")),
+        *(("PlanCurrent", "True"), ("ResultsFit", "True"), ("Stalled", "False"), ("Progressing", "True")),
     ):
         found = condition(body, kind)
         if found["status"] not in {good, "Unknown"} and not (kind == "Progressing" and holds(body, "Finished")):

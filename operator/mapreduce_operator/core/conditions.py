@@ -45,6 +45,8 @@ class Situation:
     """Restored and Restarted, as far as somebody asked for them."""
     plan_current: Told | None = None
     """Whether the input is what was planned, where it may have changed."""
+    outgrown: str | None = None
+    """Why reduce cannot get the results that there are already."""
 
     @property
     def lost(self) -> bool:
@@ -100,6 +102,8 @@ def conditions_of(situation: Situation) -> dict[str, tuple[bool, str, str]]:
     found |= situation.asked
     if situation.plan_current is not None:
         found["PlanCurrent"] = situation.plan_current
+    if situation.outgrown and not finished:
+        found["ResultsFit"] = (False, "ResultsTooLarge", situation.outgrown)
     return found
 
 
@@ -138,7 +142,7 @@ def hindrance_in(status: MapReduceJobStatus) -> str | None:
     return None if goes_on else progressing.reason
 
 
-LASTING: Final = frozenset({"Restored", "Restarted", "PlanCurrent"})
+LASTING: Final = frozenset({"Restored", "Restarted", "PlanCurrent", "ResultsFit"})
 """Types of which nothing can be said while a run is being loaded; what was said before holds meanwhile."""
 
 

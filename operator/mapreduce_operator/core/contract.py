@@ -18,6 +18,8 @@ CONTEXT_FILE: Final = f"{DIRECTORY}/context.json"
 RESULT_FILE: Final = f"{DIRECTORY}/result.json"
 RESULTS_FILE: Final = f"{DIRECTORY}/results.jsonl"
 FAILURES_FILE: Final = f"{DIRECTORY}/failures.jsonl"
+RESULTS_DIRECTORY: Final = f"{DIRECTORY}/results"
+FAILURES_DIRECTORY: Final = f"{DIRECTORY}/failures"
 
 RESULT_BYTES: Final = 4096
 """The kubelet's limit of a termination message."""

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from mapreduce_operator.api import ItemState, MapReduceJobSpec, Phase, RestartPhase, Retry
+from mapreduce_operator.api import ItemState, MapReduceJobSpec, Phase, RestartPhase, ResultsAs, Retry
 from mapreduce_operator.core.batches import Uncommitted
 from mapreduce_operator.core.books import Books
 from mapreduce_operator.core.guard import Guard
@@ -22,8 +22,8 @@ class Course:
         self._spec = spec
         self.turn = turn
         self.committed = turn
-        self.reduce_ready = False
-        """The input of the reduce is where its agent finds it."""
+        self.reduce_ready: ResultsAs | None = None
+        """How the input of the reduce is where its agent finds it; None while it is not there."""
         self.opened_at = 0.0
         """When the run began, or was reopened, in seconds since the epoch."""
         self.overdue = False
@@ -174,6 +174,6 @@ class Course:
                 raise RuntimeError("the reduce cannot be run again")
             self._unsaved.claims.append(Claim.of(Stage.REDUCE, reducing.key(0), item))
         # Its input may be that of before: of a reduce that was taken out of the spec, and was given back.
-        self.reduce_ready = False
+        self.reduce_ready = None
         self._books.reduce_again = False
         return turn

@@ -105,7 +105,8 @@ class Dispatching:
     def _lanes(self, now: float) -> Iterator[tuple[int, int]]:
         """Which lanes of the present stage have items to start, and how many: Redrives first, then all others."""
         if self._course.turn.phase is Phase.REDUCE:
-            if self._course.reduce_ready and self._works.spec.reduce:
+            reduce = self._works.spec.reduce
+            if reduce is not None and self._course.reduce_ready is reduce.results_as:
                 ready = self._ledgers[Stage.REDUCE].ready()
                 yield 0, self._starting.startable(Stage.REDUCE, self._templates.revision(Stage.REDUCE), ready, now)
             return

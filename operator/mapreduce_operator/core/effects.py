@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from mapreduce_operator.api import ResultsAs
 from mapreduce_operator.core.checkpoint import CommitReason
 from mapreduce_operator.core.names import Stage
 from mapreduce_operator.core.workloads import Dispatch, JobSeen
@@ -69,6 +70,8 @@ class VerifyTemplate:
 @dataclass(frozen=True, slots=True)
 class PrepareReduce:
     """Put the results in plan order where the reduce agent finds them."""
+
+    results_as: ResultsAs
 
 
 @dataclass(frozen=True, slots=True)

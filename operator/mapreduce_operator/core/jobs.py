@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import msgspec
 
-from mapreduce_operator.api import API_VERSION, KIND, Work
+from mapreduce_operator.api import API_VERSION, KIND, ReduceWork, ResultsAs, Work
 from mapreduce_operator.core import contract, names
 from mapreduce_operator.core.names import RunRef, Stage
 from mapreduce_operator.core.plan import PlannedItem, canonical
@@ -26,6 +26,8 @@ _VOLUME: Final = "mapreduce"
 _TMP: Final = "/tmp"  # noqa: S108 - of the pod, where it is a volume of its own
 _TMP_VOLUME: Final = "mapreduce-tmp"
 _RESULTS_VOLUME: Final = "mapreduce-results"
+_RESULTS_IN_FILES: Final = contract.RESULTS_FILE, contract.FAILURES_FILE
+_RESULTS_IN_PARTS: Final = contract.RESULTS_DIRECTORY, contract.FAILURES_DIRECTORY
 
 Manifest = dict[str, Any]
 
@@ -36,7 +38,7 @@ class Revision:
 
     stage: Stage
     hash: str
-    """Of the template as the user wrote it, and of the params; each outcome records it."""
+    """Of the template as the user wrote it, the params, and how results are handed over; each outcome records it."""
     pod_labels: Mapping[str, str]
     pod_annotations: Mapping[str, str]
     pod_spec: Manifest
@@ -81,13 +83,14 @@ def prepare(stage: Stage, work: Work, run: RunRef, params: Mapping[str, Any] | N
         },
         {"name": _TMP_VOLUME, "emptyDir": {}},
     ]
+    in_parts = isinstance(work, ReduceWork) and work.results_as is ResultsAs.DIRECTORY
     if stage is Stage.REDUCE:
-        for path in (contract.RESULTS_FILE, contract.FAILURES_FILE):
-            file = path.removeprefix(contract.DIRECTORY + "/")
-            mounts.append({"name": _RESULTS_VOLUME, "mountPath": path, "subPath": file, "readOnly": True})
-        volumes.append({"name": _RESULTS_VOLUME, "configMap": {"name": names.results_config_map_name(run)}})
+        # By subPath also a directory: it holds nothing then but the files, each once, for whoever walks through it.
+        for path in _RESULTS_IN_PARTS if in_parts else _RESULTS_IN_FILES:
+            name = path.removeprefix(contract.DIRECTORY + "/")
+            mounts.append({"name": _RESULTS_VOLUME, "mountPath": path, "subPath": name, "readOnly": True})
     _extend(spec, "volumes", volumes)
-    environment = _environment(stage, run)
+    environment = _environment(stage, run, in_parts=in_parts)
     for container in _objects(spec, "initContainers"):
         _default(container, terminationMessagePolicy="FallbackToLogsOnError")
     for container in (*_objects(spec, "initContainers"), *spec["containers"]):
@@ -98,9 +101,10 @@ def prepare(stage: Stage, work: Work, run: RunRef, params: Mapping[str, Any] | N
         "terminationMessagePolicy": "FallbackToLogsOnError",
     }
     context = {"params": params} if params else {}
+    layout = {"resultsAs": ResultsAs.DIRECTORY} if in_parts else {}
     return Revision(
         stage=stage,
-        hash=sha256(canonical(written | context)).hexdigest()[:10],
+        hash=sha256(canonical(written | context | layout)).hexdigest()[:10],
         pod_labels=metadata.get("labels") or {},
         pod_annotations=metadata.get("annotations") or {},
         pod_spec=spec,
@@ -123,7 +127,7 @@ def _prepare_container(container: Manifest, mounts: list[Manifest], environment:
     _extend(container, "env", [variable for variable in environment if variable["name"] not in given])
 
 
-def _environment(stage: Stage, run: RunRef) -> list[Manifest]:
+def _environment(stage: Stage, run: RunRef, *, in_parts: bool) -> list[Manifest]:
     """What a program expects in its environment; all else stands in the context file."""
     variables = {
         "MAPREDUCE_JOB": run.name,
@@ -135,6 +139,11 @@ def _environment(stage: Stage, run: RunRef) -> list[Manifest]:
     }
     if stage is Stage.MAP:
         variables["MAPREDUCE_ITEM_FILE"] = contract.ITEM_FILE
+    elif in_parts:
+        variables |= {
+            "MAPREDUCE_RESULTS_DIRECTORY": contract.RESULTS_DIRECTORY,
+            "MAPREDUCE_FAILURES_DIRECTORY": contract.FAILURES_DIRECTORY,
+        }
     else:
         variables |= {
             "MAPREDUCE_RESULTS_FILE": contract.RESULTS_FILE,
@@ -183,12 +192,13 @@ def manifest(
     labels: Mapping[str, str] | None = None,
     max_attempts: int | None = None,
     oom_kills: int = 0,
+    results: Manifest | None = None,
 ) -> Manifest:
     """The Job of one dispatch.
 
     `labels` are those of the MapReduceJob that an administrator lets through: on its pod the template's come before
     them, and the operator's own everywhere. `max_attempts` is what a Redrive granted the item in all. After `oom_kills`
-    its agent gets more memory, if retry.onOOM says so.
+    its agent gets more memory, if retry.onOOM says so. `results` is the source of the volume that a reduce reads.
 
     No retry by Kubernetes: which failure is worth another attempt is decided in core.items. A disruption fails the
     Job at once, so that it is seen and counted rather than repaired silently.
@@ -221,6 +231,10 @@ def manifest(
     }
     if revision.stage is Stage.MAP:
         annotations[names.ANNOTATION_ITEM] = item.payload.decode()
+    pod_spec = _with_more_memory(revision.pod_spec, work, oom_kills) if oom_kills else revision.pod_spec
+    if results is not None:
+        pod_spec = dict(pod_spec)
+        _extend(pod_spec, "volumes", [{"name": _RESULTS_VOLUME} | results])
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
@@ -242,17 +256,24 @@ def manifest(
                     "labels": {**copied, **revision.pod_labels, **own},
                     "annotations": {**revision.pod_annotations, **annotations},
                 },
-                "spec": _with_more_memory(revision.pod_spec, work, oom_kills) if oom_kills else revision.pod_spec,
+                "spec": pod_spec,
             },
         },
     }
 
 
 def trial(
-    revision: Revision, run: RunRef, *, item: PlannedItem, work: Work, labels: Mapping[str, str] | None = None
+    revision: Revision,
+    run: RunRef,
+    *,
+    item: PlannedItem,
+    work: Work,
+    labels: Mapping[str, str] | None = None,
+    results: Manifest | None = None,
 ) -> Manifest:
     """A Job that is only tried out, by a dry run: what the API server thinks of a template."""
-    return manifest(revision, run, Dispatch("dry-run", 0), attempt=1, item=item, work=work, labels=labels)
+    dispatch = Dispatch("dry-run", 0)
+    return manifest(revision, run, dispatch, attempt=1, item=item, work=work, labels=labels, results=results)
 
 
 def _with_more_memory(pod_spec: Manifest, work: Work, oom_kills: int) -> Manifest:

@@ -160,6 +160,8 @@ class Record:
 
     outcome: Outcome
     item: Item
+    left_out: int = 0
+    """Bytes of its result, where it was read without that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -306,7 +308,8 @@ def _line(record: Record) -> _Line:
 
 
 def _record(line: _Line, *, results: bool = True) -> Record:
-    result = bytes(line.result) if results or line.stage is Stage.REDUCE else b""
+    given = bytes(line.result)
+    result = given if results or line.stage is Stage.REDUCE else b""
     outcome = Outcome(
         stage=line.stage,
         dispatch=Dispatch(line.key, line.dispatch),
@@ -337,4 +340,4 @@ def _record(line: _Line, *, results: bool = True) -> Record:
         redrive=line.redrive,
         before=line.before,
     )
-    return Record(outcome, item)
+    return Record(outcome, item, left_out=len(given) - len(result))

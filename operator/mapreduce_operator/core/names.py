@@ -91,9 +91,10 @@ def traceparent(run: RunRef, key: str, dispatch: int) -> str:
     return f"00-{trace[:32]}-{parent[:16]}-01"
 
 
-def results_config_map_name(run: RunRef) -> str:
-    """Name of the ConfigMap through which reduce gets its results."""
-    return _stem(run, item_key(run.uid, Stage.REDUCE, "results"))
+def results_config_map_name(run: RunRef, part: int) -> str:
+    """Name of a ConfigMap through which reduce gets its results; parts are counted from 1."""
+    first = _stem(run, item_key(run.uid, Stage.REDUCE, "results"))
+    return first if part == 1 else f"{first}-{part}"
 
 
 def _stem(run: RunRef, key: str) -> str:

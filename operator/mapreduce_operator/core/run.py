@@ -22,6 +22,7 @@ from mapreduce_operator.api import (
     Reason,
     Restart,
     RestartPhase,
+    ResultsAs,
     ResumePolicy,
     SuspendPolicy,
 )
@@ -51,6 +52,7 @@ from mapreduce_operator.core.outcomes import Outcome, Verdict
 from mapreduce_operator.core.phases import FINAL_PHASES, REDRIVING, REDUCING_AGAIN, RESTARTED, Turn
 from mapreduce_operator.core.plan import PlannedItem
 from mapreduce_operator.core.redrives import Redrives, patched_item
+from mapreduce_operator.core.results import outgrown
 from mapreduce_operator.core.sightings import Sightings
 from mapreduce_operator.core.starting import Starting
 from mapreduce_operator.core.story import Story
@@ -67,8 +69,12 @@ VANISHED_SECONDS: Final = 60.0
 class RunState:
     """The state of one run from its plan to its end."""
 
-    def __init__(self, ref: RunRef, spec: MapReduceJobSpec, keys: list[str], turn: Turn) -> None:
+    def __init__(
+        self, ref: RunRef, spec: MapReduceJobSpec, keys: list[str], turn: Turn, *, shortest_id: int = 0
+    ) -> None:
+        """`shortest_id` is how many bytes the shortest id has: what is known here of the ids that reduce gets."""
         self.ref: Final = ref
+        self._shortest_id: Final = shortest_id
         self.works: Final = Works(spec)
         self.books: Final = Books(ref, keys)
         self.ledgers: Final = self.books.ledgers
@@ -166,6 +172,14 @@ class RunState:
         """(reason, message) of why pods that are there do not start; None where they do."""
         return self._starting.difficulty(self.course.stage, now)
 
+    @property
+    def outgrown(self) -> str | None:
+        """Why reduce cannot get the results that are durable already; None where it can, or there is none."""
+        if self.phase is not Phase.MAP:
+            return None
+        succeeded = self.ledgers[Stage.MAP].counts[ItemState.SUCCEEDED]
+        return outgrown(self.spec.reduce, succeeded, self.tally.result_bytes, self._shortest_id)
+
     def next_wake(self, now: float) -> float | None:
         """When `decide` has something to do even if nothing happens, in seconds since the epoch."""
         moments = [] if (due := self._sightings.next_due()) is None else [due]
@@ -202,9 +216,9 @@ class RunState:
                 # What was wrong with the template before says nothing any more.
                 self.ledgers[stage].hasten(TEMPLATE_FAULTS, now)
 
-    def reduce_prepared(self) -> None:
+    def reduce_prepared(self, results_as: ResultsAs) -> None:
         self._preparing_reduce = False
-        self.course.reduce_ready = True
+        self.course.reduce_ready = results_as
 
     def reduce_impossible(self, message: str) -> None:
         """The results cannot be handed to reduce; the run ends, and keeps them."""
@@ -325,6 +339,7 @@ class RunState:
         self.commits.answers, self.course.opened_at = checkpoint.answers, checkpoint.opened_at
         self.books.resume({stage: self.works.retry(stage).backoff.max_seconds for stage in Stage}, now)
         self._retries = self.tally.retries
+        self._story.resume(self.outgrown)
         self.guard.resume(checkpoint.breaker, self.ledgers[Stage.MAP].in_state(ItemState.RUNNING), now)
         for job in self.carrying():
             self._sightings.carries(job.uid, job.name)
@@ -359,6 +374,7 @@ class RunState:
             effects += self.templates.try_out(now)
         self.guard.at(now)
         self.course.at(now)
+        effects += self._story.outgrown(self.outgrown)
         effects += self._story.breaker(self.guard.breaker.state, self.guard.circuit())
         for hopeless in list(self._starting.hopeless()):
             self.letterbox.call_off(*hopeless, now)
@@ -377,11 +393,19 @@ class RunState:
         self.course.turn_if_done(self.works.retry(Stage.REDUCE), now)
         for stage, ledger in self.ledgers.items():
             ledger.release(self.works.retry(stage), now)
-        unprepared = not self.course.reduce_ready and not self._preparing_reduce
-        if self.phase is Phase.REDUCE and self.course.settled and unprepared:
+        if (prepare := self._prepare_reduce()) is not None:
             self._preparing_reduce = True
-            effects.append(PrepareReduce())
+            effects.append(prepare)
         return effects
+
+    def _prepare_reduce(self) -> PrepareReduce | None:
+        """Not before the phase is durable, and again when its agent is to get the results in another form."""
+        reduce = self.spec.reduce
+        if reduce is None or self._preparing_reduce or self.course.reduce_ready is reduce.results_as:
+            return None
+        if self.phase is not Phase.REDUCE or not self.course.settled or self.ledgers[Stage.REDUCE].running:
+            return None
+        return PrepareReduce(reduce.results_as)
 
     def _interrupt(self, stage: Stage, positions: Iterable[int]) -> Iterator[Effect]:
         unrecorded = self.unsaved.unrecorded

@@ -87,6 +87,7 @@ class _Body(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     reduce_again: bool = False
     reduce_result: msgspec.Raw = NO_RESULT
     reduce_message: str = ""
+    result_bytes: int = 0
 
 
 _encoder: Final = msgspec.json.Encoder()
@@ -113,6 +114,7 @@ def encode_snapshot(snapshot: Snapshot) -> bytes:
             reduce_again=snapshot.reduce_again,
             reduce_result=NO_RESULT if tally.reduce_result is None else msgspec.Raw(tally.reduce_result),
             reduce_message=tally.reduce_message,
+            result_bytes=tally.result_bytes,
         )
     )
 
@@ -143,6 +145,7 @@ def decode_snapshot(data: bytes, expected_sha256: str, where: str) -> Snapshot:
             body.retries,
             bytes(body.reduce_result) or None,
             body.reduce_message,
+            body.result_bytes,
         ),
         announced=frozenset(body.announced),
         past={int(position): attempts for position, attempts in body.past.items()},

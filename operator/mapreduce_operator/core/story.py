@@ -25,6 +25,7 @@ class Story:
         """`announced` holds the reasons of which an Event has told, and is kept up to date."""
         self._announced: Final = announced
         self._breaker = BreakerState.CLOSED
+        self._outgrown = False
 
     def failed(self, outcome: Outcome, position: int) -> Iterator[Announce]:
         """One for the first failure of each reason."""
@@ -57,3 +58,13 @@ class Story:
             yield Announce("Normal", "CircuitClosed", "agents are started as usual")
         elif told is not None:
             yield Announce("Warning", *told)
+
+    def outgrown(self, problem: str | None) -> Iterator[Announce]:
+        """One when the results have become more than reduce can get."""
+        before, self._outgrown = self._outgrown, problem is not None
+        if problem is not None and not before:
+            yield Announce("Warning", "ResultsTooLarge", problem)
+
+    def resume(self, outgrown: str | None) -> None:
+        """An earlier operator has told of it."""
+        self._outgrown = outgrown is not None

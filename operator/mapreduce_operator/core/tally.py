@@ -46,6 +46,8 @@ class Tally:
     """Of the job itself, without those that Redrives granted."""
     reduce_result: bytes | None = None
     reduce_message: str = ""
+    result_bytes: int = 0
+    """Of all results of the map."""
 
     def with_record(self, record: Record, position: int) -> "Tally":
         """The tally after one more outcome, of the item at that position."""
@@ -57,7 +59,7 @@ class Tally:
             return replace(self, reduce_result=result, reduce_message=outcome.message)
         reason = outcome.reason
         if reason is None:
-            return self
+            return replace(self, result_bytes=self.result_bytes + len(outcome.result or b"") + record.left_out)
         tally = replace(
             self,
             reasons={**self.reasons, reason: self.reasons.get(reason, 0) + 1},

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AbstractContextManager
 from typing import Final, TypeVar, assert_never
 
+from mapreduce_operator.api import ReduceWork, ResultsAs
 from mapreduce_operator.core.batches import Batch
 from mapreduce_operator.core.checkpoint import CommitReason, DamagedError
 from mapreduce_operator.core.effects import (
@@ -28,10 +29,11 @@ from mapreduce_operator.core.jobs import Revision, manifest, trial
 from mapreduce_operator.core.names import RunRef, Stage, job_name
 from mapreduce_operator.core.phases import FINAL_PHASES
 from mapreduce_operator.core.plan import PlannedItem
-from mapreduce_operator.core.results import ReduceInput, ResultsTooLargeError, reduce_input
+from mapreduce_operator.core.results import Handover, ReduceInput, ResultsTooLargeError, reduce_input
 from mapreduce_operator.core.run import RunState
 from mapreduce_operator.core.workloads import Dispatch, JobSeen, Workload
 from mapreduce_operator.engine.dispatcher import Dispatcher, Launched, LaunchRefused, TemplateRejected
+from mapreduce_operator.engine.handover import write_parts
 from mapreduce_operator.engine.journal import Journal
 from mapreduce_operator.engine.letters import Letters
 from mapreduce_operator.engine.pauses import pause_after
@@ -76,7 +78,8 @@ class Effects:
         self._tell: Final = tell
         self._dispatcher: Final = Dispatcher(world.cluster, state.ref, world.pace)
         self._letters: Final = letters
-        self._reduce_input = ReduceInput.empty()
+        self._handover: Handover | None = None
+        """Of the reduce, as it was prepared last."""
         self._doing: Final[set[asyncio.Task[None]]] = set()
         self._launching: Final[dict[str, asyncio.Task[None]]] = {}
         """Launches under way, by the name of the Job."""
@@ -105,8 +108,8 @@ class Effects:
                 self._commit_task = self._do(self._commit(self._batch(effect.reason)))
             case VerifyTemplate():
                 self._do(self._verify(effect))
-            case PrepareReduce():
-                self._do(self._prepare_reduce())
+            case PrepareReduce(results_as):
+                self._do(self._prepare_reduce(results_as))
             case Announce():
                 self._do(announce(self._world, self._run, effect))
             case _:
@@ -141,8 +144,13 @@ class Effects:
         if revision is None or work is None:
             self._state.refused(stage, position, number)
             return
+        handover = self._handover if stage is Stage.REDUCE else None
+        if handover is not None and isinstance(work, ReduceWork) and handover.results_as is not work.results_as:
+            # Its form was changed just now: it is prepared anew.
+            self._state.refused(stage, position, number)
+            return
         try:
-            item = await self._item(effect)
+            item = handover.item if handover is not None else await self._item(position)
         except StorageError as error:
             self._troubles.waits(_UNREAD, error)
             self._refused(effect, LaunchRefused(error.reason, str(error)))
@@ -158,6 +166,7 @@ class Effects:
             labels=self._state.templates.labels,
             max_attempts=effect.max_attempts,
             oom_kills=effect.oom_kills,
+            results=handover.volume if handover is not None else None,
         )
         match await self._dispatcher.create(body, lambda: self._state.dispatching.awaits_job(stage, position, number)):
             case Launched(name, uid):
@@ -209,20 +218,21 @@ class Effects:
                 self._tell(job, True)
         self._wake()
 
-    async def _item(self, effect: Launch) -> PlannedItem:
-        if effect.stage is Stage.REDUCE:
-            return self._reduce_input.as_item()
-        return self._state.as_run(effect.position, await self._journal.plan.item(effect.position))
+    async def _item(self, position: int) -> PlannedItem:
+        return self._state.as_run(position, await self._journal.plan.item(position))
 
     async def _verify(self, effect: VerifyTemplate) -> None:
         revision, work = self._state.templates.revision(effect.stage), self._state.works.of(effect.stage)
         if revision is None or work is None:
             return
-        item = ReduceInput.empty().as_item()
+        results_as = work.results_as if isinstance(work, ReduceWork) else ResultsAs.FILE
+        handover, _ = ReduceInput.empty().hand_over(self._run, results_as)
+        item, labels = handover.item, self._state.templates.labels
         if effect.stage is Stage.MAP and self._ids:
             item = await self._patiently("the template is not tried yet", lambda: self._journal.plan.item(0))
-        labels = self._state.templates.labels
-        rejection = await self._dispatcher.try_out(trial(revision, self._run, item=item, work=work, labels=labels))
+        results = handover.volume if effect.stage is Stage.REDUCE else None
+        body = trial(revision, self._run, item=item, work=work, labels=labels, results=results)
+        rejection = await self._dispatcher.try_out(body)
         self._verified(effect.stage, revision, rejection)
 
     def _verified(self, stage: Stage, revision: Revision, rejection: str | None) -> None:
@@ -230,25 +240,28 @@ class Effects:
             self.start(effect)
         self._wake()
 
-    async def _prepare_reduce(self) -> None:
+    async def _prepare_reduce(self, results_as: ResultsAs) -> None:
+        what = "the results are not ready for reduce yet"
         try:
-            await self._patiently("the results are not ready for reduce yet", self._write_reduce_input)
+            self._handover = await self._patiently(what, lambda: self._hand_over(results_as))
         except ResultsTooLargeError as error:
             self._state.reduce_impossible(str(error))
         except DamagedError as error:
             self.damage = str(error)
         else:
-            self._state.reduce_prepared()
+            self._state.reduce_prepared(results_as)
         self._wake()
 
-    async def _write_reduce_input(self) -> None:
+    async def _hand_over(self, results_as: ResultsAs) -> Handover:
         ledger = self._state.ledgers[Stage.MAP]
         keys = {ledger.key(position): self._ids[position] for position in ledger.wanted()}
         records = await self._journal.last_records(frozenset(keys))
         if missing := len(keys) - len(records):
             raise DamagedError(f"the journal of {self._name} has no outcomes of {missing:,} items")
-        self._reduce_input = reduce_input((name, records[key]) for key, name in keys.items())
-        await self._world.cluster.write_config_map(self._run.namespace, self._reduce_input.config_map(self._run))
+        found = reduce_input((name, records[key]) for key, name in keys.items())
+        handover, config_maps = found.hand_over(self._run, results_as)
+        await write_parts(self._world.cluster, self._run, config_maps)
+        return handover
 
     def _batch(self, reason: CommitReason) -> Batch:
         due = self._journal.snapshot_due and self._state.spec.checkpoint.enabled

@@ -151,7 +151,8 @@ class _Loader:
             left.base = msgspec.structs.replace(head, snapshot=None)
             damage = [*damage, f"snapshot {head.snapshot.sequence}"]
         turn = Turn(head.phase, head.phase_reason, head.phase_message)
-        state = RunState(self.run, self.job.spec, keys_of(self.run.uid, ids), turn)
+        shortest_id = min((len(one.encode()) for one in ids), default=0)
+        state = RunState(self.run, self.job.spec, keys_of(self.run.uid, ids), turn, shortest_id=shortest_id)
         state.books.read_back(snapshot, left.before)
         if damage:
             return await self._recover(state, ids, left, damage)

@@ -144,6 +144,7 @@ class Standing:
             not_starting=state.not_starting(self._world.clock.now()) if state else None,
             checkpoints=self._checkpoints(),
             asked=self._requests.conditions(self.job, state) if state else {},
+            outgrown=state.outgrown if state else None,
             plan_current=self.input_watch.condition if self.input_watch else None,
         )
 

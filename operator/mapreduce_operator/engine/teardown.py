@@ -11,10 +11,11 @@ from typing import Final
 
 from mapreduce_operator.api import LetterState, MapReduceJob, MapReduceJobStatus, OnDelete
 from mapreduce_operator.core.checkpoint import JournalError
-from mapreduce_operator.core.names import RunRef, Stage, StorageKeys, results_config_map_name
+from mapreduce_operator.core.names import RunRef, Stage, StorageKeys
 from mapreduce_operator.core.plan import InputError
 from mapreduce_operator.core.run import RunState
 from mapreduce_operator.core.workloads import JobSeen
+from mapreduce_operator.engine.handover import remove_parts
 from mapreduce_operator.engine.journal import Journal
 from mapreduce_operator.engine.letters import Letters
 from mapreduce_operator.engine.loading import load
@@ -122,7 +123,7 @@ async def _delete_jobs(world: World, run: RunRef, changed: asyncio.Event) -> Non
         changed.clear()
         try:
             await world.cluster.delete_jobs(run)
-            await world.cluster.delete_config_map(run.namespace, results_config_map_name(run))
+            await remove_parts(world.cluster, run, kept=0)
         except ClusterError as error:
             log.warning("%s/%s: %s", run.namespace, run.name, error)
         if not any(isinstance(workload, JobSeen) for workload in world.known_workloads(run.uid)):

@@ -8,7 +8,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from mapreduce_operator.api import ItemState, LetterState, MapReduceJobSpec, Phase, Reason
+from mapreduce_operator.api import ItemState, LetterState, MapReduceJobSpec, Phase, Reason, ResultsAs
 from mapreduce_operator.core.batches import Batch
 from mapreduce_operator.core.checkpoint import CommitReason, digest
 from mapreduce_operator.core.effects import Announce, Commit, DeleteJob, FindVanished, Launch
@@ -498,7 +498,7 @@ class AnyStory(RuleBasedStateMachine):
             if isinstance(effect, Launch):
                 self.creating.append(effect)
         if self.run.committed_turn.phase is Phase.REDUCE and not self.run.course.reduce_ready:
-            self.run.reduce_prepared()
+            self.run.reduce_prepared(ResultsAs.FILE)
 
     @precondition(lambda self: self.creating)
     @rule(data=st.data())

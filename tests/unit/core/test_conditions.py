@@ -302,3 +302,13 @@ def test_conditions_stand_in_a_fixed_order_each_once(situation: Situation) -> No
     kinds = [condition.type for condition in written(situation)]
 
     assert kinds == sorted(set(kinds))
+
+
+def test_results_that_outgrow_reduce_are_told_and_hold_nothing_up() -> None:
+    outgrown = replace(RUNNING, outgrown="the results so far are more than reduce can get")
+
+    found = conditions_of(outgrown)
+
+    assert found.pop("ResultsFit") == (False, "ResultsTooLarge", outgrown.outgrown)
+    assert found == conditions_of(RUNNING)
+    assert "ResultsFit" not in conditions_of(replace(outgrown, phase=Phase.FAILED))

@@ -5,7 +5,17 @@ from typing import Any, Final
 import msgspec
 import pytest
 
-from mapreduce_operator.api import BreakerState, Cause, DeadLetterPolicy, ItemState, LetterState, OnFull, Phase, Reason
+from mapreduce_operator.api import (
+    BreakerState,
+    Cause,
+    DeadLetterPolicy,
+    ItemState,
+    LetterState,
+    OnFull,
+    Phase,
+    Reason,
+    ResultsAs,
+)
 from mapreduce_operator.core.batches import Batch
 from mapreduce_operator.core.breaker import Breaker
 from mapreduce_operator.core.checkpoint import CommitReason
@@ -658,8 +668,8 @@ def test_a_retried_item_of_a_redrive_is_not_taken_from_the_budget_of_the_job() -
 def reduced_run() -> RunState:
     """Of a and b, a failed; reduce ran over the rest."""
     run = ended_run("ab", failed="a", reduce={"template": TEMPLATE})
-    assert run.decide(NOW) == [PrepareReduce()]
-    run.reduce_prepared()
+    assert run.decide(NOW) == [PrepareReduce(ResultsAs.FILE)]
+    run.reduce_prepared(ResultsAs.FILE)
     reduce(run, 1, '{"total": 1}')
     assert run.committed_turn.phase is Phase.PARTIALLY_SUCCEEDED
     return run
@@ -719,9 +729,9 @@ def test_reduce_runs_again_over_the_complete_results_when_a_redrive_asks_for_it(
     assert batch.turn.phase is Phase.REDUCE
     assert [(claim.stage, claim.redrive) for claim in batch.claims] == [(Stage.REDUCE, 0)]
     run.commits.done(batch, NOW)
-    assert run.decide(NOW) == [PrepareReduce()], "the results are others than before"
+    assert run.decide(NOW) == [PrepareReduce(ResultsAs.FILE)], "the results are others than before"
     assert run.dispatching.wanted(NOW) == 0
-    run.reduce_prepared()
+    run.reduce_prepared(ResultsAs.FILE)
     reduce(run, 2, '{"total": 2}')
 
     assert (run.committed_turn.phase, run.committed_turn.reason) == (Phase.SUCCEEDED, "AllItemsSucceeded")
@@ -737,7 +747,7 @@ def test_reduce_runs_again_once_for_all_redrives_that_asked_for_it() -> None:
     end(run, CRASHED, "a")
     turned(run)
     run.decide(NOW)
-    run.reduce_prepared()
+    run.reduce_prepared(ResultsAs.FILE)
     reduce(run, 2, '{"total": 1}')
     redrive(run, 0)
     commit(run)
@@ -751,7 +761,7 @@ def test_a_reduce_that_failed_is_never_left_out_and_can_run_again() -> None:
     patience = {"template": TEMPLATE, "retry": {"maxAttempts": 1}}
     run = ended_run("ab", failed="", reduce=patience, failurePolicy={"onExhausted": "Skip"})
     run.decide(NOW)
-    run.reduce_prepared()
+    run.reduce_prepared(ResultsAs.FILE)
     launch(run)
     observe(run, pod(f"demo-{REDUCE_KEY}-d1", CRASHED))
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from mapreduce_operator.api import MapWork, ReduceWork
 from mapreduce_operator.core.jobs import Manifest, Revision, manifest, owner_reference, prepare
-from mapreduce_operator.core.names import RunRef, Stage, results_config_map_name
+from mapreduce_operator.core.names import RunRef, Stage
 from mapreduce_operator.core.plan import PlannedItem, canonical
 from mapreduce_operator.core.workloads import Carried, Dispatch
 from tests.unit.core import strategies
@@ -184,7 +184,9 @@ def test_a_reduce_agent_finds_results_and_failures_and_the_counts_but_no_item() 
     work = ReduceWork.model_validate({"template": SMALLEST, "timeoutSeconds": 600})
     item = PlannedItem("reduce", canonical({"items": {"total": 3, "succeeded": 2, "deadLettered": 1}}))
 
-    body = manifest(prepare(Stage.REDUCE, work, RUN), RUN, DISPATCH, attempt=1, item=item, work=work)
+    results = {"configMap": {"name": "results"}}
+    revision = prepare(Stage.REDUCE, work, RUN)
+    body = manifest(revision, RUN, DISPATCH, attempt=1, item=item, work=work, results=results)
 
     pod = body["spec"]["template"]
     assert json.loads(pod["metadata"]["annotations"]["mapreduce.dev/context"]) == {
@@ -206,10 +208,7 @@ def test_a_reduce_agent_finds_results_and_failures_and_the_counts_but_no_item() 
         "/mapreduce/failures.jsonl",
     ]
     assert all(mount["readOnly"] for mount in pod["spec"]["containers"][0]["volumeMounts"][1:])
-    assert pod["spec"]["volumes"][-1] == {
-        "name": "mapreduce-results",
-        "configMap": {"name": results_config_map_name(RUN)},
-    }
+    assert pod["spec"]["volumes"][-1] == {"name": "mapreduce-results"} | results
     variables = pod["spec"]["containers"][0]["env"]
     assert {variable["name"]: variable["value"] for variable in variables if "value" in variable} == {
         "MAPREDUCE_JOB": "licence-words",
@@ -221,6 +220,46 @@ def test_a_reduce_agent_finds_results_and_failures_and_the_counts_but_no_item() 
         "HOME": "/tmp",
     }
     assert body["metadata"]["labels"]["mapreduce.dev/stage"] == "reduce"
+
+
+def test_a_reduce_that_reads_parts_finds_them_in_directories_and_no_file_that_is_not_all() -> None:
+    work = ReduceWork.model_validate({"template": SMALLEST, "resultsAs": "Directory"})
+    results = {"projected": {"sources": [{"configMap": {"name": "results"}}]}}
+
+    revision = prepare(Stage.REDUCE, work, RUN)
+    body = manifest(revision, RUN, DISPATCH, attempt=1, item=ITEM, work=work, results=results)
+
+    pod = body["spec"]["template"]["spec"]
+    assert pod["containers"][0]["volumeMounts"][2:] == [
+        {"name": "mapreduce-results", "mountPath": "/mapreduce/results", "subPath": "results", "readOnly": True},
+        {"name": "mapreduce-results", "mountPath": "/mapreduce/failures", "subPath": "failures", "readOnly": True},
+    ]
+    assert pod["volumes"][-1] == {"name": "mapreduce-results"} | results
+    variables = {variable["name"]: variable.get("value") for variable in pod["containers"][0]["env"]}
+    assert variables["MAPREDUCE_RESULTS_DIRECTORY"] == "/mapreduce/results"
+    assert variables["MAPREDUCE_FAILURES_DIRECTORY"] == "/mapreduce/failures"
+    assert not {"MAPREDUCE_RESULTS_FILE", "MAPREDUCE_FAILURES_FILE"} & variables.keys()
+    assert revision.pod_spec["volumes"][-1]["name"] != "mapreduce-results", "other dispatches may have other parts"
+
+
+def test_how_results_are_handed_over_is_part_of_the_revision() -> None:
+    as_files, in_parts, unsaid = (
+        prepare(Stage.REDUCE, ReduceWork.model_validate({"template": SMALLEST} | more), RUN).hash
+        for more in ({"resultsAs": "File"}, {"resultsAs": "Directory"}, {})
+    )
+
+    assert as_files == unsaid != in_parts
+
+
+@pytest.mark.parametrize("volumes", ["many", {"name": "data"}])
+def test_malformed_volumes_of_a_reduce_stay_for_the_dry_run_to_refuse(volumes: Any) -> None:
+    template = {"spec": SMALLEST["spec"] | {"volumes": volumes}}
+    work = ReduceWork.model_validate({"template": template})
+
+    revision = prepare(Stage.REDUCE, work, RUN)
+    body = manifest(revision, RUN, DISPATCH, attempt=1, item=ITEM, work=work, results={"configMap": {"name": "r"}})
+
+    assert body["spec"]["template"]["spec"]["volumes"] == volumes
 
 
 def test_agents_of_both_stages_find_the_params_beside_the_rest() -> None:

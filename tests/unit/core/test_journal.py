@@ -211,7 +211,10 @@ def test_without_results_that_of_the_reduce_is_still_there() -> None:
 
     records = decode_segment(data, digest(data), "segment 7", results=False).records
 
-    assert records == [Record(replace(SUCCEEDED.outcome, result=None), SUCCEEDED.item), reduced, FAILED]
+    size = len(SUCCEEDED.outcome.result or b"")
+    left_out = Record(replace(SUCCEEDED.outcome, result=None), SUCCEEDED.item, left_out=size)
+    assert size
+    assert records == [left_out, reduced, FAILED]
 
 
 # -------------------------------------------------------------------------------------------------------------- salvage

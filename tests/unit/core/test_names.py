@@ -118,12 +118,12 @@ def test_jobs_of_different_runs_items_and_dispatches_have_different_names() -> N
 
 
 @given(strategies.runs)
-def test_the_config_map_of_reduce_has_a_name_of_its_own(run: RunRef) -> None:
-    name = results_config_map_name(run)
+def test_the_config_maps_of_reduce_have_names_of_their_own(run: RunRef) -> None:
+    other = RunRef(run.namespace, run.name, run.uid + "x")
+    names = [results_config_map_name(one, part) for one in (run, other) for part in range(1, 17)]
 
-    assert DNS_LABEL.fullmatch(name)
-    assert len(name) <= 63
-    assert name != results_config_map_name(RunRef(run.namespace, run.name, run.uid + "x"))
+    assert all(DNS_LABEL.fullmatch(name) and len(name) <= 63 for name in names)
+    assert len(set(names)) == len(names)
 
 
 # --------------------------------------------------------------------------------------------------------------- labels

@@ -1,6 +1,7 @@
 """What reduce gets: a line for each item, in the order of the plan."""
 
 import json
+from itertools import pairwise
 from typing import Any
 
 import msgspec
@@ -8,15 +9,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mapreduce_operator.api import Cause, ItemState, Reason
+from mapreduce_operator.api import Cause, ItemState, Reason, ReduceWork, ResultsAs
 from mapreduce_operator.core.items import Item
 from mapreduce_operator.core.journal import Record
 from mapreduce_operator.core.names import RunRef, Stage
 from mapreduce_operator.core.outcomes import Outcome, Verdict
-from mapreduce_operator.core.plan import PlannedItem
-from mapreduce_operator.core.results import CONFIG_MAP_BYTES, ReduceInput, ResultsTooLargeError, reduce_input
+from mapreduce_operator.core.results import (
+    MAX_PARTS,
+    PART_BYTES,
+    Handover,
+    ReduceInput,
+    ResultsTooLargeError,
+    outgrown,
+    reduce_input,
+)
 from mapreduce_operator.core.workloads import Dispatch
 from tests.unit.core import strategies
+from tests.unit.core.scenes import TEMPLATE
 
 RUN = RunRef("team-a", "demo", "run-1")
 
@@ -110,19 +119,13 @@ def test_without_items_there_are_two_empty_files(found: ReduceInput) -> None:
     assert found.counts == {"total": 0, "succeeded": 0, "deadLettered": 0, "skipped": 0}
 
 
-def test_reduce_is_an_item_whose_payload_is_the_counts() -> None:
-    found = reduce_input([("a", succeeded(b"1")), ("b", failed(Reason.ERROR, "boom", 1))])
-
-    assert found.as_item() == PlannedItem("reduce", b'{"items":{"deadLettered":1,"skipped":0,"succeeded":1,"total":2}}')
-
-
-# ------------------------------------------------------------------------------------------------------------ ConfigMap
+# ------------------------------------------------------------------------------------------------------- handed over
 
 
 def test_the_files_travel_in_a_config_map_of_the_run() -> None:
     found = reduce_input([("a", succeeded('"ü"'.encode())), ("b", failed(Reason.ERROR, "boom", 1))])
 
-    body = found.config_map(RUN)
+    handover, (body,) = found.hand_over(RUN, ResultsAs.FILE)
 
     assert (body["apiVersion"], body["kind"]) == ("v1", "ConfigMap")
     assert body["metadata"]["namespace"] == "team-a"
@@ -132,27 +135,167 @@ def test_the_files_travel_in_a_config_map_of_the_run() -> None:
         "results.jsonl": '{"id":"a","result":"ü"}\n',
         "failures.jsonl": '{"cause":"AttemptsExhausted","exitCode":1,"id":"b","message":"boom","reason":"Error"}\n',
     }
+    assert handover.volume == {"configMap": {"name": body["metadata"]["name"]}}
+    assert handover.item.id == "reduce"
+    assert json.loads(handover.item.payload) == {
+        "items": {"deadLettered": 1, "skipped": 0, "succeeded": 1, "total": 2},
+        "resultsFiles": ["/mapreduce/results.jsonl"],
+        "failuresFiles": ["/mapreduce/failures.jsonl"],
+    }
+
+
+def test_a_directory_has_a_file_of_each_kind_where_there_is_nothing_to_hand_over() -> None:
+    handover, (body,) = ReduceInput.empty().hand_over(RUN, ResultsAs.DIRECTORY)
+
+    assert body["data"] == {"results.jsonl": "", "failures.jsonl": ""}
+    assert paths(handover) == (["/mapreduce/results/0001.jsonl"], ["/mapreduce/failures/0001.jsonl"])
+
+
+def test_parts_are_filled_one_after_the_other_and_failures_follow_the_results() -> None:
+    line = b"x" * (PART_BYTES // 2 - 1) + b"\n"
+    found = ReduceInput(line * 3, line * 2, {})
+
+    handover, bodies = found.hand_over(RUN, ResultsAs.DIRECTORY)
+
+    text = line.decode()
+    assert [body["data"] for body in bodies] == [
+        {"results.jsonl": text * 2},
+        {"results.jsonl": text, "failures.jsonl": text},
+        {"failures.jsonl": text},
+    ]
+    assert paths(handover) == (
+        ["/mapreduce/results/0001.jsonl", "/mapreduce/results/0002.jsonl"],
+        ["/mapreduce/failures/0001.jsonl", "/mapreduce/failures/0002.jsonl"],
+    )
+
+
+def test_the_config_maps_are_the_same_in_either_form() -> None:
+    found = reduce_input([("a", succeeded(b"1")), ("b", failed(Reason.ERROR, "boom", 1))])
+
+    assert found.hand_over(RUN, ResultsAs.FILE)[1] == found.hand_over(RUN, ResultsAs.DIRECTORY)[1]
+
+
+SIZES = st.lists(st.integers(min_value=1, max_value=PART_BYTES // 3), max_size=20)
+
+
+@given(SIZES, SIZES)
+def test_the_parts_one_after_the_other_are_the_whole_text(results: list[int], failures: list[int]) -> None:
+    found = ReduceInput(lines("é", results), lines("f", failures), {})
+
+    handover, bodies = found.hand_over(RUN, ResultsAs.DIRECTORY)
+
+    mounted = files(handover, bodies)
+    names = sorted(mounted)
+    assert "".join(mounted[name] for name in names if name.startswith("results/")).encode() == found.results
+    assert "".join(mounted[name] for name in names if name.startswith("failures/")).encode() == found.failures
+    assert all(text == "" or text.endswith("\n") for text in mounted.values()), "lines are whole"
+    sizes = [sum(len(text.encode()) for text in body["data"].values()) for body in bodies]
+    assert all(size <= PART_BYTES for size in sizes)
+    assert all(sum(two) > PART_BYTES for two in pairwise(sizes)), "no more parts than are needed"
+    told = [path.removeprefix("/mapreduce/") for one in paths(handover) for path in one]
+    assert sorted(told) == names
+    assert (handover, bodies) == found.hand_over(RUN, ResultsAs.DIRECTORY)
+
+
+def test_the_names_of_the_parts_sort_as_they_follow_each_other() -> None:
+    found = ReduceInput((b"x" * (PART_BYTES - 1) + b"\n") * 15, b"", {})
+
+    results, _ = paths(found.hand_over(RUN, ResultsAs.DIRECTORY)[0])
+
+    assert len(results) == 15
+    assert results == sorted(results)
 
 
 def test_results_that_just_fit_are_taken() -> None:
-    found = ReduceInput(b"x" * (CONFIG_MAP_BYTES - 10), b"y" * 10, {})
+    found = ReduceInput(b"x" * (PART_BYTES - 10), b"y" * 10, {})
 
-    assert len(found.config_map(RUN)["data"]["results.jsonl"]) == CONFIG_MAP_BYTES - 10
+    _, (body,) = found.hand_over(RUN, ResultsAs.FILE)
+
+    assert len(body["data"]["results.jsonl"]) == PART_BYTES - 10
 
 
-def test_results_that_do_not_fit_are_refused_with_their_size_and_what_to_do() -> None:
-    found = ReduceInput(b"x" * CONFIG_MAP_BYTES, b"y", {})
+def test_results_that_do_not_fit_into_files_are_refused_with_their_size_and_what_to_do() -> None:
+    found = ReduceInput(b"x" * (PART_BYTES - 1) + b"\n", b"y\n", {})
 
     with pytest.raises(ResultsTooLargeError) as refused:
-        found.config_map(RUN)
+        found.hand_over(RUN, ResultsAs.FILE)
 
-    assert "1,000,001 bytes" in str(refused.value)
-    assert "a ConfigMap takes 1,000,000" in str(refused.value)
+    assert "have 1,000,002 bytes" in str(refused.value)
+    assert "at most 1,000,000 bytes" in str(refused.value)
+    assert "Set spec.reduce.resultsAs to Directory" in str(refused.value)
     assert "all results are kept in storage" in str(refused.value)
+    assert len(found.hand_over(RUN, ResultsAs.DIRECTORY)[1]) == 2, "it is what it says"
+
+
+def test_results_that_do_not_fit_into_all_parts_are_refused() -> None:
+    part = b"x" * (PART_BYTES - 1) + b"\n"
+    ReduceInput(part * MAX_PARTS, b"", {}).hand_over(RUN, ResultsAs.DIRECTORY)
+
+    with pytest.raises(ResultsTooLargeError, match=r"at most 16 parts of 1,000,000 bytes\. Let agents store"):
+        ReduceInput(part * MAX_PARTS, b"y\n", {}).hand_over(RUN, ResultsAs.DIRECTORY)
+
+
+def test_a_line_that_fits_into_no_part_is_refused() -> None:
+    with pytest.raises(ResultsTooLargeError):
+        ReduceInput(b"x" * (PART_BYTES + 1), b"", {}).hand_over(RUN, ResultsAs.DIRECTORY)
 
 
 def test_the_size_is_counted_in_bytes_not_in_characters() -> None:
     found = reduce_input([(str(number), succeeded(('"' + "ü" * 2000 + '"').encode())) for number in range(250)])
 
     with pytest.raises(ResultsTooLargeError):
-        found.config_map(RUN)
+        found.hand_over(RUN, ResultsAs.FILE)
+
+
+# --------------------------------------------------------------------------------------------------- before the end
+
+
+@pytest.mark.parametrize(("results_as", "parts"), [("File", 1), ("Directory", MAX_PARTS)])
+def test_what_can_never_be_handed_over_is_known_by_its_bytes(results_as: str, parts: int) -> None:
+    reduce = ReduceWork.model_validate({"template": TEMPLATE, "resultsAs": results_as})
+    results = [("id-1", succeeded(b"[1]")), ("longer-2", succeeded(b"22"))]
+    lines = len(reduce_input(results).results)
+    beside = lines - len(b"[1]22") - len("er-2")
+
+    assert outgrown(reduce, 2, parts * PART_BYTES - beside, shortest_id=4) is None
+    assert outgrown(reduce, 2, parts * PART_BYTES - beside + 1, shortest_id=4) is not None
+
+
+def test_it_is_told_with_what_to_do_about_it() -> None:
+    as_files, in_parts = (
+        outgrown(ReduceWork.model_validate({"template": TEMPLATE, "resultsAs": one}), 1, 20_000_000, 1)
+        for one in ("File", "Directory")
+    )
+
+    assert as_files is not None
+    assert "at most 1,000,000 bytes as files" in as_files
+    assert "Set spec.reduce.resultsAs to Directory" in as_files
+    assert in_parts is not None
+    assert "at most 16 parts of 1,000,000 bytes" in in_parts
+    assert "resultsAs" not in in_parts
+    assert all("The map goes on" in one for one in (as_files, in_parts))
+
+
+def test_a_job_without_reduce_outgrows_nothing() -> None:
+    assert outgrown(None, 1, 1_000_000_000, 1) is None
+
+
+def paths(handover: Handover) -> tuple[list[str], list[str]]:
+    """What the context says of results and failures."""
+    context = json.loads(handover.item.payload)
+    return context["resultsFiles"], context["failuresFiles"]
+
+
+def files(handover: Handover, bodies: list[dict[str, Any]]) -> dict[str, str]:
+    """The files of a projected volume, as the kubelet puts them there."""
+    data = {body["metadata"]["name"]: body["data"] for body in bodies}
+    mounted: dict[str, str] = {}
+    for source in handover.volume["projected"]["sources"]:
+        for item in source["configMap"]["items"]:
+            assert item["path"] not in mounted
+            mounted[item["path"]] = data[source["configMap"]["name"]][item["key"]]
+    return mounted
+
+
+def lines(character: str, sizes: list[int]) -> bytes:
+    return "".join(character * (size // 2) + "\n" for size in sizes).encode()

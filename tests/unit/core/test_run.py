@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mapreduce_operator.api import Cause, ItemState, Phase, Reason
+from mapreduce_operator.api import Cause, ItemState, Phase, Reason, ResultsAs
 from mapreduce_operator.core.checkpoint import CommitReason
 from mapreduce_operator.core.dispatching import MAX_UNCOMMITTED
 from mapreduce_operator.core.effects import (
@@ -415,8 +415,8 @@ def reducing_run(**reduce: Any) -> RunState:
     observe(run, pod("demo-a-d1", DONE))
     run.decide(NOW)
     commit(run)
-    assert run.decide(NOW) == [PrepareReduce()]
-    run.reduce_prepared()
+    assert run.decide(NOW) == [PrepareReduce(ResultsAs.FILE)]
+    run.reduce_prepared(ResultsAs.FILE)
     return run
 
 
@@ -428,11 +428,11 @@ def test_reduce_is_prepared_once_and_only_when_all_outcomes_of_the_map_are_durab
     assert run.decide(NOW) == []
     commit(run)
 
-    assert run.decide(NOW) == [PrepareReduce()]
+    assert run.decide(NOW) == [PrepareReduce(ResultsAs.FILE)]
     assert run.decide(NOW) == []
     assert run.dispatching.wanted(NOW) == 0
 
-    run.reduce_prepared()
+    run.reduce_prepared(ResultsAs.FILE)
 
     assert run.decide(NOW) == []
     assert run.dispatching.wanted(NOW) == 1
@@ -473,7 +473,7 @@ def test_results_that_reduce_cannot_be_given_fail_the_run() -> None:
     observe(run, pod("demo-a-d1", DONE))
     run.decide(NOW)
     commit(run)
-    assert run.decide(NOW) == [PrepareReduce()]
+    assert run.decide(NOW) == [PrepareReduce(ResultsAs.FILE)]
 
     run.reduce_impossible("2 MB are too much")
     run.decide(NOW)
@@ -512,7 +512,7 @@ def test_results_that_are_too_large_for_a_reduce_that_was_taken_away_meanwhile_d
     observe(run, pod("demo-a-d1", DONE))
     run.decide(NOW)
     commit(run)
-    assert run.decide(NOW) == [PrepareReduce()]
+    assert run.decide(NOW) == [PrepareReduce(ResultsAs.FILE)]
     run.respec(spec(), NOW)
     run.decide(NOW)
 

@@ -32,6 +32,7 @@ SMALL = Snapshot(
         2,
         b'{"total":3}',
         "one try failed",
+        4711,
     ),
     frozenset({Reason.ERROR, Reason.EVICTED}),
     {7: [Attempt(dispatch=1, verdict=Verdict.FAILED, reason=Reason.ERROR, ended_at=moment(1_800_000_000.25))]},

@@ -59,10 +59,17 @@ def test_the_same_failure_of_two_items_is_one_kind_and_two_failures_of_one_reaso
     assert tally.reasons == {Reason.ERROR: 3}
 
 
-def test_a_success_is_not_counted() -> None:
+def test_a_success_counts_by_the_bytes_of_its_result_alone() -> None:
     done = record(Verdict.SUCCEEDED, None, Item(ItemState.SUCCEEDED, attempts=1))
 
-    assert Tally().with_record(done, 0) == Tally()
+    assert Tally().with_record(done, 0).with_record(done, 1) == Tally(result_bytes=2 * len(b'{"total":3}'))
+    assert Tally().with_record(FAILED, 0).result_bytes == 0
+
+
+def test_the_result_of_reduce_is_none_of_the_map() -> None:
+    done = record(Verdict.SUCCEEDED, None, Item(ItemState.SUCCEEDED, attempts=1), stage=Stage.REDUCE)
+
+    assert Tally().with_record(done, 0).result_bytes == 0
 
 
 def test_an_interruption_has_a_reason_and_is_no_failure() -> None:

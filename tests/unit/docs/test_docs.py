@@ -89,7 +89,7 @@ SOURCES_OF_REASONS: Final = (
 NO_REASONS: Final = {
     # condition types, and their status
     *("Accepted", "CheckpointHealthy", "Complete", "Empty", "Finished", "Full", "Progressing", "Ready", "Reconciling"),
-    *("PlanCurrent", "Stalled", "True"),
+    *("PlanCurrent", "ResultsFit", "Stalled", "True"),
     # a phase of a Redrive
     "Running",
     # nouns

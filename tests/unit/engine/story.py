@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from mapreduce_operator.adapters.storage.memory import MemoryStore
-from mapreduce_operator.api import ItemState, MapReduceJob, Restore
+from mapreduce_operator.api import ItemState, MapReduceJob, Restore, ResultsAs
 from mapreduce_operator.core.batches import Batch
 from mapreduce_operator.core.checkpoint import CommitReason
 from mapreduce_operator.core.effects import PrepareReduce
@@ -78,7 +78,7 @@ class Story:
 
     def _decide(self) -> None:
         if any(isinstance(effect, PrepareReduce) for effect in self.state.decide(self.now)):
-            self.state.reduce_prepared()
+            self.state.reduce_prepared(ResultsAs.FILE)
 
     def ends(self, agent: ContainerEnd | None, *positions: int, stage: Stage = Stage.MAP) -> None:
         """The agents of these items end, or their pods vanish."""
