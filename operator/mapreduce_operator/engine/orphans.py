@@ -7,7 +7,7 @@ and never from the mere fact that it is not known here.
 
 import asyncio
 import logging
-from collections.abc import Container, Coroutine
+from collections.abc import Container, Coroutine, Mapping
 from math import inf
 from typing import Final
 
@@ -16,7 +16,7 @@ from mapreduce_operator.core.books import Books
 from mapreduce_operator.core.checkpoint import JournalError
 from mapreduce_operator.core.dead_letters import DeadLetters, Entry
 from mapreduce_operator.core.letters import Letter
-from mapreduce_operator.core.names import RunRef, StorageKeys
+from mapreduce_operator.core.names import RunRef, Stage, StorageKeys, item_key
 from mapreduce_operator.core.queue_report import queue_status
 from mapreduce_operator.core.redrive_report import refused, waiting
 from mapreduce_operator.engine.journal import Journal
@@ -81,8 +81,8 @@ class Orphans:
         if now < self._next_look.get((metadata.uid, metadata.generation), 0.0):
             return
         letters, ids = await self._read(queue)
-        told = queue.status.letters if queue.status else None
-        if not len(letters) and not queue.spec.purge_open and told is not None and told.total > told.resolved:
+        next_look = await self._purge(queue, letters, ids, now)
+        if not len(letters) and _should_have_letters(queue):
             # Another bucket, or a rule that deletes objects: no ground to delete anything.
             log.warning("the queue %s: storage has none of its letters; it is left alone", _name(queue))
             self._next_look[metadata.uid, metadata.generation] = inf
@@ -107,8 +107,7 @@ class Orphans:
             await self._world.cluster.write_queue_status(
                 metadata.namespace, metadata.name, metadata.uid, status.to_kubernetes()
             )
-        oldest, kept = next(letters.all())[0], queue.spec.retention_seconds if queue.spec.purge_open else None
-        self._next_look[metadata.uid, metadata.generation] = inf if kept is None else oldest.at + kept
+        self._next_look[metadata.uid, metadata.generation] = next_look
 
     async def answer(self, redrive: Redrive, queue: DeadLetterQueue | None) -> None:
         """Says why nothing comes of a Redrive, now or ever. Raises ClusterError."""
@@ -155,14 +154,16 @@ class Orphans:
         return run.uid in self._gone
 
     async def _read(self, queue: DeadLetterQueue) -> tuple[DeadLetters, dict[int, str]]:
-        """All letters that are there, without those whose time is over, which are deleted."""
+        """All letters that are there, and the ids of their items by position."""
         run = RunRef.of_queue(queue)
         found: list[tuple[Entry, LetterState, str]] = []
-        ids, expired = {}, []
-        now = self._world.clock.now()
-        books = await read_books(Journal(self._world.store, run, self._world.clock, self._world.leadership))
+        ids: dict[int, str] = {}
+        try:
+            books = await read_books(Journal(self._world.store, run, self._world.clock, self._world.leadership))
+        except JournalError as error:
+            log.warning("%s; all letters of the queue %s are taken for open", error, _name(queue))
+            books = None
         keys = StorageKeys(run)
-        kept = queue.spec.retention_seconds if queue.spec.purge_open else None
         async for key, letter in read_letters(self._world.store, keys, await listed(self._world.store, keys)):
             if not isinstance(letter, Letter):
                 log.warning("%s", letter or f"{keys.letter(key)} is not in storage any more")
@@ -170,17 +171,28 @@ class Orphans:
             state = state_without_job(books, letter.position)
             if state is None:
                 continue
-            if kept is not None and now - letter.last_attempt_at.timestamp() > kept:
-                expired.append(keys.letter(key))
-                continue
             found.append((Entry.of(letter), state, letter.signature))
             ids[letter.position] = letter.id
-        await self._world.store.delete(expired)
         letters = DeadLetters()
         # Storage lists them by their keys, which are hashes.
         for one in sorted(found, key=lambda one: one[0].at):
             letters.restore(*one)
         return letters, ids
+
+    async def _purge(self, queue: DeadLetterQueue, letters: DeadLetters, ids: Mapping[int, str], now: float) -> float:
+        """Deletes the letters whose time is over; returns when that of the next one is, in seconds since the epoch."""
+        run, kept, with_open = RunRef.of_queue(queue), queue.spec.retention_seconds, queue.spec.purge_open
+        if kept is None:
+            return inf
+        expired = letters.expired(now - kept, with_open=with_open)
+        keys = [item_key(run.uid, Stage.MAP, ids[position]) for position in expired]
+        await self._world.store.delete([StorageKeys(run).letter(key) for key in keys])
+        for position in expired:
+            letters.remove(position)
+        # In the order in which they were added.
+        left = letters.expired(inf, with_open=with_open)
+        oldest = letters.get(left[0]) if left else None
+        return inf if oldest is None else oldest.at + kept
 
     async def _delete_letters(self, run: RunRef) -> None:
         await self._world.store.delete([key async for key in self._world.store.list(StorageKeys(run).letters)])
@@ -200,6 +212,15 @@ def state_without_job(books: Books | None, position: int) -> LetterState | None:
         return LetterState.OPEN
     known = books.account.dead_letters.state(position)
     return LetterState.OPEN if known is LetterState.CLAIMED else known
+
+
+def _should_have_letters(queue: DeadLetterQueue) -> bool:
+    """Its status tells of letters that nobody but a user would delete."""
+    told = queue.status.letters if queue.status else None
+    if told is None or queue.spec.purge_open:
+        return False
+    purgeable = told.resolved + (told.archived if queue.spec.retention_seconds is not None else 0)
+    return told.total > purgeable
 
 
 def _name(one: DeadLetterQueue | Redrive) -> str:

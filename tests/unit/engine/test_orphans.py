@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from mapreduce_operator.adapters.storage.memory import MemoryStore
-from mapreduce_operator.api import DeadLetterPolicy, DeadLetterQueue
+from mapreduce_operator.api import DeadLetterPolicy, DeadLetterQueue, OnFull
 from mapreduce_operator.core.checkpoint import CommitReason
 from mapreduce_operator.core.journal import Accepted
 from mapreduce_operator.engine.orphans import Orphans
@@ -183,6 +183,65 @@ async def test_letters_that_were_set_aside_go_too_when_their_time_is_over() -> N
     await orphans.keep(queue_of(office))
 
     assert office.cluster.queues == {}
+
+
+@pytest.mark.parametrize("without_journal", [False, True])
+async def test_letters_that_are_dealt_with_go_when_their_time_is_over_and_open_ones_stay(without_journal: bool) -> None:
+    office, orphans = await orphaned("archived", "resolved", "open", without_journal=False, retentionSeconds=60)
+    office.state.redrive(Accepted(1, "u", "again", 0.0, 1), 1, {1: 0.0}, office.clock.now())
+    office.state.requeue(DeadLetterPolicy(capacity=1, on_full=OnFull.ARCHIVE), office.clock.now())
+    await office.commit()
+    office.end("resolved", succeeds=True)
+    await office.commit()
+    if without_journal:
+        await office.journal.delete_all(lambda key: key.startswith(KEYS.letters))
+    names = ("archived", "resolved", "open")
+    left = []
+
+    for _ in range(2):
+        await orphans.keep(queue_of(office))
+        left.append([name for name in names if office.has_body(name)])
+        office.clock.time += 100
+
+    assert left == [list(names), list(names) if without_journal else ["open"]]
+    assert ("team-a", "words") in office.cluster.queues
+
+
+async def test_a_queue_goes_with_the_last_letter_that_was_set_aside() -> None:
+    office, orphans = await orphaned("MIT", "GPL-3", without_journal=False, retentionSeconds=60)
+    office.state.requeue(DeadLetterPolicy(capacity=1, on_full=OnFull.ARCHIVE), office.clock.now())
+    await office.commit()
+    office.state.redrive(Accepted(1, "u", "again", 0.0, 1), 1, {1: 0.0}, office.clock.now())
+    await office.commit()
+    office.end("GPL-3", succeeds=True)
+    await office.commit()
+    await orphans.keep(queue_of(office))
+    assert last_status(office)["letters"]["archived"] == 1
+    office.clock.time += 100
+    # Whoever was at it before has been killed when the letters were deleted.
+    await office.world.store.delete([KEYS.letter(key_of(name)) for name in ("MIT", "GPL-3")])
+
+    await orphans.keep(queue_of(office))
+
+    assert office.cluster.queues == {}
+
+
+async def test_where_the_journal_is_damaged_all_letters_are_taken_for_open(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING)
+    office, orphans = await orphaned("MIT", "GPL-3", without_journal=False, retentionSeconds=60)
+    office.state.redrive(Accepted(1, "u", "again", 0.0, 1), 1, {0: 0.0}, office.clock.now())
+    await office.commit()
+    office.end("MIT", succeeds=True)
+    await office.commit()
+    office.store.objects[KEYS.head] = office.store.objects[KEYS.head][:-5]
+    office.clock.time += 100
+
+    await orphans.keep(queue_of(office))
+
+    assert last_status(office)["letters"]["open"] == 2
+    assert f"{KEYS.head} is damaged" in caplog.text
+    assert "all letters of the queue team-a/words are taken for open" in caplog.text
+    assert office.has_body("MIT"), "what is not known to be dealt with stays"
 
 
 async def test_a_queue_goes_with_the_last_of_its_letters() -> None:
