@@ -89,6 +89,14 @@ other, and must be where the other may be. */}}
 {{- with $affinity }}{{ toYaml . }}{{ end }}
 {{- end }}
 
+{{/* A constraint that says of no pods which ones count means those of its component. */}}
+{{- define "mapreduce-operator.spread" -}}
+{{- $own := dict "labelSelector" (dict "matchLabels" (include "mapreduce-operator.selectorLabels" . | fromYaml)) }}
+{{- range eq (.component | default "") "api" | ternary .Values.api.topologySpreadConstraints .Values.topologySpreadConstraints }}
+- {{ hasKey . "labelSelector" | ternary . (merge (deepCopy .) $own) | toYaml | indent 2 | trim }}
+{{- end }}
+{{- end }}
+
 {{/* What the pods of all components have in common, but for their volumes. */}}
 {{- define "mapreduce-operator.podSettings" -}}
 # Variables of the namespace's Services could pass for settings of ours.
@@ -224,7 +232,7 @@ annotations:
 {{- end }}
 {{- end }}
 {{- if not (regexMatch "^(file://(/[A-Za-z0-9_-][A-Za-z0-9._-]*)+|s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[A-Za-z0-9_-][A-Za-z0-9._-]*)*)$" $storage.url) }}
-{{- fail (printf "storage.url is %q, but it must be file:// and an absolute path, such as file:///var/lib/mapreduce-operator, or s3://bucket/prefix, with no slash at its end; between slashes stand letters, digits, dots, - and _, with no dot first. The address of another S3 service is storage.s3.endpoint, and keys stand in a Secret" $storage.url) }}
+{{- fail (printf "storage.url is %q, which is neither a folder, such as file:///var/lib/mapreduce-operator, nor a bucket, s3://bucket/prefix: a path is absolute, does not end in a slash, and has letters, digits, dots, - and _ between slashes, with no dot first; a bucket's name has 3 to 63 lower-case letters, digits, dots and -. The address of another S3 service belongs in storage.s3.endpoint, and keys in a Secret" $storage.url) }}
 {{- end }}
 {{- if hasPrefix "file://" $storage.url }}
 {{- $path := trimPrefix "file://" $storage.url }}

@@ -148,6 +148,19 @@ def test_pods_share_the_node_of_a_volume_and_replicas_otherwise_keep_apart(
     assert at(manifests, API, f"{POD}.affinity") == api
 
 
+def test_pods_that_are_to_spread_are_counted_by_their_own_labels(helm: Helm) -> None:
+    spread = [
+        {"maxSkew": 1, "topologyKey": key, "whenUnsatisfiable": "DoNotSchedule"} for key in ("zone", "example.org/rack")
+    ]
+    settings = {"storage.url": BUCKET, "topologySpreadConstraints": spread, "api.topologySpreadConstraints": spread}
+    manifests = helm.template(nested(settings))
+
+    for name in (DEPLOYMENT, API):
+        selector = at(manifests, name, "spec.selector")
+        expected = [constraint | {"labelSelector": selector} for constraint in spread]
+        assert at(manifests, name, f"{POD}.topologySpreadConstraints") == expected
+
+
 @pytest.mark.parametrize(
     ("settings", "budgeted"),
     [

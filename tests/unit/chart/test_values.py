@@ -60,7 +60,12 @@ PROMETHEUS: Final = {"namespaceSelector": {"matchLabels": {"team": "monitoring"}
 DIGEST: Final = f"sha256:{'0' * 64}"
 TOLERATION: Final = {"key": "dedicated", "operator": "Equal", "value": "control", "effect": "NoSchedule"}
 SECRET_VARIABLES: Final = {"secretRef": {"name": "proxy"}}
-SPREAD: Final = {"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "ScheduleAnyway"}
+SPREAD: Final = {
+    "maxSkew": 1,
+    "topologyKey": "zone",
+    "whenUnsatisfiable": "ScheduleAnyway",
+    "labelSelector": {"matchLabels": {"team": "a"}},
+}
 
 # Of each value: another setting than the default, and what must then stand where.
 EFFECTS: Final[dict[str, tuple[Any, list[tuple[str, str, Any]]]]] = {
@@ -483,6 +488,7 @@ def test_a_volume_of_the_charts_own_cannot_be_replaced(helm: Helm, name: str) ->
     [
         "",
         "s3://",
+        "s3://b",
         "s3://Bucket",
         "s3://bucket/",
         "s3://bucket/../other",
@@ -497,5 +503,5 @@ def test_a_volume_of_the_charts_own_cannot_be_replaced(helm: Helm, name: str) ->
 def test_a_url_that_is_no_storage_is_refused_with_one_that_is(helm: Helm, url: str) -> None:
     refusal = helm.refusal(nested({"storage.url": url}))
 
-    assert f'storage.url is "{url}", but it must be file:// and an absolute path' in refusal
-    assert "or s3://bucket/prefix" in refusal
+    assert f'storage.url is "{url}", which is neither a folder, such as file:///var/lib/mapreduce-operator' in refusal
+    assert "nor a bucket, s3://bucket/prefix" in refusal
