@@ -216,8 +216,18 @@ class Checkpointer(Protocol):
     async def load(self, run: RunRef, sequence: int | None) -> Saved:
         """The run as of one of its checkpoints, None for the newest. Raises CheckpointNotFoundError."""
 
-    async def fork(self, run: RunRef, sequence: int | None, child: RunRef, spec: MapReduceJobSpec) -> Checkpoint:
+    async def fork(
+        self,
+        run: RunRef,
+        sequence: int | None,
+        child: RunRef,
+        spec: MapReduceJobSpec,
+        *,
+        started_at: float | None = None,
+    ) -> Checkpoint:
         """Makes a new run that starts from a checkpoint of another one, and needs nothing of it afterwards.
+
+        `started_at` is when the child was taken up, now if it is not given.
 
         Outcomes are carried over as the edits and the resumePolicy of the child's spec say, but for those that are lost
         to damage: their items are run. Asked twice for the same child, it is made once.

@@ -140,12 +140,14 @@ class MapReduceJobSpec(Model):
     active_deadline_seconds: int | None = Field(default=None, ge=1, le=315_360_000)
     """How long the job may take in all, in seconds, the time during which it is suspended included. Then agents that
     run are stopped, no more are started, and the job fails, with the reason DeadlineExceeded; items that did not end
-    stay Pending. It is counted from status.startTime, and anew when a job that ended is taken up again.
+    stay Pending. It is counted from status.startTime, and anew when a job that ended is taken up again. A job that
+    cannot be planned fails by it as well.
     """
 
     cancel: bool = False
     """Ends the job: agents that run are stopped, no more are started, and the job fails, with the reason Cancelled.
-    Results and dead letters stay. With false again, spec.restart takes the job up where it was.
+    Results and dead letters stay. With false again, spec.restart takes the job up where it was; one that was not
+    planned yet goes on by itself.
     """
 
     suspend: bool = False

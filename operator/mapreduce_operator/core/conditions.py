@@ -25,6 +25,8 @@ class Situation:
     phase: Phase
     reason: str
     message: str
+    planned: bool = True
+    """False for a run that has ended without a plan; `obstacle` says why there is none."""
     suspended: bool = False
     still_running: int = 0
     obstacle: tuple[str, str] | None = None
@@ -75,11 +77,11 @@ def conditions_of(situation: Situation) -> dict[str, tuple[bool, str, str]]:
         if situation.lost:
             found["Failed"] = found["Finished"] = (True, why, what)
     else:
-        accepted = phase is not Phase.PLANNING
+        accepted = phase is not Phase.PLANNING and situation.planned
         found["Accepted"] = (
-            accepted,
-            "Planned" if accepted else reason,
-            "input and templates are valid" if accepted else message,
+            (True, "Planned", "input and templates are valid")
+            if accepted
+            else (False, *(situation.obstacle or (reason, message)))
         )
         found["Progressing"] = _progressing(situation, finished)
         found["Ready"] = (

@@ -11,6 +11,27 @@ from mapreduce_operator.core.journal import Claim
 from mapreduce_operator.core.names import Stage
 from mapreduce_operator.core.phases import CLOSED, FINAL_PHASES, NEXT, Turn, after_map, after_reduce
 
+CANCELLED: Final = "Cancelled"
+OVERDUE: Final = "DeadlineExceeded"
+"""Reasons of a run that was ended at once, planned or not."""
+
+
+def end_without_plan(
+    *, cancel: bool, active_deadline_seconds: int | None, started_at: float, now: float
+) -> Turn | None:
+    """How a run ends whose input could not be planned so far; None while it may wait for that to be mended."""
+    advice = "and the job goes on planning by itself: there is nothing to restart"
+    if cancel:
+        message = f"spec.cancel is true; the job was not planned yet, and nothing was run. Set it to false, {advice}"
+        return Turn(Phase.FAILED, CANCELLED, message)
+    if active_deadline_seconds is None or now < started_at + active_deadline_seconds:
+        return None
+    message = (
+        f"the job could not be planned within the {active_deadline_seconds:,} s of activeDeadlineSeconds, which are "
+        f"counted from status.startTime, and nothing was run. Raise them, {advice}"
+    )
+    return Turn(Phase.FAILED, OVERDUE, message)
+
 
 class Course:
     """`turn` is the last change of phase, `committed` the last one that is durable."""
@@ -69,14 +90,14 @@ class Course:
                 "spec.cancel is true; its agents were interrupted. Set it to false, and restart the map to go on: what "
                 "has succeeded stays"
             )
-            return "Cancelled", message
+            return CANCELLED, message
         if self.overdue:
             seconds = self._spec.active_deadline_seconds
             message = (
                 f"the job was not done within the {seconds:,} s of activeDeadlineSeconds; its agents were interrupted. "
                 "Raise them, and restart the map to go on"
             )
-            return "DeadlineExceeded", message
+            return OVERDUE, message
         if self.turn.phase is not Phase.MAP or self.turn.reason in CLOSED:
             return None
         return self._guard.stop(self._books.ledgers[Stage.MAP].judged, self._given_up)

@@ -66,8 +66,9 @@ class Report:
 
 
 def status_without_plan(report: Report, now: float) -> MapReduceJobStatus:
-    """The status of a run that is not planned yet, be it for a moment or until its input is corrected."""
-    return MapReduceJobStatus.model_validate(_common(report, now))
+    """The status of a run that is not planned: for a moment, until its input is corrected, or since it ends before."""
+    ended = report.situation.phase in FINAL_PHASES
+    return MapReduceJobStatus.model_validate(_common(report, now) | {"completion_time": now if ended else None})
 
 
 def status_before_loading(written: MapReduceJobStatus, situation: Situation, now: float) -> MapReduceJobStatus:

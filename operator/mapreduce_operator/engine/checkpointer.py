@@ -183,7 +183,15 @@ class StoredCheckpoints(Checkpointer):
         key = StorageKeys(run).spec(checkpoint.spec_sha256)
         return await read_checked(self._store, key, lambda data: verified(data, checkpoint.spec_sha256, key))
 
-    async def fork(self, run: RunRef, sequence: int | None, child: RunRef, spec: MapReduceJobSpec) -> Checkpoint:
+    async def fork(
+        self,
+        run: RunRef,
+        sequence: int | None,
+        child: RunRef,
+        spec: MapReduceJobSpec,
+        *,
+        started_at: float | None = None,
+    ) -> Checkpoint:
         """As in the port."""
         saved, damage = await self.read_what_is_left(run, await self.find(run, sequence))
         edits = spec.fork_from.edits.items if spec.fork_from is not None else ()
@@ -198,11 +206,14 @@ class StoredCheckpoints(Checkpointer):
             f"forked from checkpoint {parent.sequence} of {run.name}: {len(taken.records):,} outcomes carried over"
             f"{f'; {damage}' if damage else ''}"
         )
+        began = now if started_at is None else started_at
         standing = Batch(
-            CommitReason.FORK, now, Turn(Phase.MAP, "Forked", message), None, None, opened_at=now, spec=text
+            CommitReason.FORK, now, Turn(Phase.MAP, "Forked", message), None, None, opened_at=began, spec=text
         )
         journal, batches = self._journal(child), batches_of(taken, standing, len(planned.items))
-        return await journal.create(planned, text, batches, lineage=lineage, kept=spec.checkpoint.enabled)
+        return await journal.create(
+            planned, text, batches, started_at=began, lineage=lineage, kept=spec.checkpoint.enabled
+        )
 
     async def copy_letters(self, run: RunRef, child: RunRef, letters: Iterable[CarriedLetter]) -> None:
         """Gives the child bodies of its own of the dead letters that it begins with. Raises StorageError."""

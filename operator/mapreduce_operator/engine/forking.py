@@ -12,11 +12,13 @@ from pydantic import ValidationError
 from mapreduce_operator.api import ForkFrom, MapReduceJob, MapReduceJobStatus, Phase
 from mapreduce_operator.core.checkpoint import CommitReason, JournalError
 from mapreduce_operator.core.conditions import Situation
+from mapreduce_operator.core.course import end_without_plan
 from mapreduce_operator.core.effects import Announce
 from mapreduce_operator.core.forks import with_edits
 from mapreduce_operator.core.names import RunRef
+from mapreduce_operator.core.phases import Turn
 from mapreduce_operator.core.plan import InputError
-from mapreduce_operator.core.status import Report, status_without_plan
+from mapreduce_operator.core.status import Report, seen_at, status_without_plan
 from mapreduce_operator.engine.effects import announce
 from mapreduce_operator.engine.reporter import Reporter
 from mapreduce_operator.engine.troubles import reason_of
@@ -45,14 +47,18 @@ def parent_of(world: World, namespace: str, source: ForkFrom) -> RunRef:
     return run
 
 
-async def fork(world: World, job: MapReduceJob, source: ForkFrom) -> None:
-    """Makes the run of a job from a checkpoint of its parent. Raises InputError, StorageError."""
+async def fork(world: World, job: MapReduceJob, source: ForkFrom, started_at: float | None = None) -> None:
+    """Makes the run of a job, taken up at that time or now, from a checkpoint of its parent.
+
+    Raises InputError, StorageError.
+    """
     child = RunRef.of(job)
     parent = parent_of(world, child.namespace, source)
     # Raises what is wrong with the other edits.
     spec = with_edits(job.spec)
     try:
-        await world.counted(CommitReason.FORK, world.checkpoints.fork(parent, source.checkpoint, child, spec))
+        making = world.checkpoints.fork(parent, source.checkpoint, child, spec, started_at=started_at)
+        await world.counted(CommitReason.FORK, making)
     except CheckpointNotFoundError as error:
         raise InputError("CheckpointNotFound", f"spec.forkFrom: {error}") from error
     except JournalError as error:
@@ -72,7 +78,13 @@ class Filling:
         self._body = body
         self._changed: Final = asyncio.Event()
         self._problem: tuple[str, str] | None = None
-        self._reporter: Final = Reporter(world.cluster, world.leadership, self.run, self._status, None)
+        written = MapReduceJobStatus.model_validate(body["status"]) if body.get("status") else None
+        started = written.start_time if written is not None else None
+        self._start_time: Final = started.timestamp() if started is not None else world.clock.now()
+        self._end: Turn | None = None
+        self._ended = written if written is not None and written.completion_time is not None else None
+        """The status with which the job has ended before it could be filled in."""
+        self._reporter: Final = Reporter(world.cluster, world.leadership, self.run, self._status, written)
 
     @property
     def reported(self) -> MapReduceJobStatus | None:
@@ -117,18 +129,43 @@ class Filling:
         await self._world.cluster.fill_in_spec(self.run, missing, version=metadata["resourceVersion"])
 
     async def _tell(self, problem: tuple[str, str]) -> None:
-        if problem == self._problem:
+        spec, before = self._body["spec"], (self._problem, self._end)
+        self._problem, self._end = (
+            problem,
+            end_without_plan(
+                cancel=spec.get("cancel", False),
+                active_deadline_seconds=spec.get("activeDeadlineSeconds"),
+                started_at=self._start_time,
+                now=self._world.clock.now(),
+            ),
+        )
+        if (self._problem, self._end) == before:
             return
-        self._problem = problem
-        log.warning("%s/%s: %s", self.run.namespace, self.run.name, problem[1])
-        await announce(self._world, self.run, Announce("Warning", *problem))
+        if self._problem != before[0]:
+            log.warning("%s/%s: %s", self.run.namespace, self.run.name, problem[1])
+            await announce(self._world, self.run, Announce("Warning", *problem))
+        if self._end is None:
+            self._ended = None
+        elif self._ended is None:
+            self._ended = self._composed(self._end, planned=False)
+            await announce(self._world, self.run, Announce("Warning", self._end.phase.value, self._end.message))
         try:
             await self._reporter.write()
         except ClusterError as error:
             log.warning("%s/%s: the status was not written: %s", self.run.namespace, self.run.name, error)
 
+    @property
+    def _generation(self) -> int:
+        generation: int = self._body["metadata"].get("generation", 0)
+        return generation
+
     def _status(self) -> MapReduceJobStatus:
-        now, generation = self._world.clock.now(), self._body["metadata"].get("generation", 0)
-        situation = Situation(Phase.PLANNING, "Planning", "the fork is being prepared", obstacle=self._problem)
-        report = Report(self.run, generation, situation, self._world.storage_url, now, self._reporter.conditions)
-        return status_without_plan(report, now)
+        if self._ended is not None:
+            return seen_at(self._ended, self._generation, "")
+        return self._composed(Turn(Phase.PLANNING, "Planning", "the fork is being prepared"))
+
+    def _composed(self, turn: Turn, *, planned: bool = True) -> MapReduceJobStatus:
+        url, before = self._world.storage_url, self._reporter.conditions
+        situation = Situation(turn.phase, turn.reason, turn.message, planned=planned, obstacle=self._problem)
+        report = Report(self.run, self._generation, situation, url, self._start_time, before)
+        return status_without_plan(report, self._world.clock.now())

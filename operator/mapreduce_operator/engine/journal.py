@@ -186,11 +186,16 @@ class Journal:
         spec: bytes,
         batches: Sequence[Batch] = (),
         *,
+        started_at: float | None = None,
         lineage: Lineage | None = None,
         kept: bool = True,
     ) -> Checkpoint:
-        """Makes a plan durable, and what is carried over into it. Nothing may be dispatched before this returns."""
+        """Makes a plan durable, and what is carried over into it. Nothing may be dispatched before this returns.
+
+        `started_at` is when the run was taken up, now if it is not given: planning may have waited for its input.
+        """
         now = self._clock.now()
+        started_at = now if started_at is None else started_at
         head = Checkpoint(
             schema_version=codec.SCHEMA_VERSION,
             run_uid=self._run.uid,
@@ -199,8 +204,8 @@ class Journal:
             phase_message=f"{len(planned.items):,} items are planned",
             plan=await self.plan.write(planned),
             epoch=self._leadership.epoch,
-            started_at=now,
-            opened_at=now,
+            started_at=started_at,
+            opened_at=started_at,
             turned_at=now,
             committed_at=now,
             reason=CommitReason.PHASE_CHANGE,

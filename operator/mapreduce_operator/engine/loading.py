@@ -56,14 +56,24 @@ class Loaded:
 
 
 async def load(
-    world: World, run: RunRef, journal: Journal, job: MapReduceJob, *, planned_before: bool, thorough: bool = False
+    world: World,
+    run: RunRef,
+    journal: Journal,
+    job: MapReduceJob,
+    *,
+    planned_before: bool,
+    thorough: bool = False,
+    started_at: float | None = None,
 ) -> Loaded:
     """Loads a run, or plans it. `thorough`: reads the whole journal, since some of it is known to be damaged.
+
+    `started_at` is when a run that is not planned yet was taken up; now, if it is not given.
 
     Raises InputError for an input that cannot be planned, JournalError for a state that cannot be read or is lost,
     DeposedError when a later leader has it, and StorageError or ClusterError for what may pass.
     """
-    return await _Loader(world, run, journal, job).load(planned_before=planned_before, thorough=thorough)
+    loader = _Loader(world, run, journal, job, started_at)
+    return await loader.load(planned_before=planned_before, thorough=thorough)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +82,7 @@ class _Loader:
     run: RunRef
     journal: Journal
     job: MapReduceJob
+    started_at: float | None
 
     async def load(self, *, planned_before: bool, thorough: bool) -> Loaded:
         await self.world.suitability.check()
@@ -90,12 +101,13 @@ class _Loader:
 
     async def _plan(self) -> Announce:
         if (source := self.job.spec.fork_from) is not None:
-            await fork(self.world, self.job, source)
+            await fork(self.world, self.job, source, self.started_at)
             await self.journal.load()
             return Announce("Normal", "Forked", self.journal.head.phase_message)
         spec = self.job.spec
         planned = await plan_input(self.world, self.run, spec.input)
-        writing = self.journal.create(planned, canonical(spec.work_as_written()), kept=spec.checkpoint.enabled)
+        text, kept = canonical(spec.work_as_written()), spec.checkpoint.enabled
+        writing = self.journal.create(planned, text, started_at=self.started_at, kept=kept)
         await self.world.counted(CommitReason.PHASE_CHANGE, writing)
         left_out = f" of {planned.read:,}" if planned.read > len(planned.items) else ""
         return Announce("Normal", "Planned", f"planned {len(planned.items):,} items{left_out}")

@@ -119,7 +119,7 @@ class Run:
         self._awake.set()
 
     async def _live(self) -> None:
-        to_do = not self._over or self._aftercare.is_due(self._standing.job.spec, self._standing.ended)
+        to_do = not self._over or self._is_due
         while not self._deleting and not self._stopping:
             self._awake.clear()
             if to_do:
@@ -129,8 +129,8 @@ class Run:
                     self._aftercare.looked(self._seen, may_pass=self._requests.are_open(self._standing.job))
             else:
                 self._reporter.request()
-                await self._sleep(self._aftercare.next_look(self._standing.job.spec, self._standing.ended))
-            to_do = self._reload or self._aftercare.is_due(self._standing.job.spec, self._standing.ended)
+                await self._sleep(self._next_look)
+            to_do = self._reload or self._is_due
         if self._deleting:
             letters = await letters_left(
                 self._world,
@@ -141,6 +141,20 @@ class Run:
                 written=self._reporter.written,
             )
             await tear_down(self._world, self._standing.job, self._journal, letters, self._awake)
+
+    @property
+    def _next_look(self) -> float | None:
+        """When a run that has ended is looked at once more, in seconds since the epoch; None for never, as it is."""
+        ended = self._standing.ended
+        if ended is not None and ended.plan is None:
+            # Whatever else is asked of it, there is nothing to do it with.
+            return None if self._standing.end_without_plan is not None else 0.0
+        return self._aftercare.next_look(self._standing.job.spec, ended)
+
+    @property
+    def _is_due(self) -> bool:
+        at = self._next_look
+        return at is not None and at <= self._world.clock.now()
 
     @property
     def _deleting(self) -> bool:
@@ -163,7 +177,7 @@ class Run:
     # ----------------------------------------------------------------------------------------------- to the plan
 
     async def _establish(self) -> None:
-        """Loads the run, or plans it; returns without a state when it was deleted or stopped before that."""
+        """Loads the run, or plans it; returns without a state when it was deleted, stopped or over before that."""
         failures = 0
         while not self._deleting and not self._stopping:
             self._awake.clear()
@@ -178,6 +192,7 @@ class Run:
                     job,
                     planned_before=self._reload or (written is not None and written.plan is not None),
                     thorough=self._thorough,
+                    started_at=self._standing.start_time,
                 )
             except (InputError, StorageError, JournalError, ClusterError) as error:
                 pause = max(_REPLAN_SECONDS, _REPLAN_PAUSES * (self._world.clock.now() - began))
@@ -189,11 +204,22 @@ class Run:
                 self._troubles.not_loaded(error)
                 if self._troubles.obstacle is not None and self._troubles.obstacle != before:
                     await announce(self._world, self.ref, Announce("Warning", *self._troubles.obstacle))
+                if isinstance(error, InputError) and await self._ends_without_plan():
+                    return
             else:
                 await self._take_up(loaded)
                 return
             self._reporter.request()
             await self._sleep(self._world.clock.now() + pause)
+
+    async def _ends_without_plan(self) -> bool:
+        """Whether the run is over, now that it is known that there is no plan of it."""
+        self._standing.ended, turn = None, self._standing.end_without_plan
+        if turn is None:
+            return False
+        self._standing.end(turn, self._reporter.written)
+        await announce(self._world, self.ref, Announce("Warning", turn.phase.value, turn.message))
+        return True
 
     async def _take_up(self, loaded: Loaded) -> None:
         self._standing.enter_memory(loaded.state, loaded.ids)

@@ -7,6 +7,7 @@ from typing import Final
 
 from mapreduce_operator.api import MapReduceJob, MapReduceJobStatus, Phase
 from mapreduce_operator.core.conditions import Situation
+from mapreduce_operator.core.course import end_without_plan
 from mapreduce_operator.core.forks import as_before, with_edits
 from mapreduce_operator.core.names import RunRef
 from mapreduce_operator.core.phases import FINAL_PHASES, Turn
@@ -73,6 +74,22 @@ class Standing:
         self.ended = None
         self.keeper, self.input_watch = keeper, input_watch
 
+    @property
+    def end_without_plan(self) -> Turn | None:
+        """How the run ends while it cannot be planned; None while it waits for its input."""
+        spec = self.job.spec
+        return end_without_plan(
+            cancel=spec.cancel,
+            active_deadline_seconds=spec.active_deadline_seconds,
+            started_at=self.start_time,
+            now=self._world.clock.now(),
+        )
+
+    def end(self, turn: Turn, written: MapReduceJobStatus | None) -> None:
+        """The run has ended so before it could be planned."""
+        self.ended = status_without_plan(self._report(turn, written, planned=False), self._world.clock.now())
+        self._troubles.clear()
+
     def leave_memory(self) -> None:
         """The run rests, or is to be loaded anew."""
         self.state, self.ids = None, []
@@ -97,10 +114,9 @@ class Standing:
     def status(self, written: MapReduceJobStatus | None) -> MapReduceJobStatus | None:
         """The status to write now: `written`, which was written last, where there is nothing else to tell yet."""
         now = self._world.clock.now()
-        generation = self.job.metadata.generation
         if self.state is None:
             if self.ended is not None and not self._troubles.any:
-                return seen_at(self.ended, generation, asked_token(self.job))
+                return seen_at(self.ended, self.job.metadata.generation, asked_token(self.job))
             turn = Turn(Phase.PLANNING, "Planning", "the input is being planned")
             if written is not None and written.plan is not None:
                 turn = Turn(Phase.MAP, written.reason or "Planned", "the state of the run is being loaded")
@@ -113,10 +129,16 @@ class Standing:
             turn = self.state.committed_turn
             if turn.phase in FINAL_PHASES and self.keeper is not None and self.keeper.owes:
                 return written
-        report = Report(
+        report = self._report(turn, written)
+        if self.state is None or self.state.checkpoint is None:
+            return status_without_plan(report, now)
+        return status_of(self.state, self.state.checkpoint, self.ids.__getitem__, report, now)
+
+    def _report(self, turn: Turn, written: MapReduceJobStatus | None, *, planned: bool = True) -> Report:
+        return Report(
             ref=self._ref,
-            generation=generation,
-            situation=self._situation(turn),
+            generation=self.job.metadata.generation,
+            situation=self._situation(turn, planned=planned),
             storage_url=self._world.storage_url,
             start_time=self.start_time,
             before=written.conditions if written is not None else (),
@@ -124,16 +146,14 @@ class Standing:
             keeps={"PlanCurrent"} if self.input_watch is not None else (),
             kept=self._kept(),
         )
-        if self.state is None or self.state.checkpoint is None:
-            return status_without_plan(report, now)
-        return status_of(self.state, self.state.checkpoint, self.ids.__getitem__, report, now)
 
-    def _situation(self, turn: Turn) -> Situation:
+    def _situation(self, turn: Turn, *, planned: bool = True) -> Situation:
         state = self.state
         return Situation(
             phase=turn.phase,
             reason=turn.reason,
             message=turn.message,
+            planned=planned,
             suspended=self.job.spec.suspend,
             still_running=state.active if state else 0,
             obstacle=self._troubles.obstacle or self._edits_problem or (state.obstacle if state else None),

@@ -109,6 +109,15 @@ def test_only_what_failed_or_what_the_user_has_to_mend_is_failed(situation: Situ
     assert (concluded(written(situation)) == "Failed") == hopeless
 
 
+def test_what_ended_without_a_plan_is_not_accepted_and_says_why_there_is_none() -> None:
+    why = "ConfigMapNotFound", "there is no ConfigMap 'input'"
+    ended = conditions_of(Situation(Phase.FAILED, "Cancelled", "as you wish", planned=False, obstacle=why))
+
+    assert ended["Accepted"] == (False, *why)
+    assert ended["Finished"] == ended["Failed"] == ended["Stalled"] == (True, "Cancelled", "as you wish")
+    assert ended["Ready"] == ended["Complete"] == (False, "Cancelled", "as you wish")
+
+
 # --------------------------------------------------------------------------------------------------------- kubectl wait
 
 

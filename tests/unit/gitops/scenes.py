@@ -58,7 +58,8 @@ def scenes() -> dict[tuple[str, str], Body]:
     """Bodies by kind and name, the same in every process."""
     album = Album()
     with asyncio.Runner(loop_factory=JumpingLoop) as runner:
-        for story in (_to_the_plan, _to_success, _to_dead_letters_and_back, _to_failure, _to_a_full_queue):
+        stories = (_to_the_plan, _to_success, _to_dead_letters_and_back, _to_failure, _to_a_full_queue)
+        for story in (*stories, _to_an_end_without_a_plan):
             runner.run(story(album))
     return album.seen
 
@@ -169,6 +170,12 @@ async def _to_a_full_queue(album: Album) -> None:
         cluster.queues.edit("demo", eligibility=[{"filter": "letter.", "eligible": False}])
         await operator.until(lambda: "Stalled" in str(queue_of(cluster)["status"]["conditions"]))
         album.add_other("invalid-eligibility", queue_of(cluster))
+
+
+async def _to_an_end_without_a_plan(album: Album) -> None:
+    async with operating(SimulatedCluster(lambda _: Ends()), job(["a", "a"], cancel=True)) as operator:
+        await operator.until_finished()
+        album.add_job("never-planned", operator)
 
 
 # -------------------------------------------------------------------------------------------------------------- actions
