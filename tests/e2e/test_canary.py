@@ -2,20 +2,17 @@
 
 import base64
 import hashlib
-import json
 import secrets
 from typing import Final
 
 import pytest
 
 from mapreduce_operator.core.packing import unpack
+from tests.e2e.canary import holding, told
 from tests.e2e.sandbox import Body, Sandbox, agent, job, redrive
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(180)]
 
-SYSTEM: Final = "--namespace=mapreduce-system"
-RELEASE: Final = "--selector=app.kubernetes.io/instance=mapreduce-operator"
-KINDS: Final = ("mrj", "dlq", "redrives", "events", "jobs", "pods")
 ITEMS: Final = ["succeeds", "fails-once", "is-given-up", "is-gated"]
 MANNERS: Final = """
     case $(cat /mapreduce/item.json) in
@@ -57,26 +54,12 @@ def stored(sandbox: Sandbox) -> str:
     return "\n".join(unpack(base64.b64decode(line)).decode() for line in lines)
 
 
-def said(sandbox: Sandbox) -> dict[str, str]:
-    """What there is to see of the jobs of a namespace, by where it is."""
-    pods = json.loads(sandbox.kubectl(SYSTEM, "get", "pods", RELEASE, "--output=json"))["items"]
-    names = [pod["metadata"]["name"] for pod in pods]
-    metrics = (f"/api/v1/namespaces/mapreduce-system/pods/{name}:8080/proxy/metrics" for name in names)
-    return {
-        **{kind: sandbox.kubectl("get", kind, "--output=json") for kind in KINDS},
-        "logs": "".join(sandbox.kubectl(SYSTEM, "logs", name, "--all-containers") for name in names),
-        "metrics": "".join(sandbox.kubectl("get", "--raw", path) for path in metrics),
-        "storage": stored(sandbox),
-    }
-
-
 def assert_nowhere(canary: str, sandbox: Sandbox, *, silent: set[str]) -> None:
     """`silent`: where nothing is said of the job at this time. All other places must speak of it."""
-    found = said(sandbox)
+    found = told(sandbox) | {"storage": stored(sandbox)}
     speaks = {place for place, text in found.items() if sandbox.namespace in text or "is-given-up" in text}
     assert found.keys() - speaks == silent
-    forms = (canary, base64.b64encode(canary.encode()).decode())
-    assert [place for place, text in found.items() if any(form in text for form in forms)] == []
+    assert holding(canary, found) == []
 
 
 def test_what_an_agent_has_from_a_secret_is_written_nowhere(sandbox: Sandbox, canary: str) -> None:
