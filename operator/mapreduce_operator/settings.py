@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Final, Self
 
+from mapreduce_operator.core.names import GROUP
+
 _PREFIX = "MAPREDUCE_"
 _LABEL_KEY: Final = re.compile(
     r"([a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?"
@@ -20,7 +22,7 @@ _NOT_COPIED: Final = {
     "argocd.argoproj.io": _TRACKED,
     "kustomize.toolkit.fluxcd.io": _TRACKED,
     "helm.toolkit.fluxcd.io": _TRACKED,
-    "mapreduce.dev": _SET,
+    GROUP: _SET,
     "app.kubernetes.io/managed-by": _SET,
     "batch.kubernetes.io": _SET,
     "job-name": _SET,
