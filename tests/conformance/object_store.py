@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 
 import pytest
 
-from mapreduce_operator.ports import ObjectStore, StorageConflictError
+from mapreduce_operator.ports import ObjectStore, ObjectTooLargeError, StorageConflictError, StoredObject
 
 Reopen = Callable[[], ObjectStore]
 
@@ -80,6 +80,15 @@ class ObjectStoreConformance:
         assert await store.get("run/head.json.old") is None
         assert await store.get("run/head.json/part") is None
         assert await store.get("run") is None
+
+    async def test_of_an_object_no_more_is_read_than_its_reader_takes(self, store: ObjectStore) -> None:
+        etag = await store.put("_inputs/a/b.jsonl", b"12345")
+
+        assert await store.get_within("_inputs/a/b.jsonl", 5) == StoredObject(b"12345", etag)
+        assert await store.get_within("_inputs/a/c.jsonl", 5) is None
+        with pytest.raises(ObjectTooLargeError, match="has 5 bytes; the limit is 4"):
+            await store.get_within("_inputs/a/b.jsonl", 4)
+        assert await store.get("_inputs/a/b.jsonl") == StoredObject(b"12345", etag)
 
     # -------------------------------------------------------------------------------------------------- conditions
 

@@ -13,7 +13,7 @@ import pytest
 from mapreduce_operator.adapters.storage import FileStore
 from mapreduce_operator.core.checkpoint import Checkpoint, decode_checkpoint, digest, encode_checkpoint
 from mapreduce_operator.core.journal import decode_segment, encode_segment
-from mapreduce_operator.core.names import RunRef, StorageKeys
+from mapreduce_operator.core.names import RunRef, StorageKeys, input_key
 from mapreduce_operator.gc import main
 from mapreduce_operator.ports import StorageError, StorageErrorReason
 from tests.conformance.written_run import CRASHED, WrittenRun
@@ -22,6 +22,7 @@ from tests.unit.core.scenes import RUN
 
 JOBS = "/apis/mapreduce.dev/v1alpha1/mapreducejobs"
 QUEUES = "/apis/mapreduce.dev/v1alpha1/deadletterqueues"
+INPUT = input_key(RUN.namespace, f"{RUN.name}/head.json")
 ALIVE = replace(RUN, name="alive", uid="run-2")
 NEW = replace(RUN, namespace="other", uid="run-3")
 
@@ -57,6 +58,8 @@ async def store(tmp_path: Path) -> AsyncIterator[FileStore]:
         # The moment at which these tests run is far from the one at which runs of tests take place.
         await store.put(StorageKeys(run).head, committed_at(head, 0.0 if run is not NEW else 4e9))
     await store.put("_probe/x", b"")
+    # It could not look more like a run that is gone.
+    await store.put(INPUT, committed_at(head, 0.0))
     yield store
     await store.close()
 
@@ -108,7 +111,7 @@ async def head_of(store: FileStore, run: RunRef) -> Checkpoint:
 
 
 async def runs_in(store: FileStore) -> set[str]:
-    return {key.split("/")[2] async for key in store.list("") if key.count("/") > 2}
+    return {key.split("/")[2] async for key in store.list("") if key.count("/") > 2 and key != INPUT}
 
 
 async def test_what_is_of_nobody_and_old_goes_and_all_else_stays(call: Call, store: FileStore, api: FakeApi) -> None:
@@ -117,6 +120,7 @@ async def test_what_is_of_nobody_and_old_goes_and_all_else_stays(call: Call, sto
     assert (code, err) == (0, "")
     assert await runs_in(store) == {ALIVE.uid, NEW.uid}
     assert await store.get("_probe/x") is not None
+    assert await store.get(INPUT) is not None
     assert out.startswith("Deleted          default/demo (run-1), ")
     assert out.endswith("last written 1970-01-01T00:00:00Z\n")
     assert {asked.verb for asked in api.asked} == {"GET"}

@@ -104,7 +104,7 @@ class Input(Model):
     KeepFirst: the first counts, the others are left out.
     """
 
-    offset: int = Field(default=0, ge=0, le=500_000)
+    offset: int = Field(default=0, ge=0, le=200_000)
     """How many items are left out at the beginning."""
 
     limit: int | None = Field(default=None, ge=1, le=100_000)

@@ -10,7 +10,8 @@ from typing import Any, Final
 
 from mapreduce_operator.api import OrderBy, SortOrder
 from mapreduce_operator.core.expressions import Expression, ExpressionError
-from mapreduce_operator.core.questions import advice, in_short
+from mapreduce_operator.core.questions import advice
+from mapreduce_operator.core.texts import kind_of
 
 Rank = tuple[int, int, Any]
 """By which an item stands among others: whether it has a value, the kind of the value, the value."""
@@ -44,7 +45,7 @@ class ItemFilter:
         except ExpressionError as error:
             raise ExpressionError(f"filter {error}. {advice(error)}") from error
         if not isinstance(answer, bool):
-            raise ExpressionError(f"filter {self.expression.text!r} gave {in_short(answer)}, not true or false")
+            raise ExpressionError(f"filter {self.expression.text!r} gave {kind_of(answer)}, not true or false")
         return answer
 
 
@@ -95,7 +96,8 @@ class ItemOrder:
             case str():
                 return 0, 2, value
             case _:
+                what = "NaN" if isinstance(value, float) else kind_of(value)
                 raise ExpressionError(
-                    f"orderBy {expression.text!r} gave {in_short(value)}; items are put in order by booleans, numbers "
+                    f"orderBy {expression.text!r} gave {what}; items are put in order by booleans, numbers "
                     "and strings"
                 )

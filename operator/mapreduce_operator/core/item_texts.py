@@ -15,7 +15,8 @@ from typing import Any, Final
 import msgspec
 
 from mapreduce_operator.api import InputFormat
-from mapreduce_operator.core.plan import InputError, Problems, kind_of
+from mapreduce_operator.core.plan import InputError, Problems
+from mapreduce_operator.core.texts import counted, kind_of
 
 TEXT_BYTES: Final = 64 * 1024**2
 """Of what is read, before and after it is decompressed: 100,000 items of 670 bytes. An operator with 512 MiB holds it
@@ -129,7 +130,7 @@ def _table(text: bytes, where: str) -> Iterator[dict[str, str]]:
             elif len(row) == len(header):
                 yield dict(zip(header, row, strict=True))
             elif row:
-                problems.add(f"line {line}: {len(row):,} cells; the first line has {len(header):,}")
+                problems.add(f"line {line}: {counted(len(row), 'cell')}; the first line has {len(header):,}")
             line = rows.line_num + 1
     except csv.Error as error:
         raise InputError("InputMalformed", f"{where} is no valid CSV: line {line}: {error}") from error

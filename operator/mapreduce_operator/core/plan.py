@@ -16,11 +16,14 @@ from mapreduce_operator.core.expressions import Expression, ExpressionError
 from mapreduce_operator.core.item_expressions import EXPRESSION_SECONDS, ItemFilter, ItemOrder, Rank, item_expression
 from mapreduce_operator.core.names import Stage, item_key
 from mapreduce_operator.core.packing import pack, unpack
+from mapreduce_operator.core.texts import kind_of
 
 ID_BYTES: Final = 4096
 """Ids go into annotations and into each line of the journal."""
-READ_ITEMS: Final = 500_000
-"""So many may be read to choose from. All that pass the filter are in memory at once."""
+READ_ITEMS: Final = 1_000_000
+"""So many may be read to choose from: what the filter leaves out takes time, and no memory."""
+KEPT_ITEMS: Final = 200_000
+"""So many may pass the filter. They are in memory at once, some 500 bytes each beside what they hold."""
 TURN_ITEMS: Final = 100
 TURN_SECONDS: Final = 0.05
 """Others have their turn after so many items, or when expressions took so long, whichever comes first."""
@@ -135,7 +138,7 @@ def planning(values: Iterable[Any], source: Input, limits: Limits) -> Generator[
     for position, value in enumerate(values):
         read += 1
         spent = asked.spent
-        _check_effort(read, spent)
+        _check_effort(read, len(found), spent)
         if position % TURN_ITEMS == TURN_ITEMS - 1 or spent > paused_at + TURN_SECONDS:
             yield
             paused_at = spent
@@ -158,9 +161,15 @@ def planning(values: Iterable[Any], source: Input, limits: Limits) -> Generator[
     return Planned(selected, duplicates, filtered_out, out_of_range=len(items) - len(selected))
 
 
-def _check_effort(read: int, spent: float) -> None:
+def _check_effort(read: int, kept: int, spent: float) -> None:
     if read > READ_ITEMS:
-        raise InputError("InputTooLarge", f"the input has more than {READ_ITEMS:,} items to choose from. Split it")
+        raise InputError("InputTooLarge", f"the input has more than {READ_ITEMS:,} items. Split it")
+    if kept > KEPT_ITEMS:
+        raise InputError(
+            "InputTooLarge",
+            f"the input has more than {KEPT_ITEMS:,} items that its filter, if any, leaves to choose from by offset "
+            "and limit. Filter more of them out, or split it",
+        )
     if spent > EXPRESSION_SECONDS:
         raise InputError(
             "InputTooSlow",
@@ -335,15 +344,3 @@ class Problems:
 
 def _quote(name: str) -> str:
     return repr(name if len(name) <= 80 else name[:79] + "…")
-
-
-def kind_of(value: Any) -> str:
-    """What a JSON value is, for people."""
-    return {
-        dict: "an object",
-        list: "an array",
-        str: "a string",
-        bool: "a boolean",
-        int: "a number",
-        float: "a number",
-    }.get(type(value), "null" if value is None else type(value).__name__)

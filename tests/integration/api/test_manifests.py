@@ -37,7 +37,8 @@ def rule_with(**fields: object) -> list[dict[str, object]]:
 
 
 ONE_SOURCE = (
-    "spec.input: Required value: exactly one source of items must be given: input.items, input.configMapRef or forkFrom"
+    "spec.input: Required value: exactly one source of items must be given: input.items, input.configMapRef,"
+    " input.object or forkFrom"
 )
 NO_DELAYS = 'spec.map.retry.backoff.delays: Invalid value: "object": delays must be given for the type Custom'
 
@@ -46,12 +47,44 @@ INVALID = [
     ("input", {"onDuplicate": "KeepFirst"}, ONE_SOURCE),
     ("input", None, ONE_SOURCE),
     ("input.configMapRef", {"name": "a", "key": "b"}, ONE_SOURCE),
+    ("input.object", {"key": "a"}, ONE_SOURCE),
     ("forkFrom", FORK, ONE_SOURCE),
     ("input.items", "1,2,3", "spec.input.items"),
     ("input.items", [0] * 50_001, "spec.input.items: Too many: 50001: must have at most 50000 items"),
     ("input", {"configMapRef": {"name": "Upper", "key": "k"}}, "spec.input.configMapRef.name"),
     ("input", {"configMapRef": {"name": "a"}}, "spec.input.configMapRef.key: Required value"),
-    ("input", {"configMapRef": {"name": "a", "key": "k", "format": "CSV"}}, "spec.input.configMapRef.format"),
+    ("input", {"configMapRef": {"name": "a", "key": "k", "format": "TSV"}}, "spec.input.configMapRef.format"),
+    ("input", {"object": {}}, "spec.input.object.key: Required value"),
+    *(
+        ("input", {"object": {"key": key}}, "spec.input.object.key")
+        for key in (
+            "",
+            "/a",
+            "a/",
+            "a//b",
+            "..",
+            "../b/c",
+            "a/../b",
+            "a/.b",
+            ".",
+            "a b",
+            "a\\b",
+            "ä",
+            "a" * 256,
+            "a/" * 256 + "a",
+        )
+    ),
+    ("input", {"object": {"key": "a", "format": "TSV"}}, "spec.input.object.format"),
+    ("input.filter", "", "spec.input.filter"),
+    ("input.filter", "x" * 2049, "spec.input.filter: Too long"),
+    ("input.orderBy", [{"expression": "item"}] * 5, "spec.input.orderBy: Too many: 5"),
+    ("input.orderBy", [{}], "spec.input.orderBy[0].expression: Required value"),
+    ("input.orderBy", [{"expression": "x" * 1025}], "spec.input.orderBy[0].expression: Too long"),
+    ("input.orderBy", [{"expression": "x", "order": "Random"}], "spec.input.orderBy[0].order: Unsupported value"),
+    ("input.offset", -1, "spec.input.offset"),
+    ("input.offset", 200_001, "spec.input.offset"),
+    ("input.limit", 0, "spec.input.limit"),
+    ("input.limit", 100_001, "spec.input.limit"),
     ("input.idExpression", "x" * 1025, "spec.input.idExpression: Too long"),
     ("input.idExpression", "", "spec.input.idExpression"),
     ("input.onDuplicate", "Ignore", 'spec.input.onDuplicate: Unsupported value: "Ignore"'),
@@ -179,6 +212,15 @@ VALID = [
     ("input.items", []),
     ("input.items", [{"a": [{"b": None}]}, "text", 3, 2.5, True, None, [1, [2]], "", {}]),
     ("input", {"configMapRef": {"name": "items.v1", "key": "items.jsonl", "format": "JSONLines"}}),
+    ("input", {"configMapRef": {"name": "items", "key": "items.csv.gz", "format": "CSV"}}),
+    *(
+        ("input", {"object": {"key": key, "format": "CSV"}})
+        for key in ("a", "day=1/part-0.jsonl.gz", "_a/-b/C..d", "a" * 255, "a/" * 255 + "a")
+    ),
+    ("input.filter", "has(item.n) && item.n > 0"),
+    ("input.orderBy", [{"expression": "item", "order": "Descending"}] * 4),
+    ("input.offset", 200_000),
+    ("input.limit", 100_000),
     ("input.maxItems", 100_000),
     ("map.maxParallel", 0),
     ("map.maxParallel", 10_000),

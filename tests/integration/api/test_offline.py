@@ -31,6 +31,7 @@ OF_SCALE = ".spec.map.maxParallel"
 ODD: list[object] = [None, "", "x", "1", 0, -1, 1, 1.0, 2.5, 10**12, True, [], [None], ["a", "a"], {}, {"a": None}]
 FIELDS = [
     *("input", "input.items", "input.idExpression", "input.configMapRef", "input.maxItems", "map", "map.template"),
+    *("input.object", "input.filter", "input.orderBy", "input.offset", "input.limit"),
     *("map.maxParallel", "map.timeoutSeconds", "map.retry", "map.retry.maxAttempts", "map.retry.backoff"),
     *("map.retry.backoff.jitter", "map.retry.rules", "map.result", "map.result.required", "map.skip", "reduce"),
     *("map.template.metadata", "map.template.spec.containers", "map.template.spec.nodeSelector", "params"),

@@ -52,6 +52,11 @@ def assert_input_is_fixed(refused: pytest.ExceptionInfo[client.ApiException]) ->
         {"items": [{"file": "GPL-3"}]},
         {"items": [{"file": "GPL-3"}, {"file": "MIT"}]},
         {"items": None, "configMapRef": {"name": "items", "key": "items.json"}},
+        {"items": None, "object": {"key": "items.json"}},
+        {"filter": "item.file != ''"},
+        {"orderBy": [{"expression": "item.file"}]},
+        {"offset": 1},
+        {"limit": 1},
         {"idExpression": "item.file + 'x'"},
         {"idExpression": None},
         {"onDuplicate": "KeepFirst"},
@@ -66,8 +71,9 @@ def test_input_can_be_corrected_until_it_is_planned_and_not_afterwards(
     jobs.create(name, SPEC)
     jobs.patch_status(name, {"phase": "Planning", "conditions": []})
     jobs.patch(name, {"input": change})
-    jobs.patch(name, {"input": {"items": None, "configMapRef": None} | SPEC["input"]})
+    jobs.patch(name, {"input": {"items": None, "configMapRef": None, "object": None} | SPEC["input"]})
     jobs.patch(name, {"input": {"onDuplicate": "Fail", "emptyPolicy": "Succeed", "maxItems": None}})
+    jobs.patch(name, {"input": {"filter": None, "orderBy": [], "offset": 0, "limit": None}})
 
     jobs.patch_status(name, PLANNED.to_kubernetes())
 

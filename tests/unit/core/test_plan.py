@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -9,13 +10,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mapreduce_operator.api import Input, OnDuplicate
+from mapreduce_operator.api import Input, OnDuplicate, OrderBy, SortOrder
+from mapreduce_operator.core import plan as plans
 from mapreduce_operator.core.packing import unpack
 from mapreduce_operator.core.plan import (
     COMPLAINTS,
     ID_BYTES,
     SHARD_BYTES,
     SHARD_ITEMS,
+    TURN_ITEMS,
     InputError,
     Limits,
     Planned,
@@ -29,6 +32,7 @@ from mapreduce_operator.core.plan import (
     encode_shards,
     keys_of,
     plan_items,
+    planning,
 )
 from tests.unit.core import strategies
 
@@ -274,6 +278,166 @@ def test_the_smaller_of_the_limits_counts_and_is_named(
 
     assert refused.value.reason == "InputTooLarge"
     assert f"the input has {allowed + 1} items; {whose} is {allowed}." in str(refused.value)
+
+
+# ----------------------------------------------------------------------------------------------- one step after another
+
+
+def selected(values: Iterable[Any], limits: Limits = Limits(), **source: Any) -> Planned:  # noqa: B008 - it is frozen
+    return plan_items(values, Input(**source), limits)
+
+
+def test_the_steps_come_one_after_another_and_are_counted() -> None:
+    values = [
+        {"id": name, "n": n} for name, n in [("a", 3), ("b", 0), ("c", 1), ("a", 2), ("d", 5), ("e", 4), ("b", 9)]
+    ]
+
+    planned = selected(
+        values,
+        filter="item.n < 9",
+        order_by=[OrderBy(expression="item.n")],
+        id_expression="item.id",
+        on_duplicate=OnDuplicate.KEEP_FIRST,
+        offset=1,
+        limit=2,
+    )
+
+    # Of the two a's the one with 2 comes first when they are in order.
+    assert [item.payload for item in planned.items] == [b'{"id":"c","n":1}', b'{"id":"a","n":2}']
+    counts = (planned.read, planned.filtered_out, planned.duplicates, planned.out_of_range)
+    assert counts == (7, 1, 1, 3)
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 5), st.integers(0, 2)), max_size=8),
+    st.integers(0, 9),
+    st.one_of(st.none(), st.integers(1, 9)),
+)
+def test_what_is_planned_is_what_a_naive_reference_plans(
+    pairs: list[tuple[int, int]], offset: int, limit: int | None
+) -> None:
+    planned = selected(
+        [list(pair) for pair in pairs],
+        filter="item[1] != 1",
+        order_by=[OrderBy(expression="item[1]", order=SortOrder.DESCENDING), OrderBy(expression="item[0]")],
+        id_expression="item[0]",
+        on_duplicate=OnDuplicate.KEEP_FIRST,
+        offset=offset,
+        limit=limit,
+    )
+
+    kept = sorted((pair for pair in pairs if pair[1] != 1), key=lambda pair: (-pair[1], pair[0]))
+    firsts = {pair[0]: pair for pair in reversed(kept)}
+    expected = [pair for pair in dict.fromkeys(kept) if firsts[pair[0]] == pair]
+    chosen = expected[offset:][:limit]
+    assert [json.loads(item.payload) for item in planned.items] == [list(pair) for pair in chosen]
+    assert planned.read == len(pairs)
+    assert planned.out_of_range == len(expected) - len(chosen)
+
+
+@pytest.mark.parametrize(
+    ("offset", "limit", "chosen"),
+    [
+        (0, None, "abc"),
+        (0, 3, "abc"),
+        (0, 2, "ab"),
+        (1, None, "bc"),
+        (1, 1, "b"),
+        (2, 5, "c"),
+        (3, None, ""),
+        (3, 1, ""),
+        (9, 9, ""),
+    ],
+)
+def test_offset_and_limit_at_their_bounds(offset: int, limit: int | None, chosen: str) -> None:
+    planned = selected("abc", id_expression="item", offset=offset, limit=limit)
+
+    assert ids(planned) == list(chosen)
+    assert planned.out_of_range == 3 - len(chosen)
+
+
+def test_the_most_items_count_at_the_end() -> None:
+    assert len(selected(range(9), filter="item < 3", max_items=3).items) == 3
+    assert len(selected(range(9), limit=3, max_items=3).items) == 3
+    assert len(selected(range(9), limit=3, limits=Limits(items=3)).items) == 3
+
+    with pytest.raises(InputError, match=r"the input has 4 items, of 9 that were read; spec\.input\.maxItems is 3\."):
+        selected(range(9), limit=4, max_items=3)
+
+
+@pytest.mark.parametrize(
+    ("source", "told"),
+    [
+        ({"filter": "item.n > 0"}, "item 1: filter 'item.n > 0': no such field 'n'. Where not all items have it"),
+        ({"filter": "item.id"}, "item 0: filter 'item.id' gave a string, not true or false; item 1: "),
+        ({"order_by": [OrderBy(expression="item")]}, "item 0: orderBy 'item' gave an object; items are put"),
+    ],
+)
+def test_an_item_for_which_there_is_no_answer_is_refused_by_its_position(source: dict[str, Any], told: str) -> None:
+    with pytest.raises(InputError) as refused:
+        selected([{"id": "a", "n": 1}, {"id": "b"}], **source)
+
+    assert refused.value.reason == "InvalidItems"
+    assert told in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("source", "reason", "told"),
+    [
+        ({"filter": "itme.n > 0"}, "InvalidFilter", "spec.input.filter: 'itme.n > 0': there is no variable 'itme'"),
+        ({"filter": "item."}, "InvalidFilter", "spec.input.filter: 'item.' is no valid CEL expression"),
+        (
+            {"order_by": [OrderBy(expression="item.n"), OrderBy(expression="lower(item.n)")]},
+            "InvalidOrderBy",
+            "spec.input.orderBy[1].expression: 'lower(item.n)': there is no function 'lower'",
+        ),
+        (
+            {"id_expression": "itme.id"},
+            "InvalidIdExpression",
+            "spec.input.idExpression: 'itme.id': there is no variable 'itme'",
+        ),
+    ],
+)
+def test_a_wrong_expression_is_refused_whatever_the_items(source: dict[str, Any], reason: str, told: str) -> None:
+    with pytest.raises(InputError) as refused:
+        selected([], **source)
+
+    assert refused.value.reason == reason
+    assert str(refused.value).startswith(told)
+
+
+def test_what_the_filter_leaves_out_need_not_be_fit_for_a_plan() -> None:
+    planned = selected([{"n": 1}, {}, {"n": "x" * 200}], Limits(item_bytes=100), filter="has(item.n) && item.n == 1")
+
+    assert (len(planned.items), planned.filtered_out) == (1, 2)
+
+
+def test_more_is_read_than_may_be_kept_and_neither_without_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plans, "READ_ITEMS", 1000)
+    monkeypatch.setattr(plans, "KEPT_ITEMS", 100)
+    assert selected(range(1000), filter="item < 100", limit=1).out_of_range == 99
+
+    with pytest.raises(InputError, match=r"more than 100 items that its filter, if any, leaves to choose from"):
+        selected(range(1000), filter="item < 102", limit=1)
+    with pytest.raises(InputError, match=r"the input has more than 1,000 items\. Split it"):
+        selected(range(1001), filter="false")
+
+
+def test_expressions_have_an_end_of_their_time_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plans, "EXPRESSION_SECONDS", 0.2)
+    slow = [list(range(1000))] * 1_000
+
+    with pytest.raises(InputError) as refused:
+        selected(slow, filter="item.all(n, n >= 0)", order_by=[OrderBy(expression="item.all(n, n >= 0)")])
+
+    assert refused.value.reason == "InputTooSlow"
+    assert "took more than 0.2 s for the first" in str(refused.value)
+
+
+def test_others_have_their_turn_while_items_are_planned() -> None:
+    steps = planning(range(10 * TURN_ITEMS), Input(), Limits())
+
+    assert sum(1 for _ in steps) == 10 + 2
 
 
 # ----------------------------------------------------------------------------------------------------------------- keys

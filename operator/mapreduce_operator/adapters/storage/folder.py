@@ -93,10 +93,9 @@ class Folder:
         path = self._root / key
         with _explained("read", path):
             try:
-                with path.open("rb") as file:
-                    if limit is not None:
-                        check_size(key, os.fstat(file.fileno()).st_size, limit)
-                    data = file.read()
+                if limit is not None:
+                    check_size(key, path.stat().st_size, limit)
+                data = path.read_bytes()
             except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
                 self._ensure_present()
                 return None
