@@ -1,11 +1,11 @@
 """Where a command works, and objects of the API server as plain JSON."""
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -17,11 +17,13 @@ from mapreduce_operator.adapters.kube.resources import Resource
 from mapreduce_operator.adapters.kube.session import MERGE_PATCH
 from mapreduce_operator.adapters.kube.watching import objects_in
 from mapreduce_operator.cli.errors import CommandError, ExitCode
+from mapreduce_operator.cli.text import length
 from mapreduce_operator.ports import JSON, ClusterError, ClusterErrorReason
 
 Body = dict[str, Any]
 
 FIELD_MANAGER: Final = {"fieldManager": "kubectl-mapreduce"}
+REQUEST_SECONDS: Final = 30.0
 
 
 @dataclass(slots=True)
@@ -33,12 +35,24 @@ class Place:
     namespace: str = ""
     all_namespaces: bool = False
     operator_namespace: str = ""
+    as_user: str = ""
+    """In whose name requests are sent."""
+    as_groups: tuple[str, ...] = ()
+    request_seconds: float = REQUEST_SECONDS
+    """How long one request may take; 0 is any time."""
 
     @property
     def for_kubectl(self) -> list[str]:
-        """The same cluster on a command line of kubectl."""
-        given = {"--kubeconfig": self.kubeconfig, "--context": self.context}
-        return [f"{name}={value}" for name, value in given.items() if value]
+        """The same cluster, in the same name, on a command line of kubectl."""
+        given = {"--kubeconfig": self.kubeconfig, "--context": self.context, "--as": self.as_user}
+        options = [f"{name}={value}" for name, value in given.items() if value]
+        return [*options, *(f"--as-group={group}" for group in self.as_groups)]
+
+    @property
+    def impersonation(self) -> list[tuple[str, str]]:
+        """The headers that say in whose name a request is."""
+        user = [("Impersonate-User", self.as_user)] if self.as_user else []
+        return [*user, *(("Impersonate-Group", group) for group in self.as_groups)]
 
 
 class ApiServer:
@@ -59,13 +73,21 @@ class ApiServer:
         self.credentials = await find_credentials(file, context=place.context or None)
         if not place.all_namespaces:
             self.namespace = place.namespace or self.credentials.namespace
-        self.api = await self.closing.enter_async_context(ApiSession(self.credentials))
+        session = ApiSession(self.credentials, request_seconds=place.request_seconds, headers=place.impersonation)
+        self.api = await self.closing.enter_async_context(session)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.closing.aclose()
+
+    def advised(self, words: str) -> str:
+        """A command line of ours, for people to copy: it leads to the same place."""
+        place = self.place
+        where = {"-n": self.namespace, "--context": place.context, "--kubeconfig": place.kubeconfig}
+        options = "".join(f" {name} {quote(value)}" for name, value in where.items() if value)
+        return f"`kubectl mapreduce {words}{options}`"
 
     # ------------------------------------------------------------------------------------------- the API server
 
@@ -153,26 +175,25 @@ class ApiServer:
     async def until(
         self, resource: Resource, name: str, holds: Callable[[Body], bool], *, what: str, seconds: float | None
     ) -> Body:
-        """Waits until an object is so; returns it. `what`, such as "it is suspended", is for the error.
+        """Waits until an object is so; returns it. `what`, such as "to end", is for the error.
 
         Raises CommandError with TIMEOUT after `seconds`, with NOT_FOUND when the object is gone.
         """
-        about, began = resource.about(self.namespace, name), time.monotonic()
+        about = resource.about(self.namespace, name)
         try:
             async with asyncio.timeout(seconds):
                 async for body in self.changes(resource, name):
                     if body is None:
                         raise CommandError(
-                            f"{about} is gone: it was deleted, or never there; it was waited for until {what}",
+                            f"{about} was deleted while it was waited for",
                             ExitCode.NOT_FOUND,
                         )
                     if holds(body):
                         return body
         except TimeoutError as error:
             raise CommandError(
-                f"{about}: it took longer than {time.monotonic() - began:.0f} s until {what}; nothing was undone. Look "
-                f"at it with `kubectl describe {resource.plural} {name} -n {self.namespace}`, or wait with a longer "
-                "--timeout",
+                f"{about} takes longer than {length(seconds or 0)} {what}; nothing was undone. Look at it with "
+                f"`kubectl describe {resource.plural} {name} -n {self.namespace}`, or wait with a longer --timeout",
                 ExitCode.TIMEOUT,
             ) from error
         raise AssertionError("changes end with None only")

@@ -19,14 +19,9 @@ from mapreduce_operator.cli import (
     validate,
     watch,
 )
-from mapreduce_operator.cli.framework import PLACE, run
+from mapreduce_operator.cli.framework import group, run
 
 PROGRAM = "kubectl mapreduce"
-
-
-def group(name: str, what: str, *commands: click.Command) -> click.Group:
-    """Commands about the same thing."""
-    return click.Group(name, help=what, commands=commands, params=list(PLACE))
 
 
 ITEMS = group(

@@ -10,7 +10,7 @@ from click.shell_completion import ShellComplete, get_completion_class
 from mapreduce_operator import __version__
 from mapreduce_operator.cli.errors import CommandError
 from mapreduce_operator.cli.framework import COMPLETE_VARIABLE, command
-from mapreduce_operator.cli.installed import OPERATOR, kubectl, pods_of
+from mapreduce_operator.cli.installed import OPERATOR, USERS, kubectl, pods_of
 from mapreduce_operator.cli.parameters import Duration
 from mapreduce_operator.cli.session import Session
 
@@ -30,7 +30,7 @@ async def gc(session: Session, *, older_than: float, dry_run: bool, output: str)
 
     This is done in a pod of the operator: you need the right to exec there.
     """
-    pod = (await pods_of(session, OPERATOR))[0]
+    pod = (await pods_of(session, OPERATOR, "the rights to list pods and to create pods/exec"))[0]
     name, namespace = pod["metadata"]["name"], pod["metadata"]["namespace"]
     where = f"--namespace={session.namespace}" if session.namespace else "--all-namespaces"
     words = ["python", "-m", "mapreduce_operator.gc", where, f"--older-than={round(older_than)}s", f"--output={output}"]
@@ -47,7 +47,7 @@ async def version(session: Session) -> None:
     click.echo(f"command    {__version__}")
     versions = Counter(
         (pod["metadata"]["labels"].get("app.kubernetes.io/version", "unknown"), pod["metadata"]["namespace"])
-        for pod in await pods_of(session, OPERATOR)
+        for pod in await pods_of(session, OPERATOR, USERS)
     )
     for (told, namespace), pods in versions.items():
         click.echo(f"operator   {told} (namespace {namespace}, pods that are ready: {pods})")

@@ -3,15 +3,17 @@
 import secrets
 import time
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 import click
+from click.shell_completion import CompletionItem
 
 from mapreduce_operator.adapters.kube.resources import MAPREDUCE_JOBS
 from mapreduce_operator.api import RestartPhase
 from mapreduce_operator.cli.errors import CommandError
 from mapreduce_operator.cli.framework import command
 from mapreduce_operator.cli.objects import (
+    check_reduces,
     condition,
     has_finished,
     holds,
@@ -32,8 +34,7 @@ _PASSING: Final = frozenset(
 
 
 async def _change(session: Session, job: str, spec: Body) -> Body:
-    """Patches the spec of a job that is there."""
-    await job_named(session, job)
+    """Patches the spec of a job."""
     return await session.patch(MAPREDUCE_JOBS, job, {"spec": spec})
 
 
@@ -43,6 +44,16 @@ async def _until(session: Session, job: str, reached: Callable[[Body], bool], wh
 
 def _say(job: str, what: str) -> None:
     click.echo(f"mapreducejob/{job} {what}")
+
+
+class _PhaseName(click.Choice[str]):
+    """Map as well as map."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        return super().convert(str(value).capitalize(), param, ctx)
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        return super().shell_complete(ctx, param, incomplete.capitalize())
 
 
 def token() -> str:
@@ -63,9 +74,9 @@ async def suspend(session: Session, *, job: str, interrupt: bool, wait: bool, se
         return
     await _change(session, job, {"suspend": True} | ({"suspendPolicy": "Interrupt"} if interrupt else {}))
     if not wait:
-        _say(job, "is to be suspended")
+        _say(job, "will be suspended")
         return
-    body = await _until(session, job, lambda now: is_suspended(now) or has_finished(now), "no agent runs", seconds)
+    body = await _until(session, job, lambda now: is_suspended(now) or has_finished(now), "to stand still", seconds)
     _say(job, f"has ended: {status_of(body)['phase']}" if has_finished(body) else "is suspended")
 
 
@@ -79,13 +90,13 @@ async def resume(session: Session, *, job: str, wait: bool, seconds: float) -> N
         body = await _change(session, job, {"suspend": False})
         if wait:
             body = await _until(
-                session, job, lambda now: is_current(now) and not holds(now, "Suspended"), "the job goes on", seconds
+                session, job, lambda now: is_current(now) and not holds(now, "Suspended"), "to go on", seconds
             )
     if not has_finished(body):
         _say(job, "goes on")
         return
-    advice = f"`kubectl mapreduce restart {job} --phase Map` runs what was given up again"
-    _say(job, f"has ended: {status_of(body)['phase']}; {advice}")
+    advice = session.advised(f"restart {job} --phase Map")
+    _say(job, f"has ended: {status_of(body)['phase']}; {advice} runs what was given up again")
 
 
 @command("cancel")
@@ -102,37 +113,39 @@ async def cancel(session: Session, *, job: str, wait: bool, seconds: float) -> N
     await _change(session, job, {"cancel": True})
     if wait:
         await _until(
-            session, job, lambda now: has_finished(now) and not status_of(now).get("active"), "the job is over", seconds
+            session, job, lambda now: has_finished(now) and not status_of(now).get("active"), "to end", seconds
         )
-    _say(job, "is cancelled" if wait else "is to be cancelled")
+    _say(job, "is cancelled" if wait else "will be cancelled")
 
 
 @command("restart")
 @job_argument
 @click.option(
     "--phase",
-    type=click.Choice([*RestartPhase], case_sensitive=False),
-    default=RestartPhase.MAP,
+    type=_PhaseName([phase.value for phase in RestartPhase]),
+    default=RestartPhase.MAP.value,
     show_default=True,
     help="Plan: read the input again. Map: run what was given up. Reduce: reduce the results again.",
 )
 @click.option("--token", "asked", default="", help="A text; the same one twice restarts once. A new one without it.")
 @wait_options("Wait until the phase has begun.")
-async def restart(session: Session, *, job: str, phase: RestartPhase, asked: str, wait: bool, seconds: float) -> None:
-    """Runs a phase of a job again, and those after it. No success is dropped."""
+async def restart(session: Session, *, job: str, phase: str, asked: str, wait: bool, seconds: float) -> None:
+    """Runs a phase of a job again, and those after it."""
+    if phase == RestartPhase.REDUCE:
+        check_reduces(await job_named(session, job))
     wanted = asked or token()
-    body = await _change(session, job, {"cancel": False, "restart": {"phase": phase.value, "token": wanted}})
-    hint = f"; it is suspended until `kubectl mapreduce resume {job}`" if body["spec"].get("suspend") else ""
+    body = await _change(session, job, {"cancel": False, "restart": {"phase": phase, "token": wanted}})
+    hint = f"; it is suspended until {session.advised(f'resume {job}')}" if body["spec"].get("suspend") else ""
     if not wait:
-        _say(job, f"is to begin its phase {phase.value} again{hint}")
+        _say(job, f"will begin its phase {phase} again{hint}")
         return
 
     def answered(now: Body) -> bool:
         return bool(status_of(now).get("restart", {}).get("token") == wanted) or _is_hopeless(now, "Restarted")
 
-    body = await _until(session, job, answered, f"the phase {phase.value} begins again", seconds)
-    _check(body, "Restarted")
-    _say(job, f"began its phase {phase.value} again{hint}")
+    body = await _until(session, job, answered, f"to begin its phase {phase} again", seconds)
+    _check(session, body, "Restarted")
+    _say(job, f"began its phase {phase} again{hint}")
 
 
 @command("restore")
@@ -141,15 +154,18 @@ async def restart(session: Session, *, job: str, phase: RestartPhase, asked: str
 @click.option("--again", is_flag=True, help="Also if the last thing restored was this checkpoint.")
 @wait_options("Wait until the job is back there.")
 async def restore(session: Session, *, job: str, checkpoint: int, again: bool, wait: bool, seconds: float) -> None:
-    """Takes a job back to where it was at a checkpoint, and leaves it suspended there.
+    """Takes a job back to a checkpoint, and leaves it suspended there.
 
     What ended after the checkpoint is run again once `resume` lets the job go on. Nothing is thrown away: a later
     checkpoint can be restored in the same way.
     """
+    kept = status_of(await job_named(session, job)).get("checkpoint", {}).get("kept", "")
+    if not _is_kept(checkpoint, kept):
+        raise CommandError(f"{job} keeps no checkpoint {checkpoint}, and nothing was changed: it keeps {kept}")
     wanted = token() if again else ""
     await _change(session, job, {"suspend": True, "restore": {"checkpoint": checkpoint, "token": wanted or None}})
     if not wait:
-        _say(job, f"is to go back to checkpoint {checkpoint}, and is suspended")
+        _say(job, f"will go back to checkpoint {checkpoint}, and is suspended")
         return
 
     def answered(now: Body) -> bool:
@@ -157,8 +173,17 @@ async def restore(session: Session, *, job: str, checkpoint: int, again: bool, w
         there = (done.get("checkpoint"), done.get("token", "")) == (checkpoint, wanted)
         return (is_current(now) and there) or _is_hopeless(now, "Restored")
 
-    _check(await _until(session, job, answered, f"checkpoint {checkpoint} is restored", seconds), "Restored")
-    _say(job, f"is at checkpoint {checkpoint}, and suspended: `kubectl mapreduce resume {job}` lets it go on")
+    _check(session, await _until(session, job, answered, f"to go back to checkpoint {checkpoint}", seconds), "Restored")
+    _say(job, f"is at checkpoint {checkpoint}, and suspended: {session.advised(f'resume {job}')} lets it go on")
+
+
+def _is_kept(checkpoint: int, kept: str) -> bool:
+    """Whether a checkpoint may be among those of status.checkpoint.kept, such as "1,40,62-71"."""
+    # An operator before the field tells none, and where there are too many, the oldest are cut off.
+    if not kept or kept.startswith("…"):
+        return True
+    spans = (interval.partition("-") for interval in kept.split(","))
+    return any(int(first) <= checkpoint <= int(last or first) for first, _, last in spans)
 
 
 def _is_hopeless(body: Body, kind: str) -> bool:
@@ -167,12 +192,12 @@ def _is_hopeless(body: Body, kind: str) -> bool:
     return is_current(body) and found["status"] == "False" and found["reason"] not in _PASSING
 
 
-def _check(body: Body, kind: str) -> None:
+def _check(session: Session, body: Body, kind: str) -> None:
     if _is_hopeless(body, kind):
         found = condition(body, kind)
         name = body["metadata"]["name"]
         raise CommandError(
-            f"{name}: {found['reason']}: {found['message']}; `kubectl mapreduce checkpoints list {name}` shows what "
+            f"{name}: {found['reason']}: {found['message']}; {session.advised(f'checkpoints list {name}')} shows what "
             "there is"
         )
 
@@ -196,14 +221,14 @@ async def checkpoint(session: Session, *, job: str, asked: str, wait: bool, seco
     wanted = asked or token()
     await session.patch(MAPREDUCE_JOBS, job, {"metadata": {"annotations": {ANNOTATION_CHECKPOINT: wanted}}})
     if not wait:
-        _say(job, f"is to write a checkpoint with the token {wanted}")
+        _say(job, f"will write a checkpoint with the token {wanted}")
         return
 
     def written(now: Body) -> bool:
         return bool(status_of(now).get("checkpoint", {}).get("token") == wanted)
 
     found = await _until(
-        session, job, lambda now: written(now) or has_finished(now), "its checkpoint is written", seconds
+        session, job, lambda now: written(now) or has_finished(now), "to write its checkpoint", seconds
     )
     if not written(found):
         raise CommandError(f"{job} ended before it wrote that checkpoint; its end is one")

@@ -1,5 +1,6 @@
 """How a command fails: in one line that says what, where, and what to do; and with a code for programs."""
 
+import re
 from enum import IntEnum
 from typing import Final
 
@@ -29,11 +30,10 @@ class CommandError(Exception):
 
 
 _NO_SUCH_KIND: Final = ("the server could not find the requested resource", "404 page not found")
+_NO_SUCH_NAMESPACE: Final = re.compile(r'namespaces "([^"]+)" not found')
+_CHANGES: Final = ("POST ", "PATCH ", "DELETE ")
+"""How the text of an error of a request begins that was to change something."""
 _ADVICE: Final = {
-    ClusterErrorReason.FORBIDDEN: (
-        ExitCode.FORBIDDEN,
-        "ask for the role view or edit in the namespace, or choose another one with -n or --context",
-    ),
     ClusterErrorReason.NOT_FOUND: (ExitCode.NOT_FOUND, "`kubectl mapreduce status -A` lists all jobs"),
     ClusterErrorReason.ALREADY_EXISTS: (ExitCode.ERROR, "choose another name, or delete that one first"),
     ClusterErrorReason.CONFLICT: (ExitCode.ERROR, "somebody else changed it just now: look at it, and try again"),
@@ -42,8 +42,15 @@ _ADVICE: Final = {
 }
 
 
-def explained(error: ClusterError) -> CommandError:
-    """What the API server said, with what to do about it."""
+def explained(error: ClusterError, *, everywhere: bool) -> CommandError:
+    """What the API server said, with what to do about it. `everywhere`: of a command with -A."""
+    if error.reason is ClusterErrorReason.FORBIDDEN:
+        return CommandError(f"{error}; {_right(str(error), everywhere=everywhere)}", ExitCode.FORBIDDEN)
+    if missing := _NO_SUCH_NAMESPACE.search(str(error)):
+        return CommandError(
+            f"{error}; make the namespace with `kubectl create namespace {missing[1]}`, or choose another one with -n",
+            ExitCode.NOT_FOUND,
+        )
     if error.reason is ClusterErrorReason.NOT_FOUND and any(text in str(error) for text in _NO_SUCH_KIND):
         return CommandError(
             f"{error}; the cluster does not know MapReduceJobs: install the operator's chart, or choose another "
@@ -52,3 +59,13 @@ def explained(error: ClusterError) -> CommandError:
         )
     code, advice = _ADVICE.get(error.reason, (ExitCode.ERROR, ""))
     return CommandError(f"{error}; {advice}" if advice else str(error), code)
+
+
+def _right(refusal: str, *, everywhere: bool) -> str:
+    """What somebody has to ask for who was refused."""
+    if "(HTTP 401)" in refusal:
+        return "the cluster does not know who you are: log in again, or choose another --context"
+    if everywhere:
+        return "-A takes the role view in all namespaces, by a ClusterRoleBinding: ask for that, or choose one with -n"
+    role = "edit" if refusal.startswith(_CHANGES) else "view"
+    return f"ask for the role {role} in the namespace, or choose another one with -n or --context"

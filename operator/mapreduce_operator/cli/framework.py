@@ -19,8 +19,11 @@ from typing import Any, Final, TypeVar
 import click
 
 from mapreduce_operator.adapters.kube import CredentialsError
+from mapreduce_operator.cli.apiserver import REQUEST_SECONDS
 from mapreduce_operator.cli.errors import CommandError, ExitCode, explained
+from mapreduce_operator.cli.parameters import Duration
 from mapreduce_operator.cli.session import Place, Session
+from mapreduce_operator.cli.text import length
 from mapreduce_operator.core.expressions import ExpressionError
 from mapreduce_operator.ports import ClusterError
 
@@ -41,11 +44,13 @@ def command(
             place = _place()
             if place.all_namespaces and not everywhere:
                 raise click.UsageError("-A is of no use here: this is about one object, whose namespace -n says")
+            if place.as_groups and not place.as_user:
+                raise click.UsageError("--as-group says which groups the one has that --as names: give --as as well")
             asyncio.run(_in_session(work, place, given))
 
         made = click.command(name)(work if offline else run)
         if not offline:
-            made.params.extend(PLACE)
+            made.params.extend([*PLACE, _all_namespaces(hidden=not everywhere)])
         return made
 
     return make
@@ -53,7 +58,10 @@ def command(
 
 async def _in_session(work: Callable[..., Any], place: Place, given: dict[str, Any]) -> None:
     async with Session(place) as session:
-        await work(session, **given)
+        try:
+            await work(session, **given)
+        except ClusterError as error:
+            raise explained(error, everywhere=place.all_namespaces) from error
 
 
 COMPLETE_VARIABLE: Final = "_KUBECTL_MAPREDUCE_COMPLETE"
@@ -70,8 +78,6 @@ def run(root: click.Command, arguments: Sequence[str] | None, program: str) -> i
         sys.stdout.flush()
     except CommandError as error:
         return _failed(error)
-    except ClusterError as error:
-        return _failed(explained(error))
     except (CredentialsError, ExpressionError) as error:
         return _failed(CommandError(str(error)))
     except click.ClickException as error:
@@ -102,16 +108,13 @@ def _place() -> Place:
 
 
 def _keep(context: click.Context, parameter: click.Parameter, value: Any) -> None:
-    if value and parameter.name is not None:
+    if value is not None and value is not False and value != () and parameter.name is not None:
         setattr(context.find_root().ensure_object(Place), parameter.name, value)
 
 
 PLACE: Final[Sequence[click.Parameter]] = [
     click.Option(
         ["-n", "--namespace"], expose_value=False, callback=_keep, help="Namespace; that of the context without it."
-    ),
-    click.Option(
-        ["-A", "--all-namespaces"], is_flag=True, expose_value=False, callback=_keep, help="In all namespaces."
     ),
     click.Option(["--context"], expose_value=False, callback=_keep, help="Context of the kubeconfig."),
     click.Option(["--kubeconfig"], expose_value=False, callback=_keep, help="Path of the kubeconfig."),
@@ -122,8 +125,41 @@ PLACE: Final[Sequence[click.Parameter]] = [
         callback=_keep,
         help="Namespace of the operator, if it is not mapreduce-system.",
     ),
+    click.Option(["--as", "as_user"], metavar="USER", expose_value=False, callback=_keep, help="Act as this user."),
+    click.Option(
+        ["--as-group", "as_groups"],
+        metavar="GROUP",
+        multiple=True,
+        expose_value=False,
+        callback=_keep,
+        help="Act as somebody of this group; may be given several times, with --as.",
+    ),
+    click.Option(
+        ["--request-timeout", "request_seconds"],
+        type=Duration(),
+        expose_value=False,
+        callback=_keep,
+        help=f"How long one request may take; 0: any time.  [default: {length(REQUEST_SECONDS)}]",
+    ),
 ]
 """Options of every command, and of those above them."""
+
+
+def _all_namespaces(*, hidden: bool) -> click.Option:
+    """-A, which is understood everywhere, and of use to some commands."""
+    return click.Option(
+        ["-A", "--all-namespaces"],
+        is_flag=True,
+        expose_value=False,
+        callback=_keep,
+        hidden=hidden,
+        help="In all namespaces.",
+    )
+
+
+def group(name: str, what: str, *commands: click.Command) -> click.Group:
+    """Commands about the same thing."""
+    return click.Group(name, help=what, commands=commands, params=[*PLACE, _all_namespaces(hidden=True)])
 
 
 def output_option(*forms: str) -> Callable[[FunctionT], FunctionT]:

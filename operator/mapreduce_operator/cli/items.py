@@ -6,8 +6,10 @@ from typing import Any, Final
 
 import click
 
+from mapreduce_operator.adapters.kube.resources import MAPREDUCE_JOBS
 from mapreduce_operator.api import ItemState
 from mapreduce_operator.cli.framework import command, output_option
+from mapreduce_operator.cli.objects import check_reduces
 from mapreduce_operator.cli.parameters import job_argument
 from mapreduce_operator.cli.session import Body, Session
 from mapreduce_operator.cli.stories import block, story
@@ -24,7 +26,7 @@ _WIDE: Final = (*_HEADS[:-1], "POSITION", "CAUSE", "EXIT CODE", "NODE", "SECONDS
 @job_argument
 @click.option("--state", type=click.Choice([state.value for state in ItemState]), help="Only in this state.")
 @click.option("--filter", "cel", default="", help="CEL: the items for which this expression is true.")
-@click.option("--limit", type=click.IntRange(min=1), help="The first so many.")
+@click.option("--limit", type=click.IntRange(min=1), help="At most this many, the first ones.")
 @UID_OPTION
 @output_option("table", "wide", "json", "yaml", "name", "jsonl")
 async def list_items(
@@ -64,14 +66,14 @@ def _wide(item: Body) -> list[str]:
 @UID_OPTION
 @output_option("table", "json", "yaml")
 async def show_item(session: Session, *, job: str, item_id: str, uid: str, output: str) -> None:
-    """Shows all of one item: what it is, what became of it, its result, and each of its dispatches."""
+    """Shows all of one item: payload, state, result, and dispatches."""
     path = f"/v1/namespaces/{session.namespace}/mapreducejobs/{job}/item"
     item = await session.answer(path, id=item_id, uid=uid)
     tell(item, output, _in_full(item))
 
 
 def _in_full(item: Body) -> Iterator[str]:
-    elsewhere = {"payload", "result", "history", "letter"}
+    elsewhere = {"key", "redrive", "payload", "result", "history", "letter"}
     facts = in_seconds(item, "lastAttempt", "nextAttempt")
     yield from pairs({name: value for name, value in facts.items() if name not in elsewhere})
     if letter := item["letter"]:
@@ -89,11 +91,16 @@ def _in_full(item: Body) -> Iterator[str]:
 @UID_OPTION
 @output_option("table", "json", "yaml", "jsonl")
 async def results(session: Session, *, job: str, reduce: bool, uid: str, output: str) -> None:
-    """Prints the results of the items that have succeeded, in the order of the plan, or that of the reduce."""
+    """Prints the results of items, or that of the reduce.
+
+    Those of the items that have succeeded come in the order of the plan.
+    """
     path = f"/v1/namespaces/{session.namespace}/mapreducejobs/{job}/results"
     if not reduce:
         await tell_rows(session.lines(path, uid=uid), output, ("ID", "RESULT"), _result)
         return
+    if not uid and (body := await session.find(MAPREDUCE_JOBS, job)) is not None:
+        check_reduces(body)
     found = await session.answer(f"{path}/reduce", uid=uid)
     if output == "jsonl":
         click.echo(_compact(found["result"]))

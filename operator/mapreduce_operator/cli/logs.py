@@ -1,6 +1,7 @@
 """`logs`: what the agent of an item printed."""
 
 import sys
+from shlex import quote
 from typing import Final
 
 import click
@@ -8,7 +9,7 @@ import click
 from mapreduce_operator.adapters.kube.resources import PODS
 from mapreduce_operator.cli.errors import CommandError, ExitCode
 from mapreduce_operator.cli.framework import command
-from mapreduce_operator.cli.objects import job_named
+from mapreduce_operator.cli.objects import check_reduces, job_named
 from mapreduce_operator.cli.parameters import job_argument
 from mapreduce_operator.cli.session import Body, Session
 from mapreduce_operator.cli.text import printable
@@ -21,18 +22,21 @@ _LOG: Final = "log"
 @job_argument
 @click.argument("item", required=False)
 @click.option("--reduce", is_flag=True, help="The log of the reduce.")
-@click.option("-f", "--follow", is_flag=True, help="Go on until the agent ends.")
+@click.option("-f", "--follow", is_flag=True, help="Go on until an agent that runs ends.")
 @click.option("--dispatch", type=click.IntRange(min=1), help="Number of the dispatch; the last one without it.")
 async def logs(
     session: Session, *, job: str, item: str | None, reduce: bool, follow: bool, dispatch: int | None
 ) -> None:
-    """Prints the log of the agent of an item: of its pod while that is there, and its end afterwards.
+    """Prints the log of the agent of an item.
 
-    Pods go when their outcome is safe. What is kept is the end of the log of an item that was given up.
+    It is that of its pod while that is there. Pods go when their outcome is safe; what is kept is the end of the log of
+    an item that was given up.
     """
     if (item is None) != reduce:
         raise click.UsageError("say whose log: the id of an item, or --reduce")
     body = await job_named(session, job)
+    if reduce:
+        check_reduces(body)
     selector = {LABEL_RUN: body["metadata"]["uid"], LABEL_STAGE: (Stage.REDUCE if reduce else Stage.MAP).value}
     if item is not None:
         selector[LABEL_ITEM] = item_key(body["metadata"]["uid"], Stage.MAP, item)
@@ -45,8 +49,8 @@ async def logs(
         await _kept(session, body, item, dispatch)
     else:
         raise CommandError(
-            f"the reduce of {job} has no pod: it has not begun, or its pod went with its outcome; "
-            f"`kubectl mapreduce status {job}` tells what became of it",
+            f"the reduce of {job} has no pod{f' of dispatch {dispatch}' if dispatch else ''}: it has not begun, or its "
+            f"pod went with its outcome; {session.advised(f'status {job}')} tells what became of it",
             ExitCode.NOT_FOUND,
         )
 
@@ -72,9 +76,15 @@ async def _kept(session: Session, job: Body, item: str, dispatch: int | None) ->
     found = await session.answer(f"/v1/namespaces/{session.namespace}/mapreducejobs/{name}/item", id=item)
     told = [one for one in found["history"] if one.get("logTail") and dispatch in {None, one["dispatch"]}]
     if not told:
-        raise CommandError(
-            f"nothing is kept of the log of the item {item!r} of {name}, which is {found['state']}, and it has no pod; "
-            f"`kubectl mapreduce items show {name} {item}` shows what is known of it",
-            ExitCode.NOT_FOUND,
-        )
+        count, which = found["dispatch"], f"the item {item!r} of {name}"
+        advice = f"{session.advised(f'items show {name} {quote(item)}')} shows what is known of it"
+        if not count:
+            why = f"{which} has not started: it is {found['state']}"
+        elif dispatch is not None and dispatch > count:
+            why = f"{which} has no dispatch {dispatch}: it was dispatched {count:,} time{'s' if count > 1 else ''}"
+        else:
+            why = (
+                f"nothing is kept of the log of dispatch {dispatch or count} of {count:,} of {which}, and it has no pod"
+            )
+        raise CommandError(f"{why}; {advice}", ExitCode.NOT_FOUND)
     click.echo(printable(told[-1]["logTail"]))

@@ -16,6 +16,12 @@ def named(file: str) -> str:
     return "standard input" if file == "-" else file
 
 
+def kind_in_words(body: Body) -> str:
+    """The kind of an object for people."""
+    kind = body.get("kind")
+    return f"a {kind}" if kind and isinstance(kind, str) else "an object without a kind"
+
+
 def documents(file: str) -> Iterator[tuple[str, Body]]:
     """(where, object) of all documents in a file, or on standard input for "-"; raises CommandError."""
     where = named(file)

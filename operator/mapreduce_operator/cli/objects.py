@@ -20,6 +20,11 @@ def status_of(body: Body) -> Body:
     return found
 
 
+def phase_of(body: Body) -> str:
+    """The phase of a job, in words where it has none."""
+    return str(status_of(body).get("phase", "not taken up yet"))
+
+
 def condition(body: Body, kind: str) -> Body:
     """The condition of a type; one that says nothing where there is none."""
     conditions: list[Body] = status_of(body).get("conditions", [])
@@ -46,7 +51,7 @@ def is_suspended(body: Body) -> bool:
     return is_current(body) and holds(body, "Suspended") and not status_of(body).get("active")
 
 
-def ended_as(body: Body) -> CommandError | None:
+def ended_as(session: Session, body: Body) -> CommandError | None:
     """How a job that has finished ended, where it was not wholly well."""
     phase = status_of(body).get("phase")
     if phase not in _CODES:
@@ -54,17 +59,17 @@ def ended_as(body: Body) -> CommandError | None:
     found = condition(body, "Failed" if phase == Phase.FAILED else "Complete")
     name, advice = body["metadata"]["name"], ""
     if queue := status_of(body).get("deadLetters", {}).get("queue"):
-        advice = f"; `kubectl mapreduce dlq analyze {queue} -n {body['metadata']['namespace']}` tells why"
+        advice = f"; {session.advised(f'dlq analyze {queue}')} tells why"
     return CommandError(f"{name}: {phase} ({found['reason']}): {found['message']}{advice}", _CODES[phase])
 
 
-def queue_of(body: Body) -> str:
+def queue_of(session: Session, body: Body) -> str:
     """The dead letter queue of a job. Raises CommandError where there is none."""
     queue: str = status_of(body).get("deadLetters", {}).get("queue", "")
     if not queue:
         raise CommandError(
             f"{about(body)} has no dead letters: no item of it was given up. Items that were left out (Skipped) run "
-            f"again with `kubectl mapreduce restart {body['metadata']['name']} --phase Map`",
+            f"again with {session.advised('restart ' + body['metadata']['name'] + ' --phase Map')}",
             ExitCode.NOT_FOUND,
         )
     return queue
@@ -75,15 +80,27 @@ def about(body: Body) -> str:
     return f"{body['kind'].lower()}/{body['metadata']['name']}"
 
 
+def for_programs(body: Body) -> Body:
+    """The object without the notes of who manages which field, as kubectl shows it."""
+    return body | {"metadata": {name: value for name, value in body["metadata"].items() if name != "managedFields"}}
+
+
 def shown(body: Body, output: str) -> str:
     """The object as name, json or yaml."""
     match output:
         case "name":
             return f"{about(body)}\n"
         case "yaml":
-            return as_yaml(body)
+            return as_yaml(for_programs(body))
         case _:
-            return as_json(body).decode()
+            return as_json(for_programs(body)).decode()
+
+
+def check_reduces(body: Body) -> None:
+    """Raises CommandError for a job that has no reduce."""
+    # What a fork leaves out is filled in later.
+    if "map" in body["spec"] and "reduce" not in body["spec"]:
+        raise CommandError(f"{about(body)} has no reduce: its spec names none, and its results are those of its items")
 
 
 async def job_named(session: Session, name: str) -> Body:
@@ -102,12 +119,16 @@ def no_job(session: Session, name: str) -> CommandError:
     )
 
 
-def troubles(body: Body) -> Iterator[Body]:
-    """The conditions that somebody should know of."""
+def troubles(body: Body, *said: str) -> Iterator[Body]:
+    """The conditions that somebody should know of; of those with the same message the first, of `said` ones none."""
+    told = set(said)
     for kind, good in (
         *(("Accepted", "True"), ("CheckpointHealthy", "True"), ("Restored", "True"), ("Restarted", "True")),
         *(("PlanCurrent", "True"), ("ResultsFit", "True"), ("Stalled", "False"), ("Progressing", "True")),
     ):
         found = condition(body, kind)
-        if found["status"] not in {good, "Unknown"} and not (kind == "Progressing" and holds(body, "Finished")):
+        if found["status"] in {good, "Unknown"} or (kind == "Progressing" and holds(body, "Finished")):
+            continue
+        if found["message"] not in told:
             yield found
+        told.add(found["message"])

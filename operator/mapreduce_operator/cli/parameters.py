@@ -102,10 +102,17 @@ class Setting(click.ParamType[tuple[str, Any]]):
 
     name = "name=value"
 
+    def __init__(self, form: str = "NAME=VALUE") -> None:
+        self._form: Final = form
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
+        del param, ctx
+        return self._form
+
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, Any]:
         name, given, text = str(value).partition("=")
         if not name or not given:
-            self.fail(f"{value!r} is not of the form NAME=VALUE", param, ctx)
+            self.fail(f"{value!r} is not of the form {self._form}", param, ctx)
         try:
             return name, json.loads(text)
         except ValueError:
@@ -144,7 +151,12 @@ def wait_options(what: str) -> Callable[[FunctionT], FunctionT]:
 
     def add(function: FunctionT) -> FunctionT:
         timeout = click.option(
-            "--timeout", "seconds", type=Duration(), default="1h", show_default=True, help="How long to wait."
+            "--timeout",
+            "seconds",
+            type=Duration(),
+            default="1h",
+            show_default=True,
+            help="How long to wait, such as 90s, 10m or 1h30m.",
         )
         return click.option("--wait", is_flag=True, help=what)(timeout(function))
 

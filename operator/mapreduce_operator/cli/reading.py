@@ -18,13 +18,17 @@ from mapreduce_operator.adapters.kube.resources import Resource
 from mapreduce_operator.adapters.kube.watching import Lines
 from mapreduce_operator.cli.apiserver import ApiServer, Body
 from mapreduce_operator.cli.errors import CommandError, ExitCode
-from mapreduce_operator.cli.installed import API, READER, RELEASE, kubectl, pods_of, selector_of
+from mapreduce_operator.cli.installed import API, READER, RELEASE, USERS, asking_for, kubectl, pods_of, selector_of
 
 PORT: Final = 8081
 """Of the API inside its pod, on loopback."""
 _SERVICE_ACCOUNTS: Final = Resource("/api/v1", "serviceaccounts")
 _TOKEN_SECONDS: Final = 600
 """The least that the API server makes a token for."""
+_CERTIFICATE_NEEDS: Final = (
+    "a kubeconfig with a token in the place of a certificate; or for the rights to list serviceaccounts and to create "
+    "serviceaccounts/token"
+)
 _BUSY_ATTEMPTS: Final = 5
 _FORWARD_SECONDS: Final = 20.0
 _CODES: Final = {401: ExitCode.FORBIDDEN, 403: ExitCode.FORBIDDEN, 404: ExitCode.NOT_FOUND}
@@ -41,7 +45,13 @@ class Reading:
         self._http: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
-        pod = (await pods_of(self._server, API))[0]
+        if self._server.place.as_user:
+            raise CommandError(
+                "--as is of no use here: the operator's API goes by your token, and would answer you and not "
+                f"{self._server.place.as_user}. Use a kubeconfig with a token of theirs",
+                ExitCode.USAGE,
+            )
+        pod = (await pods_of(self._server, API, USERS))[0]
         self._name = f"{pod['metadata']['namespace']}/{pod['metadata']['name']}"
         token = await self._token(pod)
         try:
@@ -111,7 +121,8 @@ class Reading:
         if authorization:
             return authorization
         namespace = pod["metadata"]["namespace"]
-        accounts = await self._server.all_in(namespace, _SERVICE_ACCOUNTS, labelSelector=selector_of(READER))
+        with asking_for(_CERTIFICATE_NEEDS, namespace):
+            accounts = await self._server.all_in(namespace, _SERVICE_ACCOUNTS, labelSelector=selector_of(READER))
         release = pod["metadata"]["labels"].get(RELEASE)
         names = [
             account["metadata"]["name"] for account in accounts if account["metadata"]["labels"].get(RELEASE) == release
@@ -124,12 +135,13 @@ class Reading:
                 "chart's values",
                 ExitCode.FORBIDDEN,
             )
-        answer = await self._server.api.request(
-            "POST",
-            _SERVICE_ACCOUNTS.path(namespace, names[0], "token"),
-            about=f"the token of the service account {namespace}/{names[0]}",
-            body={"spec": {"expirationSeconds": _TOKEN_SECONDS}},
-        )
+        with asking_for(_CERTIFICATE_NEEDS, namespace):
+            answer = await self._server.api.request(
+                "POST",
+                _SERVICE_ACCOUNTS.path(namespace, names[0], "token"),
+                about=f"the token of the service account {namespace}/{names[0]}",
+                body={"spec": {"expirationSeconds": _TOKEN_SECONDS}},
+            )
         return f"Bearer {msgspec.json.decode(answer)['status']['token']}"
 
     async def _forwarded(self, pod: Body) -> int:
@@ -159,7 +171,7 @@ class Reading:
             said = " ".join((await self._forward.stderr.read()).decode(errors="replace").split())
             raise CommandError(
                 f"no port-forward to the pod {namespace}/{name} of the operator's API: {said or line or 'no answer'}; "
-                f"you need the right to create pods/portforward in {namespace}",
+                f"ask for {USERS} in the namespace {namespace}, which has the right to create pods/portforward",
                 ExitCode.FORBIDDEN if "forbidden" in said.lower() else ExitCode.ERROR,
             )
         return int(rest.split()[0])

@@ -1,6 +1,7 @@
 """Commands about items that were given up or are not wanted: `redrive`, `items retry`, `items skip`, `dlq purge`."""
 
 import json
+import sys
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -22,7 +23,7 @@ from mapreduce_operator.cli.parameters import (
     wait_options,
 )
 from mapreduce_operator.cli.session import Body, Session
-from mapreduce_operator.cli.text import ITEM_CHARACTERS, one_line, span
+from mapreduce_operator.cli.text import ITEM_CHARACTERS, length, one_line
 from mapreduce_operator.core.texts import counted
 from mapreduce_operator.ports import ClusterError, ClusterErrorReason
 
@@ -110,7 +111,7 @@ async def retry_items(
     seconds: float,
 ) -> None:
     """Gives items that are dead letters another run, by a Redrive. `redrive` has more options."""
-    queue = queue_of(await job_named(session, job))
+    queue = queue_of(session, await job_named(session, job))
     spec: Body = {"queue": queue, "selection": _selection(ids, cel, everything=False)}
     if force:
         spec["force"] = True
@@ -169,9 +170,9 @@ async def _warn_of_idle_skips(session: Session, job: str, ids: Sequence[str]) ->
     for one in dict.fromkeys(ids):
         name, state = one_line(one, ITEM_CHARACTERS), states.get(one)
         if state is None:
-            click.echo(f"warning: {job} has no item {name}: `kubectl mapreduce items list {job}` shows all", err=True)
+            click.echo(f"warning: {job} has no item {name}: {session.advised(f'items list {job}')} shows all", err=True)
         elif state in {ItemState.SUCCEEDED, ItemState.DEAD_LETTERED}:
-            click.echo(f"warning: the item {name} has ended ({state}), and is not left out any more", err=True)
+            click.echo(f"warning: the item {name} has ended ({state}) and stays as it is", err=True)
 
 
 @command("purge")
@@ -199,15 +200,13 @@ async def purge(
     )
     if older_than is not None:
         if open_too and not yes:
-            click.confirm(
-                f"Delete letters of {queue} that nobody has dealt with, once they are old enough?", abort=True
-            )
+            _confirm(f"Delete letters of {queue} that nobody has dealt with, once they are old enough?")
         policy = {"retentionSeconds": max(1, round(older_than)), "purgeOpen": open_too}
         await session.patch(DEAD_LETTER_QUEUES, queue, {"spec": policy})
         kinds = "open, resolved or archived" if open_too else "resolved or archived"
         click.echo(
             f"{about(body)} deletes letters that are {kinds} when their last attempt is older than "
-            f"{span(policy['retentionSeconds'])}; it has {counted(which, 'letter')} of these"
+            f"{length(policy['retentionSeconds'])}; it has {counted(which, 'letter')} of these"
         )
         return
     await _delete(session, body, yes=yes)
@@ -223,9 +222,15 @@ async def _delete(session: Session, queue: Body, *, yes: bool) -> None:
         )
     count = status_of(queue).get("letters", {}).get("total", 0)
     if not yes:
-        click.confirm(f"Delete {name} with {counted(count, 'letter')}? They cannot be brought back.", abort=True)
+        _confirm(f"Delete {name} with {counted(count, 'letter')}? They cannot be brought back.")
     await session.delete(DEAD_LETTER_QUEUES, name, uid=queue["metadata"]["uid"])
     click.echo(f"{about(queue)} deleted with {counted(count, 'letter')}")
+
+
+def _confirm(question: str) -> None:
+    if not sys.stdin.isatty():
+        raise CommandError(f"nobody can be asked here: {question} Say so with --yes")
+    click.confirm(question, abort=True)
 
 
 # ------------------------------------------------------------------------------------------------------- the Redrive
@@ -248,25 +253,29 @@ async def _submit(
     waits = seconds is not None and not dry_run
     if output is None:
         click.echo(f"{about(body)} created{' (server dry run)' if dry_run else ''}")
+
+    def over(now: Body) -> bool:
+        nonlocal body
+        body = now
+        return holds(now, "Complete") or holds(now, "Failed")
+
+    try:
+        if waits:
+            await session.until(REDRIVES, body["metadata"]["name"], over, what="to end", seconds=seconds)
+    finally:
+        # Whoever does not wait any longer has to know what there is.
+        if output is not None:
+            click.echo(shown(body, output), nl=False)
     if waits:
-        body = await session.until(
-            REDRIVES,
-            body["metadata"]["name"],
-            lambda now: holds(now, "Complete") or holds(now, "Failed"),
-            what="it is over",
-            seconds=seconds,
-        )
-    if output is not None:
-        click.echo(shown(body, output), nl=False)
-    if waits:
-        _check(body, tells=output is None)
+        _check(session, body, tells=output is None)
 
 
-def _check(body: Body, *, tells: bool) -> None:
+def _check(session: Session, body: Body, *, tells: bool) -> None:
     """Tells what became of a Redrive. Raises CommandError unless all that it took succeeded."""
     status, name = status_of(body), about(body)
     for letter in status.get("skippedLetters", []) if tells else []:
-        click.echo(f"not taken: {one_line(letter['itemId'], 64)}: {one_line(letter['reason'], _MESSAGE_CHARACTERS)}")
+        why = one_line(letter["reason"].replace("force: true", "--force"), _MESSAGE_CHARACTERS)
+        click.echo(f"not taken: {one_line(letter['itemId'], ITEM_CHARACTERS)}: {why}")
     failed = holds(body, "Failed")
     found = condition(body, "Failed" if failed else "Complete")
     if failed or not status.get("selected"):
@@ -276,7 +285,7 @@ def _check(body: Body, *, tells: bool) -> None:
         if tells:
             click.echo(line)
         return
-    advice = f"`kubectl mapreduce dlq analyze {body['spec']['queue']}` tells why the others failed again"
+    advice = session.advised("dlq analyze " + body["spec"]["queue"]) + " tells why the others failed again"
     some = status.get("succeeded", 0) > 0
     raise CommandError(f"{line}; {advice}", ExitCode.JOB_PARTIALLY_SUCCEEDED if some else ExitCode.JOB_FAILED)
 

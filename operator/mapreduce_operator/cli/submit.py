@@ -9,8 +9,8 @@ from mapreduce_operator.adapters.kube.resources import MAPREDUCE_JOBS
 from mapreduce_operator.api import API_VERSION, KIND, Input
 from mapreduce_operator.cli.errors import CommandError, ExitCode
 from mapreduce_operator.cli.framework import command
-from mapreduce_operator.cli.manifests import documents
-from mapreduce_operator.cli.objects import about, ended_as, has_finished, shown, status_of
+from mapreduce_operator.cli.manifests import documents, kind_in_words, named
+from mapreduce_operator.cli.objects import about, ended_as, has_finished, phase_of, shown
 from mapreduce_operator.cli.parameters import (
     JsonValue,
     Setting,
@@ -21,12 +21,17 @@ from mapreduce_operator.cli.parameters import (
 )
 from mapreduce_operator.cli.planned import plan_of, with_ids
 from mapreduce_operator.cli.session import Body, Session
+from mapreduce_operator.cli.stalls import given_up
 from mapreduce_operator.cli.watch import follow
 from mapreduce_operator.core.plan import InputError
 from mapreduce_operator.ports import ClusterError, ClusterErrorReason
 
 _PARAMS = click.option(
-    "--set", "settings", multiple=True, type=Setting(), help="A value of spec.params; may be given several times."
+    "--set",
+    "settings",
+    multiple=True,
+    type=Setting(),
+    help="A value of spec.params: JSON where it can be (n=5 is a number), text otherwise; may be given several times.",
 )
 
 
@@ -56,7 +61,7 @@ async def run(
     written, beginning = metadata.pop("name", ""), metadata.pop("generateName", "")
     name = name or written
     if not name and not beginning:
-        raise CommandError(f"{file}: metadata.name is missing; give it there, or with --name")
+        raise CommandError(f"{named(file)}: metadata.name is missing; give it there, or with --name")
     if generate_name or not name:
         metadata["generateName"] = f"{name}-" if name else beginning
     else:
@@ -74,7 +79,7 @@ async def run(
 @click.option("--at", "checkpoint", type=click.IntRange(min=0), help="Number of the checkpoint; the newest without it.")
 @click.option("--uid", default="", help="Uid of the job, where it was deleted and its storage kept.")
 @_PARAMS
-@click.option("--patch", "patches", multiple=True, type=Setting(), help="ID=JSON: a merge patch over that item.")
+@click.option("--patch", "patches", multiple=True, type=Setting("ID=JSON"), help="A merge patch over that item.")
 @click.option("--remove", multiple=True, metavar="ID", help="Leave that item out.")
 @click.option("--reset", multiple=True, metavar="ID", help="Run that item again, as if it had never been run.")
 @click.option("--add", multiple=True, type=JsonValue(), help="A new item.")
@@ -100,11 +105,13 @@ async def fork(
     wait: bool,
     seconds: float,
 ) -> None:
-    """Makes a job NEW that begins where JOB was at a checkpoint; JOB itself is not changed.
+    """Makes a job NEW that begins where JOB was at a checkpoint.
 
-    What had succeeded is carried over with its results; all else is run, and so are the items that are edited.
+    JOB itself is not changed. What had succeeded is carried over with its results; all else is run, and so are the
+    items that are edited.
     """
-    if not uid and await session.find(MAPREDUCE_JOBS, job) is None:
+    parent = await session.find(MAPREDUCE_JOBS, job)
+    if not uid and parent is None:
         raise CommandError(
             f"there is no MapReduceJob {job!r} in the namespace {session.namespace!r}. If it was deleted and kept its "
             "storage (retention.onDelete: Keep), say which one it was with --uid",
@@ -130,11 +137,12 @@ def _job_in(file: str) -> Body:
     found = [body for _, body in documents(file)]
     jobs = [body for body in found if body.get("kind") == KIND]
     if len(jobs) != 1:
-        raise CommandError(f"{file} holds {len(jobs)} MapReduceJobs: `run` takes a file with one")
-    if others := sorted({str(body.get("kind")) for body in found if body.get("kind") != KIND}):
+        number = f"{len(jobs)} MapReduceJobs" if jobs else "no MapReduceJob"
+        raise CommandError(f"{named(file)} holds {number}, and `run` takes one")
+    if others := [kind_in_words(body) for body in found if body.get("kind") != KIND]:
         raise CommandError(
-            f"{file} holds a {others[0]} as well, which `run` does not make: put it into a file of its own, and apply "
-            "that with `kubectl apply` first"
+            f"{named(file)} holds {others[0]} as well, which `run` does not make: put it into a file of its own, and "
+            "apply that with `kubectl apply` first"
         )
     return jobs[0]
 
@@ -142,7 +150,7 @@ def _job_in(file: str) -> Body:
 def _mapping(value: Any, field: str, file: str) -> Body:
     """What a field holds that was left out, or left empty, is nothing. Raises CommandError for a value."""
     if value is not None and not isinstance(value, dict):
-        raise CommandError(f"{file}: {field} must be of type object: write names with values under it")
+        raise CommandError(f"{named(file)}: {field} must be of type object: write names with values under it")
     return value or {}
 
 
@@ -150,7 +158,7 @@ def _settle_namespace(session: Session, metadata: Body, file: str) -> None:
     there = metadata.get("namespace", "")
     if there and session.place.namespace and there != session.place.namespace:
         raise CommandError(
-            f"{file} says namespace {there!r}, and -n says {session.place.namespace!r}: leave one of them out",
+            f"{named(file)} says namespace {there!r}, and -n says {session.place.namespace!r}: leave one of them out",
             ExitCode.USAGE,
         )
     if there:
@@ -173,12 +181,25 @@ async def _submit(
         if plan is not None:
             click.echo(f"  {with_ids(plan)}")
         if waits:
-            await follow(session, name, seconds)
+            async with given_up(session) as look:
+                await follow(session, name, seconds, look)
         return
-    if waits:
-        body = await session.until(MAPREDUCE_JOBS, name, has_finished, what="it has ended", seconds=seconds)
-    click.echo(shown(body if plan is None else body | {"plan": plan}, output), nl=False)
-    if waits and (ending := ended_as(body)) is not None:
+    latest = body if plan is None else body | {"plan": plan}
+    try:
+        if waits:
+            async with given_up(session) as look:
+
+                def over(now: Body) -> bool:
+                    nonlocal latest
+                    latest = now
+                    look(now)
+                    return has_finished(now)
+
+                await session.until(MAPREDUCE_JOBS, name, over, what="to end", seconds=seconds)
+    finally:
+        # Whoever does not wait any longer has to know what there is.
+        click.echo(shown(latest, output), nl=False)
+    if waits and (ending := ended_as(session, latest)) is not None:
         raise ending
 
 
@@ -192,7 +213,7 @@ def _plan_of(body: Body) -> Body | None:
 async def _taken(session: Session, name: str) -> CommandError:
     there = await session.get(MAPREDUCE_JOBS, name)
     return CommandError(
-        f"mapreducejob/{name} is there already, {status_of(there).get('phase', 'Accepted')}: run it under another name "
-        "with --name or --generate-name; or look at it with `kubectl mapreduce watch`, change it with `kubectl apply`, "
-        "begin it again with `kubectl mapreduce restart`"
+        f"mapreducejob/{name} is there already, {phase_of(there)}: run it under another name with --name or "
+        f"--generate-name; or look at it with {session.advised(f'watch {name}')}, change it with `kubectl apply`, "
+        f"begin it again with {session.advised(f'restart {name}')}"
     )

@@ -53,6 +53,15 @@ def span(seconds: float) -> str:
     return f"{whole // 86_400}d"
 
 
+def length(seconds: float) -> str:
+    """A length of time as people write it on a command line, such as 1h30m."""
+    left, parts = round(seconds), list[str]()
+    for unit, size in (("d", 86_400), ("h", 3600), ("m", 60), ("s", 1)):
+        number, left = divmod(left, size)
+        parts += [f"{number}{unit}"] if number else []
+    return "".join(parts) or "0s"
+
+
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
     """Lines in columns, as kubectl writes them."""
     widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]

@@ -19,7 +19,7 @@ from mapreduce_operator.cli.admission import complaints_about, fill_in, schema_o
 from mapreduce_operator.cli.apiserver import Body
 from mapreduce_operator.cli.errors import CommandError
 from mapreduce_operator.cli.framework import command
-from mapreduce_operator.cli.manifests import documents
+from mapreduce_operator.cli.manifests import documents, kind_in_words
 from mapreduce_operator.cli.planned import plan_of, with_ids
 from mapreduce_operator.core.contract import PARAMS_BYTES
 from mapreduce_operator.core.expressions import ExpressionError
@@ -44,7 +44,7 @@ def validate(files: Sequence[str]) -> None:
         for where, body in documents(file):
             kind = body.get("kind")
             if kind not in _OURS:
-                click.echo(f"{where}: passed over, since a {kind} is not of {API_VERSION}")
+                click.echo(f"{where}: passed over, since {kind_in_words(body)} is not of {API_VERSION}")
                 continue
             seen += 1
             problems = problems_of(body)

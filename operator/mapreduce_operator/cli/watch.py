@@ -3,7 +3,7 @@
 import asyncio
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any, Final
@@ -19,15 +19,15 @@ from mapreduce_operator.adapters.kube.resources import MAPREDUCE_JOBS
 from mapreduce_operator.api import Phase
 from mapreduce_operator.cli.errors import CommandError, ExitCode
 from mapreduce_operator.cli.framework import command
-from mapreduce_operator.cli.objects import ended_as, has_finished, no_job, status_of, troubles
+from mapreduce_operator.cli.objects import ended_as, has_finished, no_job, phase_of, status_of, troubles
 from mapreduce_operator.cli.parameters import Duration, job_argument
 from mapreduce_operator.cli.session import Body, Session
-from mapreduce_operator.cli.text import ITEM_CHARACTERS, one_line, span
+from mapreduce_operator.cli.text import ITEM_CHARACTERS, length, one_line, span
 
 STATES: Final = ("pending", "running", "retryWait", "succeeded", "deadLettered", "skipped")
 _ENDED: Final = ("succeeded", "deadLettered", "skipped")
 _STYLES: Final = {"running": "cyan", "retryWait": "yellow", "succeeded": "green", "deadLettered": "red"}
-_PHASES: Final = {Phase.SUCCEEDED: "green", Phase.FAILED: "red", Phase.PARTIALLY_SUCCEEDED: "yellow"}
+_PHASES: Final[Mapping[str, str]] = {Phase.SUCCEEDED: "green", Phase.FAILED: "red", Phase.PARTIALLY_SUCCEEDED: "yellow"}
 _FAILURES: Final = 5
 _REFRESHES: Final = 4.0
 """A second, since times pass although nothing changes."""
@@ -44,28 +44,34 @@ async def watch(session: Session, *, job: str, seconds: float | None) -> None:
     await follow(session, job, seconds)
 
 
-async def follow(session: Session, job: str, seconds: float | None) -> None:
-    """Shows a job until it ends. Raises CommandError unless it succeeded wholly."""
+async def follow(session: Session, job: str, seconds: float | None, *looks: Show) -> None:
+    """Shows a job until it ends, to `looks` as well. Raises CommandError unless it succeeded wholly."""
     try:
         async with asyncio.timeout(seconds):
             with _screen() as show:
-                body = await _shown(session, job, show)
+                body = await _shown(session, job, (show, *looks))
     except TimeoutError as error:
         raise CommandError(
-            f"{job} has not ended within {span(seconds or 0)}; it goes on, and so does `kubectl mapreduce watch {job}`",
+            f"{job} has not ended within {length(seconds or 0)}; it goes on, and so does "
+            f"{session.advised(f'watch {job}')}",
             ExitCode.TIMEOUT,
         ) from error
-    if (ending := ended_as(body)) is not None:
+    if (ending := ended_as(session, body)) is not None:
         raise ending
 
 
-async def _shown(session: Session, job: str, show: Show) -> Body:
+async def _shown(session: Session, job: str, shows: Sequence[Show]) -> Body:
+    was_there = False
     async for body in session.changes(MAPREDUCE_JOBS, job):
         if body is None:
             break
-        show(body)
+        was_there = True
+        for show in shows:
+            show(body)
         if has_finished(body):
             return body
+    if was_there:
+        raise CommandError(f"mapreducejob/{job} was deleted while it was watched", ExitCode.NOT_FOUND)
     raise no_job(session, job)
 
 
@@ -106,7 +112,7 @@ def told(body: Body) -> str:
     """The state of a job on one line."""
     status = status_of(body)
     items: dict[str, int] = status.get("items") or {}
-    parts = [status.get("phase", "Accepted"), status.get("progress", "")]
+    parts = [phase_of(body), status.get("progress", "")]
     parts += [f"{items[state]:,} {state}" for state in STATES if items.get(state)]
     parts += [_reduce(status), speed(status)]
     parts += [f"{one['reason']}: {one_line(one['message'], _MESSAGE_CHARACTERS)}" for one in troubles(body)]
@@ -148,7 +154,7 @@ def picture(body: Body, now: float) -> RenderableType:
 
 def _headline(body: Body, now: float) -> Text:
     status = status_of(body)
-    phase = status.get("phase", "Accepted")
+    phase = phase_of(body)
     line = Text.assemble((body["metadata"]["name"], "bold"), "   ", (phase, _PHASES.get(phase, "cyan")))
     if "startTime" in status:
         end = _seconds(status["completionTime"]) if "completionTime" in status else now

@@ -51,7 +51,7 @@ def nothing_selected(redrive: Redrive, skipped: Sequence[Skipped], now: float) -
     message = (
         f"{counted(len(skipped), 'letter')} could not be taken, see status.skippedLetters"
         if skipped
-        else "no letter is meant"
+        else "the selection matches no letter"
     )
     return _status(
         redrive,

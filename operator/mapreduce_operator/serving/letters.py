@@ -91,14 +91,15 @@ class Letters:
             yield json_line(letter, state)
         self._check()
 
-    async def one(self, item_id: str) -> bytes:
-        """The letter of one item, whole."""
+    async def one(self, item_id: str, queue: str) -> bytes:
+        """The letter of one item, whole. `queue` is where it is looked for, by its name."""
         key = item_key(self._run.uid, Stage.MAP, item_id)
         if key not in self._states:
             raise RefusedError(
                 404,
                 "LetterNotFound",
-                f"no letter of the queue is of an item {item_id!r}; `kubectl mapreduce dlq list` shows all",
+                f"no letter of the queue is of an item {item_id!r}; `kubectl mapreduce dlq list {queue} "
+                f"-n {self._run.namespace}` shows all",
             )
         async for letter, state in self._read([key]):
             return json_line(letter, state)

@@ -179,7 +179,7 @@ class Answers:
 
     async def letter(self, asked: Asked) -> bytes:
         name = asked.needed("id")
-        return await (await self._letters(asked)).one(name)
+        return await (await self._letters(asked)).one(name, asked.name)
 
     async def analysis(self, asked: Asked) -> bytes:
         letters, keys = await self._chosen(asked)

@@ -9,7 +9,7 @@ from mapreduce_operator.adapters.kube import ApiSession
 from mapreduce_operator.adapters.kube.objects import Objects
 from mapreduce_operator.adapters.kube.resources import DEAD_LETTER_QUEUES, MAPREDUCE_JOBS
 from mapreduce_operator.adapters.kube.wire import AnyObject, Narrow
-from mapreduce_operator.core.names import RunRef
+from mapreduce_operator.core.names import RunRef, StorageKeys
 from mapreduce_operator.ports import ObjectStore
 from mapreduce_operator.serving.errors import RefusedError
 
@@ -81,11 +81,23 @@ class Runs:
             running = status.positions.map.running if status.positions and status.positions.map else ""
             sequence = status.checkpoint.sequence if status.checkpoint else 0
             return Found(RunRef(namespace, name, job.metadata.uid), True, sequence, running)
-        kept = sorted({key.split("/")[2] async for key in self._store.list(f"{namespace}/{name}/")})
+        uids, kept = set[str](), set[str]()
+        async for key in self._store.list(f"{namespace}/{name}/"):
+            uids.add(one := key.split("/")[2])
+            # Dead letters that nobody resolved outlive a job and its storage.
+            if not key.startswith(StorageKeys(RunRef(namespace, name, one)).letters):
+                kept.add(one)
         missing = f"there is no MapReduceJob {name!r} in the namespace {namespace!r}"
+        if uids and not kept:
+            raise RefusedError(
+                404,
+                "JobNotFound",
+                f"the job {name!r} of {namespace!r} was deleted with its storage; what is left are its dead letters: "
+                f"`kubectl mapreduce dlq list {name} -n {namespace}`",
+            )
         if uid and uid not in kept:
             raise RefusedError(404, "JobNotFound", f"storage keeps no job {name!r} of {namespace!r} with the uid {uid}")
-        match [uid] if uid else kept:
+        match [uid] if uid else sorted(kept):
             case [only]:
                 return Found(RunRef(namespace, name, only), False)
             case []:
@@ -98,7 +110,7 @@ class Runs:
                 raise RefusedError(
                     404,
                     "JobNotFound",
-                    f"{missing}, and storage keeps {len(kept)} of that name: give --uid {', '.join(kept)}",
+                    f"{missing}, and storage keeps {len(kept)} of that name: give --uid {', '.join(sorted(kept))}",
                 )
 
     async def of_queue(self, namespace: str, name: str) -> Found:

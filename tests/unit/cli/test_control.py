@@ -38,14 +38,17 @@ def patches(api: FakeApi) -> list[Any]:
         (("resume",), {"suspend": False}),
         (("cancel",), {"cancel": True}),
         (("restart", "--token", "7"), {"cancel": False, "restart": {"phase": "Map", "token": "7"}}),
-        (
-            ("restart", "--phase", "reduce", "--token", "7"),
-            {"cancel": False, "restart": {"phase": "Reduce", "token": "7"}},
+        *(
+            (
+                ("restart", "--phase", phase, "--token", "7"),
+                {"cancel": False, "restart": {"phase": "Reduce", "token": "7"}},
+            )
+            for phase in ("reduce", "Reduce", "REDUCE")
         ),
     ],
 )
 async def test_a_command_is_a_patch_of_the_spec(api: FakeApi, words: tuple[str, ...], spec: dict[str, Any]) -> None:
-    there(api, job(conditions=GOES_ON))
+    there(api, job(spec={"map": {}, "reduce": {}}, conditions=GOES_ON))
     assert await call(words[0], "words", *words[1:]) == 0
     assert patches(api) == [{"spec": spec}]
     assert api.asked[-1].query["fieldManager"] == "kubectl-mapreduce"
@@ -61,6 +64,51 @@ async def test_a_restore_suspends_and_is_the_same_twice_unless_it_is_asked_for_a
     assert re.fullmatch(r"\d{8}-\d{6}-[0-9a-f]{6}", again["spec"]["restore"]["token"])
 
 
+@pytest.mark.parametrize(("kept", "code"), [("0,4-9", 1), ("12", 0), ("3,10-14", 0), ("…,20-30", 0), ("", 0)])
+async def test_a_checkpoint_that_is_not_kept_is_not_asked_for(
+    api: FakeApi, capsys: pytest.CaptureFixture[str], kept: str, code: int
+) -> None:
+    there(api, job(conditions=GOES_ON, checkpoint={"sequence": 30, "kept": kept}))
+    assert await call("restore", "words", "12") == code
+    assert len(patches(api)) == 1 - code
+    refused = "words keeps no checkpoint 12, and nothing was changed: it keeps 0,4-9"
+    assert (refused in capsys.readouterr().err) == (code == 1)
+
+
+@pytest.mark.parametrize(
+    ("words", "spec", "code"),
+    [
+        (("restart", "words", "--phase", "Reduce"), {"map": {}}, 1),
+        (("restart", "words", "--phase", "Reduce"), {"forkFrom": {}}, 0),
+        (("restart", "words", "--phase", "Map"), {"map": {}}, 0),
+    ],
+)
+async def test_a_reduce_that_is_not_there_is_not_begun_again(
+    api: FakeApi, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], spec: dict[str, Any], code: int
+) -> None:
+    there(api, job(spec=spec, conditions=GOES_ON))
+    assert await call(*words) == code
+    assert len(patches(api)) == 1 - code
+    assert ("mapreducejob/words has no reduce" in capsys.readouterr().err) == (code == 1)
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("suspend", "words"), "will be suspended\n"),
+        (("cancel", "words"), "will be cancelled\n"),
+        (("restart", "words"), "will begin its phase Map again\n"),
+        (("restore", "words", "3"), "will go back to checkpoint 3, and is suspended\n"),
+    ],
+)
+async def test_what_was_asked_for_is_told(
+    api: FakeApi, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], told: str
+) -> None:
+    there(api, job(conditions=GOES_ON))
+    assert await call(*words) == 0
+    assert capsys.readouterr().out == f"mapreducejob/words {told}"
+
+
 @pytest.mark.parametrize("command", ["suspend", "resume", "cancel", "checkpoint"])
 async def test_a_job_that_has_ended_is_left_alone(
     api: FakeApi, capsys: pytest.CaptureFixture[str], command: str
@@ -70,7 +118,7 @@ async def test_a_job_that_has_ended_is_left_alone(
     assert (code, patches(api)) == (1 if command == "checkpoint" else 0, [])
     output = "".join(capsys.readouterr())
     assert "has ended" in output
-    assert ("kubectl mapreduce restart words --phase Map" in output) == (command == "resume")
+    assert ("`kubectl mapreduce restart words --phase Map -n team` runs" in output) == (command == "resume")
 
 
 async def test_a_job_that_ends_while_its_going_on_is_waited_for(
@@ -109,7 +157,7 @@ async def test_waiting_has_an_end_of_its_own(api: FakeApi, capsys: pytest.Captur
     there(api, job(conditions=GOES_ON))
     api.on("GET", JOBS, chunks(hangs=True))
     assert await call("suspend", "words", "--wait", "--timeout", "1s") == 7
-    assert "took longer than 1 s until no agent runs" in capsys.readouterr().err
+    assert "takes longer than 1s to stand still" in capsys.readouterr().err
 
 
 async def test_a_job_that_is_deleted_meanwhile(api: FakeApi, capsys: pytest.CaptureFixture[str]) -> None:
@@ -118,7 +166,7 @@ async def test_a_job_that_is_deleted_meanwhile(api: FakeApi, capsys: pytest.Capt
     api.on("GET", WORDS, answer(job(conditions=GOES_ON)), answer(job(conditions=GOES_ON)), gone)
     api.on("GET", JOBS, chunks(event("DELETED", job())))
     assert await call("suspend", "words", "--wait") == 5
-    assert "is gone" in capsys.readouterr().err
+    assert "mapreducejobs team/words was deleted while it was waited for" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

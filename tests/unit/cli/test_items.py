@@ -61,6 +61,7 @@ async def test_one_item_is_shown_with_all_its_dispatches(call: Call) -> None:
     assert "\ndispatch 1: Failed\n" in shown
     assert "\ndispatch 2: Succeeded\n" in shown
     assert "  redrive:        mend\n" in shown
+    assert not re.search(r"^(key|redrive):", shown, re.MULTILINE), "what only programs can use"
     assert re.search(r"\n  endedAt:        \d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ\n", shown)
     told = json.loads((await call("items", "show", "demo", "mended", "-o", "json"))[1])
     assert (told["position"], len(told["history"])) == (3, 2)
@@ -74,9 +75,18 @@ async def test_results_come_as_lines_for_programs(call: Call) -> None:
     assert (cells(head), [cells(line)[0] for line in lines]) == (["ID", "RESULT"], ["mended", "well"])
 
 
-async def test_the_result_of_the_reduce_is_told_by_itself(call: Call) -> None:
+async def test_the_result_of_the_reduce_is_told_by_itself(api: FakeApi, call: Call) -> None:
+    api.on("GET", f"{API}/mapreducejobs/demo", answer(JOB | {"spec": {"map": {}, "reduce": {}}}))
     assert (await call("results", "demo", "--reduce", "-o", "json"))[1] == "null\n"
     assert "state:          Pending\n" in (await call("results", "demo", "--reduce"))[1]
+
+
+async def test_a_job_without_a_reduce_has_no_result_of_one(api: FakeApi, call: Call) -> None:
+    api.on("GET", f"{API}/mapreducejobs/demo", answer(JOB | {"kind": "MapReduceJob", "spec": {"map": {}}}))
+    for words in (("results", "demo", "--reduce"), ("logs", "demo", "--reduce")):
+        code, out, err = await call(*words)
+        assert (code, out) == (1, "")
+        assert "mapreducejob/demo has no reduce" in err
 
 
 async def test_ids_that_leave_nothing_out_are_told(api: FakeApi, call: Call) -> None:
@@ -87,9 +97,9 @@ async def test_ids_that_leave_nothing_out_are_told(api: FakeApi, call: Call) -> 
 
     assert (code, out) == (0, "spec.map.skip of mapreducejob/demo names 4 items\n")
     assert err.splitlines() == [
-        "warning: the item well has ended (Succeeded), and is not left out any more",
-        "warning: the item open has ended (DeadLettered), and is not left out any more",
-        'warning: demo has no item a\\"ö: `kubectl mapreduce items list demo` shows all',
+        "warning: the item well has ended (Succeeded) and stays as it is",
+        "warning: the item open has ended (DeadLettered) and stays as it is",
+        'warning: demo has no item a\\"ö: `kubectl mapreduce items list demo -n default` shows all',
     ]
 
 

@@ -24,6 +24,7 @@ API_POD: dict[str, Any] = {
 }
 HISTORY = {
     "state": "DeadLettered",
+    "dispatch": 3,
     "history": [{"dispatch": 1, "logTail": "one"}, {"dispatch": 2, "logTail": "t\x1bwo"}],
 }
 
@@ -76,6 +77,26 @@ async def test_the_end_of_a_log_that_was_kept(
     assert words == "--namespace=mapreduce-system port-forward --address=127.0.0.1 pod/api-1 :8081"
     with pytest.raises(ProcessLookupError):
         os.kill(process, 0)
+
+
+@pytest.mark.parametrize(
+    ("dispatch", "told"),
+    [
+        (
+            ["--dispatch", "3"],
+            "nothing is kept of the log of dispatch 3 of 3 of the item 'a b' of words, and it has no",
+        ),
+        (["--dispatch", "9", "-f"], "the item 'a b' of words has no dispatch 9: it was dispatched 3 times"),
+    ],
+)
+async def test_a_log_that_is_not_kept(
+    reading: FakeApi, capsys: pytest.CaptureFixture[str], dispatch: list[str], told: str
+) -> None:
+    reading.on("GET", ITEM, answer(HISTORY))
+    assert await call("logs", "words", "a b", *dispatch) == 5
+    error = capsys.readouterr().err
+    assert told in error
+    assert "`kubectl mapreduce items show words 'a b' -n team`" in error
 
 
 async def test_the_port_forward_goes_to_the_same_cluster(reading: FakeApi, tmp_path: Path) -> None:
@@ -136,7 +157,11 @@ def refused(status: int, message: str) -> Answer:
         (text("<html>", 502), 1, "HTTP 502"),
         (text("<html>"), 1, "is no JSON"),
         (broken(), 1, "the operator's API broke off"),
-        (answer({"state": "Pending", "history": []}), 5, "nothing is kept of the log"),
+        (
+            answer({"state": "Pending", "dispatch": 0, "history": []}),
+            5,
+            "the item 'a' of words has not started: it is Pending; `kubectl mapreduce items show words a -n team`",
+        ),
     ],
 )
 async def test_what_goes_wrong_there(
@@ -192,7 +217,9 @@ async def test_a_port_forward_that_is_refused(
     del api
     kubectl(tmp_path, monkeypatch, "echo 'error: pods \"api-1\" is forbidden' >&2; exit 1")
     assert await call("logs", "words", "a") == 6
-    assert "the right to create pods/portforward in mapreduce-system" in capsys.readouterr().err
+    assert (
+        "ask for the Role …-api-users of the chart in the namespace mapreduce-system, which" in capsys.readouterr().err
+    )
 
 
 async def test_the_log_of_the_newest_pod_of_an_item(api: FakeApi, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
@@ -213,6 +240,7 @@ async def test_the_log_of_the_newest_pod_of_an_item(api: FakeApi, capfdbinary: p
 
 
 async def test_the_reduce_of_a_job_has_a_log_as_well(api: FakeApi, capsys: pytest.CaptureFixture[str]) -> None:
+    there(api, job(spec={"map": {}, "reduce": {}}))
     assert await call("logs", "words", "--reduce") == 5
     (listed,) = api.asked_for("GET", AGENTS)
     assert listed.query["labelSelector"] == "mapreduce.dev/run-uid=uid-words,mapreduce.dev/stage=reduce"

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
+from mapreduce_operator.cli.watch import told as watched
 from tests.unit.adapters.kube.fake_api import FakeApi, answer
 from tests.unit.cli.little_cluster import JOBS, call, job, little_cluster, there
 
@@ -39,12 +40,12 @@ async def told(capsys: pytest.CaptureFixture[str], *words: str) -> str:
 
 async def test_a_table(api: FakeApi, capsys: pytest.CaptureFixture[str]) -> None:
     heads, words, new = (await told(capsys)).splitlines()
-    assert heads.split() == ["NAME", "PHASE", "PROGRESS", "RUNNING", "FAILED", "ITEMS/MIN", "LEFT", "AGE"]
-    assert words.split()[:-1] == ["words", "Map", "3/10", "3", "2", "1,234", "121m"]
-    assert new.split()[:-1] == ["new", "-", "-", "0", "0", "-", "-"]
+    assert heads.split() == ["NAME", "PHASE", "PROGRESS", "RUNNING", "FAILED", "REASON", "ITEMS/MIN", "LEFT", "AGE"]
+    assert words.split()[:-1] == ["words", "Map", "3/10", "3", "1", "Planned", "1,234", "121m"]
+    assert new.split()[:-1] == ["new", "-", "-", "0", "0", "-", "-", "-"]
     heads, words, _ = (await told(capsys, "-o", "wide")).splitlines()
-    assert heads.split()[-3:] == ["REASON", "CHECKPOINT", "QUEUE"]
-    assert words.split()[-3:] == ["Planned", "4", "words"]
+    assert heads.split()[-3:] == ["SKIPPED", "CHECKPOINT", "QUEUE"]
+    assert words.split()[-3:] == ["1", "4", "words"]
     api.on("GET", JOBS.replace("/namespaces/team", ""), answer({"items": [job(**AT_WORK)]}))
     heads, words = (await told(capsys, "-A")).splitlines()
     assert (heads.split()[0], words.split()[:2]) == ("NAMESPACE", ["team", "words"])
@@ -77,11 +78,31 @@ async def test_one_in_full(capsys: pytest.CaptureFixture[str]) -> None:
         assert line in lines
 
 
+async def test_what_several_conditions_say_is_told_once(api: FakeApi, capsys: pytest.CaptureFixture[str]) -> None:
+    stalled = job(phase="Planning")
+    stalled["status"]["conditions"] = [
+        {"type": kind, "status": status, "reason": "DuplicateItems", "message": "item 1 has the id of item 0"}
+        for kind, status in (("Ready", "False"), ("Accepted", "False"), ("Stalled", "True"), ("Progressing", "False"))
+    ]
+    there(api, stalled)
+    assert (await told(capsys, "words")).count("item 1 has the id of item 0") == 1
+    assert watched(stalled) == "Planning  DuplicateItems: item 1 has the id of item 0"
+
+
+async def test_who_manages_which_field_is_no_matter(api: FakeApi, capsys: pytest.CaptureFixture[str]) -> None:
+    noted = job()
+    noted["metadata"]["managedFields"] = [{"manager": "kubectl-mapreduce"}]
+    there(api, noted)
+    api.on("GET", JOBS, answer({"items": [noted]}))
+    assert json.loads(await told(capsys, "words", "-o", "json")) == job()
+    assert yaml.safe_load(await told(capsys, "-o", "yaml"))["items"] == [job()]
+
+
 async def test_no_jobs(api: FakeApi, capsys: pytest.CaptureFixture[str]) -> None:
     api.on("GET", JOBS, answer({"items": []}))
     assert await call("status") == 0
     output = capsys.readouterr()
     assert (output.out, output.err) == (
         "",
-        "no MapReduceJobs in the namespace team; `kubectl mapreduce run FILE` makes one\n",
+        "no MapReduceJobs in the namespace team; `kubectl mapreduce run FILE -n team` makes one\n",
     )

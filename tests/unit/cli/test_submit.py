@@ -140,9 +140,10 @@ async def test_the_namespace_of_the_file_counts(api: FakeApi, file: Path) -> Non
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("", "holds 0 MapReduceJobs"),
-        (f"{MANIFEST}---\n{MANIFEST}", "holds 2 MapReduceJobs"),
+        ("", "words.yaml holds no MapReduceJob, and `run` takes one"),
+        (f"{MANIFEST}---\n{MANIFEST}", "holds 2 MapReduceJobs, and `run` takes one"),
         (f"{MANIFEST}---\nkind: ConfigMap\n", "holds a ConfigMap as well"),
+        (f"{MANIFEST}---\na: 1\n", "holds an object without a kind as well"),
         ("[1]", "this is no object of Kubernetes"),
         ("a: 1\na: 2", "the key 'a' is there twice"),
         ("a: [", "is no YAML"),

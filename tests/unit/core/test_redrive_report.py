@@ -93,7 +93,7 @@ def test_a_redrive_that_found_nothing_is_complete_and_says_why() -> None:
         "NothingSelected",
         "2 letters could not be taken, see status.skippedLetters",
     )
-    assert conditions(nothing_selected(redrive(), [], NOW))["Complete"][2] == "no letter is meant"
+    assert conditions(nothing_selected(redrive(), [], NOW))["Complete"][2] == "the selection matches no letter"
     assert kstatus(status.to_kubernetes(), 1) == "Current"
     assert is_over(redrive(status))
 

@@ -225,6 +225,12 @@ async def test_a_job_that_was_deleted_is_found_in_storage(ask: Asking, api: Fake
     assert code == 404
     assert "there is no MapReduceJob 'demo' in the namespace 'default', and storage keeps none" in message
 
+    await store.put(KEYS.letter("left"), b"{}")
+    for what in ("checkpoints", "items", "results"):
+        code, _, message = await ask.refused(job_path(what))
+        assert code == 404
+        assert "was deleted with its storage; what is left are its dead letters: `kubectl mapreduce dlq list" in message
+
 
 @pytest.mark.parametrize("what", ["checkpoints", "checkpoints/validation", "items", "results"])
 async def test_a_job_that_has_not_been_planned_is_told_so(ask: Asking, api: FakeApi, what: str) -> None:

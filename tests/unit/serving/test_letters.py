@@ -88,6 +88,7 @@ async def test_an_item_without_a_letter_is_not_found(ask: Asking, item_id: str) 
 
     assert (code, reason) == (404, "LetterNotFound")
     assert repr(item_id) in message
+    assert "`kubectl mapreduce dlq list demo -n default` shows all" in message
 
 
 async def test_the_analysis_goes_over_what_is_chosen(ask: Asking) -> None:

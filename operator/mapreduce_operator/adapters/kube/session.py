@@ -12,7 +12,7 @@ precondition decides then, which all writes of the engine have: a name that is t
 
 import asyncio
 import io
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from types import SimpleNamespace, TracebackType
@@ -73,10 +73,12 @@ class ApiSession:
         connections: int = _CONNECTIONS,
         request_seconds: float = _REQUEST_SECONDS,
         silence_seconds: float = _SILENCE_SECONDS,
+        headers: Sequence[tuple[str, str]] = (),
     ) -> None:
-        """With `may_write`, all but GET raise DeposedError while it says no."""
+        """With `may_write`, all but GET raise DeposedError while it says no. `headers` are sent with every request."""
         self._credentials: Final = credentials
         self._observe: Final = observe
+        self._headers: Final = headers
         self._fence: Final = [] if may_write is None else [_fence(may_write)]
         self._requests: Final = self._open(
             connections, aiohttp.ClientTimeout(total=request_seconds, sock_connect=_CONNECT_SECONDS)
@@ -131,11 +133,12 @@ class ApiSession:
             read_bufsize=_READ_BUFFER,
             cookie_jar=aiohttp.DummyCookieJar(),
             trace_configs=self._fence,
-            headers={
+            headers=[
                 # Within a cluster bandwidth is cheaper than unpacking.
-                "Accept-Encoding": "identity",
-                "User-Agent": f"mapreduce-operator/{__version__}",
-            },
+                ("Accept-Encoding", "identity"),
+                ("User-Agent", f"mapreduce-operator/{__version__}"),
+                *self._headers,
+            ],
         )
 
     @asynccontextmanager

@@ -53,7 +53,7 @@ class FakeApi:
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         text = await request.text()
-        headers = {name.lower(): value for name, value in request.headers.items()}
+        headers = {name.lower(): ", ".join(request.headers.getall(name)) for name in request.headers}
         body = json.loads(text) if text else None
         self.asked.append(Asked(request.method, request.path, dict(request.query), headers, body))
         answers = self.answers.get((request.method, request.path))
