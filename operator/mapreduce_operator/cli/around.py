@@ -21,14 +21,19 @@ _FILES, _NO_FILES = ":0", ":4"
 
 @command("gc", everywhere=True)
 @click.option(
-    "--older-than", type=Duration(), default="30d", show_default=True, help="For how long a job must be gone."
+    "--older-than",
+    type=Duration(),
+    default="30d",
+    show_default=True,
+    help="For how long a job must be gone, such as 12h or 30d.",
 )
 @click.option("--dry-run", is_flag=True, help="Only tell what would be deleted.")
 @click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True)
 async def gc(session: Session, *, older_than: float, dry_run: bool, output: str) -> None:
-    """Deletes what storage keeps of jobs of the namespace that are gone; with -A, of all namespaces.
+    """Deletes what storage keeps of jobs that are gone.
 
-    This is done in a pod of the operator: you need the right to exec there.
+    These are the jobs of the namespace; with -A, of all namespaces. It is done in a pod of the operator: you need the
+    right to exec there.
     """
     pod = (await pods_of(session, OPERATOR, "the rights to list pods and to create pods/exec"))[0]
     name, namespace = pod["metadata"]["name"], pod["metadata"]["namespace"]
@@ -43,7 +48,7 @@ async def gc(session: Session, *, older_than: float, dry_run: bool, output: str)
 
 @command("version")
 async def version(session: Session) -> None:
-    """Tells the versions of this command and of the operator in the cluster."""
+    """Tells the versions of this command and of the operator."""
     click.echo(f"command    {__version__}")
     versions = Counter(
         (pod["metadata"]["labels"].get("app.kubernetes.io/version", "unknown"), pod["metadata"]["namespace"])
@@ -57,9 +62,10 @@ async def version(session: Session) -> None:
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 @click.pass_context
 def completion(context: click.Context, shell: str) -> None:
-    """Prints a script with which a shell completes the command lines of `kubectl-mapreduce`.
+    """Prints a script that completes command lines in a shell.
 
-    Those of `kubectl mapreduce` are completed by kubectl itself, with its own script: see `kubectl completion --help`.
+    These are command lines of the program `kubectl-mapreduce`. Those of `kubectl mapreduce` are completed by kubectl
+    itself, with its own script: see `kubectl completion --help`.
     """
     kind = get_completion_class(shell)
     if kind is None:

@@ -51,7 +51,10 @@ def _row(checkpoint: Body) -> list[str]:
 @UID_OPTION
 @output_option("table", "json", "yaml")
 async def show_checkpoint(session: Session, *, job: str, sequence: int, uid: str, output: str) -> None:
-    """Shows all of one checkpoint: what it says of the job, and which items are in which state."""
+    """Shows all of one checkpoint.
+
+    It is what the checkpoint says of the job, and which items are in which state.
+    """
     found = await session.answer(_path(session, job, f"/{sequence}"), uid=uid)
     tell(found, output, _in_full(found))
 
@@ -80,7 +83,7 @@ def _in_full(found: Body) -> Iterator[str]:
 @UID_OPTION
 @output_option("table", "json", "yaml", "name")
 async def diff_checkpoints(session: Session, *, job: str, first: int, second: int, uid: str, output: str) -> None:
-    """Lists the items that are in another state at the second checkpoint than at the first."""
+    """Lists the items whose state differs between two checkpoints."""
     found = await session.answer(_path(session, job, "/diff"), uid=uid, **{"from": f"{first}", "to": f"{second}"})
     heads = ("ID", f"AT {first}", f"AT {second}", "ATTEMPTS", "INTERRUPTIONS")
     tell(found, output, table(heads, [_changed(one) for one in found]))
@@ -101,7 +104,7 @@ def _changed(one: Body) -> list[str]:
 @UID_OPTION
 @output_option("table", "json", "yaml")
 async def validate_checkpoints(session: Session, *, job: str, sequence: int | None, uid: str, output: str) -> None:
-    """Looks whether all that the checkpoints need, or one of them, is there and whole."""
+    """Looks whether all that checkpoints need is there and whole."""
     number = "" if sequence is None else f"{sequence}"
     found = await session.answer(_path(session, job, "/validation"), sequence=number, uid=uid)
     tell(found, output, _validated(found))

@@ -103,9 +103,9 @@ async def resume(session: Session, *, job: str, wait: bool, seconds: float) -> N
 @job_argument
 @wait_options("Wait until the job has ended and no agent runs any more.")
 async def cancel(session: Session, *, job: str, wait: bool, seconds: float) -> None:
-    """Ends a job at once: agents are stopped, and it fails as Cancelled. Results and dead letters stay.
+    """Ends a job at once, as Failed with the reason Cancelled.
 
-    `restart --phase Map` takes it up where it was.
+    Agents are stopped; results and dead letters stay. `restart --phase Map` takes it up where it was.
     """
     if has_finished(before := await job_named(session, job)):
         _say(job, f"has ended: {status_of(before)['phase']}")
@@ -130,7 +130,7 @@ async def cancel(session: Session, *, job: str, wait: bool, seconds: float) -> N
 @click.option("--token", "asked", default="", help="A text; the same one twice restarts once. A new one without it.")
 @wait_options("Wait until the phase has begun.")
 async def restart(session: Session, *, job: str, phase: str, asked: str, wait: bool, seconds: float) -> None:
-    """Runs a phase of a job again, and those after it."""
+    """Runs a phase of a job again, and those after it. No success is dropped."""
     if phase == RestartPhase.REDUCE:
         check_reduces(await job_named(session, job))
     wanted = asked or token()
@@ -154,7 +154,7 @@ async def restart(session: Session, *, job: str, phase: str, asked: str, wait: b
 @click.option("--again", is_flag=True, help="Also if the last thing restored was this checkpoint.")
 @wait_options("Wait until the job is back there.")
 async def restore(session: Session, *, job: str, checkpoint: int, again: bool, wait: bool, seconds: float) -> None:
-    """Takes a job back to a checkpoint, and leaves it suspended there.
+    """Takes a job back to a checkpoint, and suspends it there.
 
     What ended after the checkpoint is run again once `resume` lets the job go on. Nothing is thrown away: a later
     checkpoint can be restored in the same way.

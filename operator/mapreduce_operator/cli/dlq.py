@@ -93,7 +93,10 @@ def _in_full(found: Body) -> Iterator[str]:
 @_choice
 @output_option("table", "json", "yaml")
 async def analyze(session: Session, *, queue: str, state: str | None, cel: str, output: str) -> None:
-    """Tells what letters have in common: failures that are the same, reasons, nodes and hours."""
+    """Tells what letters have in common.
+
+    These are failures that are the same, reasons, causes, nodes and hours.
+    """
     found = await session.answer(_path(session, queue, "analysis"), state=state or "", filter=cel)
     tell(found, output, _analysis(found))
 

@@ -125,7 +125,13 @@ PLACE: Final[Sequence[click.Parameter]] = [
         callback=_keep,
         help="Namespace of the operator, if it is not mapreduce-system.",
     ),
-    click.Option(["--as", "as_user"], metavar="USER", expose_value=False, callback=_keep, help="Act as this user."),
+    click.Option(
+        ["--as", "as_user"],
+        metavar="USER",
+        expose_value=False,
+        callback=_keep,
+        help="Act as this user. What lies in storage cannot be read so.",
+    ),
     click.Option(
         ["--as-group", "as_groups"],
         metavar="GROUP",
@@ -139,7 +145,7 @@ PLACE: Final[Sequence[click.Parameter]] = [
         type=Duration(),
         expose_value=False,
         callback=_keep,
-        help=f"How long one request may take; 0: any time.  [default: {length(REQUEST_SECONDS)}]",
+        help=f"How long one request may take, such as 10s; 0: any time.  [default: {length(REQUEST_SECONDS)}]",
     ),
 ]
 """Options of every command, and of those above them."""

@@ -45,7 +45,7 @@ _WAIT = wait_options("Wait for the end; with exit code 3 if none of the items su
 @_FORCE
 @click.option("--attempts", type=click.IntRange(1, 100), help="How many more attempts each item is granted.")
 @click.option("--parallelism", type=click.IntRange(1, 10_000), help="How many of the items may run at the same time.")
-@click.option("--delay", type=Duration(), help="How long the items wait before they are run.")
+@click.option("--delay", type=Duration(), help="How long the items wait before they are run, such as 10m.")
 @click.option("--patch", type=JsonValue(kind=dict), help="JSON or @FILE: a merge patch over each item.")
 @click.option("--template-patch", type=JsonValue(kind=dict), help="JSON or @FILE: a merge patch over the pod template.")
 @click.option("--rerun-reduce", is_flag=True, help="Reduce again at the end.")
@@ -122,7 +122,10 @@ async def retry_items(
 @job_argument
 @click.argument("ids", nargs=-1, required=True, metavar="ID...")
 async def skip_items(session: Session, *, job: str, ids: Sequence[str]) -> None:
-    """Names items in spec.map.skip: those that have not ended are left out, and their agents stopped."""
+    """Leaves items out that have not ended, and stops their agents.
+
+    They are named in spec.map.skip of the job.
+    """
     for one in ids:
         if len(one) > _SKIP_CHARACTERS:
             raise CommandError(
@@ -177,17 +180,17 @@ async def _warn_of_idle_skips(session: Session, job: str, ids: Sequence[str]) ->
 
 @command("purge")
 @queue_argument
-@click.option("--older-than", type=Duration(), help="How long after its last attempt a letter is kept.")
+@click.option("--older-than", type=Duration(), help="How long after its last attempt a letter is kept, such as 7d.")
 @click.option("--open", "open_too", is_flag=True, help="Also letters that nobody has dealt with.")
 @click.option("--all", "everything", is_flag=True, help="Delete the queue of a job that is gone, with all its letters.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--yes", is_flag=True, help="Do not ask; needed where there is no terminal.")
 async def purge(
     session: Session, *, queue: str, older_than: float | None, open_too: bool, everything: bool, yes: bool
 ) -> None:
-    """Deletes letters that are resolved or archived, from now on, as soon as they are old enough.
+    """Has letters deleted that are dealt with and old enough.
 
-    This sets spec.retentionSeconds of the queue, and spec.purgeOpen with --open. A purged letter is gone; its item
-    stays what it was.
+    These are the letters that are resolved or archived, by now or later. This sets spec.retentionSeconds of the queue,
+    and spec.purgeOpen with --open. A purged letter is gone; its item stays what it was.
     """
     if everything == (older_than is not None):
         raise click.UsageError("say how old letters may become with --older-than; or --all, where the job is gone")

@@ -35,7 +35,7 @@ _OURS = (KIND, QUEUE_KIND, REDRIVE_KIND)
 @command("validate", offline=True)
 @click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, allow_dash=True))
 def validate(files: Sequence[str]) -> None:
-    """Tells what is wrong with the objects in files, without asking a cluster.
+    """Tells what is wrong with objects in files; asks no cluster.
 
     What cannot be known without one: whether a pod template is right inside, and whether what is named is there.
     """

@@ -38,9 +38,11 @@ Show = Callable[[Body], None]
 
 @command("watch")
 @job_argument
-@click.option("--timeout", "seconds", type=Duration(), help="Stop watching after this time; the job goes on.")
+@click.option(
+    "--timeout", "seconds", type=Duration(), help="Stop watching after this time, such as 90s or 2h; the job goes on."
+)
 async def watch(session: Session, *, job: str, seconds: float | None) -> None:
-    """Shows the progress of a job until it ends; the exit code tells how it ended."""
+    """Shows the progress of a job until it ends. The exit code tells how it ended."""
     await follow(session, job, seconds)
 
 

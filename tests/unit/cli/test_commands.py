@@ -1,12 +1,14 @@
 """Every command is called by a test on the real cluster, which looks at what it does."""
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import click
+import pytest
 
-from mapreduce_operator.cli.app import root
+from mapreduce_operator.cli.app import main, root
 
 CALLS = {"cli", "json", "begin", "viewer", "nobody"}
 
@@ -32,6 +34,34 @@ def called(source: str) -> Iterator[tuple[str, ...]]:
 def test_no_command_is_left_out() -> None:
     source = Path(__file__).resolve().parents[2] / "e2e" / "test_cli.py"
     assert set(commands(root)) - set(called(source.read_text())) == set()
+
+
+@pytest.mark.parametrize("group", [(), ("items",), ("dlq",), ("checkpoints",)])
+def test_the_list_of_commands_is_of_whole_sentences(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, group: tuple[str, ...]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main([*group, "--help"]) == 0
+    lines = capsys.readouterr().out.partition("Commands:\n")[2].splitlines()
+    assert lines
+    assert [line for line in lines if not re.fullmatch(r"  \w+ +[A-Z].*[^.]\.", line)] == []
+
+
+def test_all_namespaces_are_offered_where_that_is_of_use(capsys: pytest.CaptureFixture[str]) -> None:
+    offering = {path for path in [(), *commands(root)] if "--all-namespaces" in help_of(capsys, *path)}
+    assert offering == {("status",), ("gc",)}
+
+
+def help_of(capsys: pytest.CaptureFixture[str], *path: str) -> str:
+    assert main([*path, "--help"]) == 0
+    return capsys.readouterr().out
+
+
+def test_how_a_duration_is_written_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    for path in commands(root):
+        told = " ".join(help_of(capsys, *path).split())
+        for option in re.findall(r"(--[a-z-]+) DURATION(.*?)(?= --|$)", told):
+            assert "such as" in option[1], (path, option)
 
 
 def test_every_command_says_what_it_does_and_where_it_works() -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
 
 from tests.unit.adapters.kube.fake_api import FakeApi, answer, chunks, event
 from tests.unit.cli.little_cluster import FINISHED, JOBS, job, little_cluster, there
@@ -64,6 +65,25 @@ async def test_a_reader_that_has_enough_is_no_error_worth_a_word(api: FakeApi) -
     os.close(theirs)
     _, told = await process.communicate()
     assert (process.returncode, told) == (1, b"")
+
+
+async def test_an_interrupted_command_has_told_what_it_made(api: FakeApi, tmp_path: Path) -> None:
+    api.on("POST", JOBS, answer(job()))
+    there(api, job(**AT_WORK))
+    watched = asyncio.Event()
+
+    async def watch(request: web.Request) -> web.StreamResponse:
+        watched.set()
+        return await chunks(hangs=True)(request)
+
+    api.on("GET", JOBS, watch)
+    file = tmp_path / "words.yaml"
+    file.write_text("kind: MapReduceJob\nmetadata: {name: words}")
+    process = await started("run", str(file), "-o", "name", "--wait", stdout=PIPE, stderr=PIPE)
+    await watched.wait()
+    process.send_signal(signal.SIGINT)
+    assert await process.communicate() == (b"mapreducejob/words\n", b"\n")
+    assert process.returncode == 130
 
 
 async def test_an_interrupted_command_ends_in_good_order(api: FakeApi) -> None:

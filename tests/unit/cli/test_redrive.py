@@ -1,5 +1,6 @@
 """Commands about items that were given up: the Redrives that they make, and what they tell of them."""
 
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -9,10 +10,11 @@ import yaml
 
 from mapreduce_operator.cli.admission import complaints_about
 from tests.integration.api.test_manifests import spec_with
-from tests.unit.adapters.kube.fake_api import FakeApi, answer, failure
+from tests.unit.adapters.kube.fake_api import FakeApi, answer, chunks, failure
 from tests.unit.cli.little_cluster import JOBS, QUEUES, REDRIVES, call, job, little_cluster, there
 
 REFUSED = failure(422, "Invalid", "the server rejected our request due to an error in our request")
+ARCHIVED = "it is archived: force: true takes it all the same"
 QUEUE: dict[str, Any] = {
     "kind": "DeadLetterQueue",
     "metadata": {"name": "words", "namespace": "team", "uid": "uid-queue"},
@@ -110,6 +112,11 @@ async def test_letters_are_meant_in_one_way(api: FakeApi, words: tuple[str, ...]
             0,
             "not taken: a [2J: not eligible",
         ),
+        (
+            redrive(reason="NothingSelected", selected=0, skippedLetters=[{"itemId": "a", "reason": ARCHIVED}]),
+            1,
+            "not taken: a: it is archived: --force takes it all the same\n",
+        ),
     ],
 )
 async def test_the_end_of_a_redrive(
@@ -127,6 +134,19 @@ async def test_the_redrive_is_printed_for_programs(api: FakeApi, capsys: pytest.
     api.on("GET", f"{REDRIVES}/words-x7k2p", answer(body))
     assert await call("redrive", "words", "--all", "-o", "yaml", "--wait") == 4
     assert yaml.safe_load(capsys.readouterr().out) == body
+
+
+async def test_what_was_made_is_printed_although_nobody_waits_any_longer(
+    api: FakeApi, capsys: pytest.CaptureFixture[str]
+) -> None:
+    under_way = redrive(selected=2)
+    under_way["status"]["conditions"] = []
+    api.on("GET", f"{REDRIVES}/words-x7k2p", answer(under_way))
+    api.on("GET", REDRIVES, chunks(hangs=True))
+    assert await call("redrive", "words", "--all", "-o", "json", "--wait", "--timeout", "1s") == 7
+    output = capsys.readouterr()
+    assert json.loads(output.out) == under_way
+    assert "takes longer than 1s to end" in output.err
 
 
 async def test_a_job_without_dead_letters(api: FakeApi, capsys: pytest.CaptureFixture[str]) -> None:
@@ -194,6 +214,17 @@ async def test_old_letters_are_purged_by_the_policy_of_the_queue(
     (asked,) = api.asked_for("PATCH", f"{QUEUES}/words")
     assert asked.body == {"spec": policy}
     assert f"it has {count} letters of these" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("words", [("--older-than", "1h", "--open"), ("--all",)])
+async def test_where_nobody_can_be_asked_it_has_to_be_said(
+    api: FakeApi, capsys: pytest.CaptureFixture[str], words: tuple[str, ...]
+) -> None:
+    gone = answer({"kind": "Status", "code": 404, "reason": "NotFound", "message": "gone"}, 404)
+    api.on("GET", f"{JOBS}/words", gone)
+    assert await call("dlq", "purge", "words", *words) == 1
+    assert "Say so with --yes" in capsys.readouterr().err
+    assert {asked.verb for asked in api.asked} == {"GET"}
 
 
 async def test_a_queue_whose_job_is_there_is_not_deleted(api: FakeApi) -> None:

@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
-from tests.unit.adapters.kube.fake_api import FakeApi, answer, failure
+from mapreduce_operator.cli import stalls
+from tests.unit.adapters.kube.fake_api import FakeApi, answer, chunks, event, failure
 from tests.unit.cli.little_cluster import FINISHED, JOBS, call, job, little_cluster, there
 
 MANIFEST = """
@@ -119,6 +121,62 @@ async def test_the_object_is_printed_for_programs(api: FakeApi, file: Path, caps
     output = capsys.readouterr()
     assert json.loads(output.out)["status"]["phase"] == "Failed"
     assert "Failed (Cancelled)" in output.err
+
+
+@pytest.mark.parametrize("output", ["name", "yaml"])
+async def test_what_was_made_is_printed_although_nobody_waits_any_longer(
+    api: FakeApi, file: Path, capsys: pytest.CaptureFixture[str], output: str
+) -> None:
+    there(api, job(phase="Map"))
+    api.on("GET", JOBS, chunks(hangs=True))
+    assert await call("run", str(file), "-o", output, "--wait", "--timeout", "1s") == 7
+    printed = capsys.readouterr().out
+    assert printed == "mapreducejob/words\n" if output == "name" else yaml.safe_load(printed) == job(phase="Map")
+
+
+STALLED: dict[str, Any] = {"phase": "Planning", "conditions": {"Stalled": ("True", "DuplicateItems")}}
+MISSING: dict[str, Any] = {"phase": "Planning", "conditions": {"Stalled": ("True", "ConfigMapNotFound")}}
+
+
+@pytest.mark.parametrize("words", [("run",), ("run", "-o", "name"), ("fork", "words", "words")])
+async def test_a_job_that_cannot_begin_is_not_waited_for(
+    api: FakeApi, file: Path, capsys: pytest.CaptureFixture[str], words: tuple[str, ...]
+) -> None:
+    there(api, job(**STALLED))
+    api.on("GET", JOBS, chunks(hangs=True))
+    assert await call(*words, *([str(file)] if words[0] == "run" else []), "--wait") == 1
+    told = capsys.readouterr()
+    assert "words cannot begin: DuplicateItems: Stalled is True. It is there, and begins when" in told.err
+    assert ("mapreducejob/words\n" in told.out) == ("name" in words)
+
+
+async def test_what_is_missing_may_come_in_a_moment(
+    api: FakeApi, file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there(api, job(**MISSING))
+    found = chunks(event("MODIFIED", job(phase="Succeeded", conditions=FINISHED)), pause=0.1, hangs=True)
+    api.on("GET", JOBS, found)
+    assert await call("run", str(file), "--wait") == 0
+    api.on("GET", JOBS, chunks(hangs=True))
+    assert await call("run", str(file), "--wait", "--timeout", "1s") == 7
+    monkeypatch.setattr(stalls, "_PATIENCE_SECONDS", 0.2)
+    assert await call("run", str(file), "--wait") == 1
+    assert "words cannot begin: ConfigMapNotFound" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        STALLED | {"items": {"total": 1}},
+        {"phase": "Planning", "conditions": {"Accepted": ("False", "Planning")}},
+    ],
+)
+async def test_a_job_that_has_begun_or_is_about_to_is_waited_for(
+    api: FakeApi, file: Path, state: dict[str, Any]
+) -> None:
+    there(api, job(**state))
+    api.on("GET", JOBS, chunks(hangs=True))
+    assert await call("run", str(file), "--wait", "--timeout", "1s") == 7
 
 
 async def test_a_name_that_is_taken(api: FakeApi, file: Path, capsys: pytest.CaptureFixture[str]) -> None:

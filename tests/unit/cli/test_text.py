@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mapreduce_operator.cli.text import one_line, printable, table, told
+from mapreduce_operator.cli.parameters import Duration
+from mapreduce_operator.cli.text import length, one_line, printable, table, told
 
 
 @pytest.mark.parametrize(
@@ -37,6 +38,15 @@ def test_columns_are_as_wide_as_their_widest_cell() -> None:
 
 def test_a_table_without_rows_has_heads() -> None:
     assert list(table(("A", "B"), [])) == ["A   B\n"]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"),
+    [(0, "0s"), (2, "2s"), (90, "1m30s"), (3600, "1h"), (5400, "1h30m"), (604_800, "7d"), (2_592_061, "30d1m1s")],
+)
+def test_a_length_of_time_is_told_as_people_write_it(seconds: float, told: str) -> None:
+    assert length(seconds) == told
+    assert Duration().convert(told, None, None) == seconds
 
 
 def test_values_for_people() -> None:

@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from mapreduce_operator.cli.watch import picture
-from tests.unit.adapters.kube.fake_api import FakeApi, chunks, event
+from tests.unit.adapters.kube.fake_api import FakeApi, answer, chunks, event, failure
 from tests.unit.cli.little_cluster import FINISHED, JOBS, call, job, little_cluster, there
 
 ITEMS = {"total": 10, "pending": 4, "running": 3, "succeeded": 2, "deadLettered": 1}
@@ -62,6 +62,27 @@ async def test_a_watch_that_breaks_is_begun_again(api: FakeApi) -> None:
     api.on("GET", JOBS, chunks(breaks=True))
     assert await call("watch", "words") == 0
     assert len(api.asked_for("GET", JOBS)) == 1
+
+
+async def test_a_job_that_is_deleted_meanwhile(api: FakeApi, capsys: pytest.CaptureFixture[str]) -> None:
+    gone = failure(404, "NotFound", "gone")
+    there(api, job(**AT_WORK))
+    api.on("GET", f"{JOBS}/words", answer(job(**AT_WORK)), gone)
+    api.on("GET", JOBS, chunks(event("DELETED", job(**AT_WORK))))
+    assert await call("watch", "words") == 5
+    assert "mapreducejob/words was deleted while it was watched" in capsys.readouterr().err
+    api.on("GET", f"{JOBS}/words", gone)
+    assert await call("watch", "words") == 5
+    assert "there is no MapReduceJob 'words'" in capsys.readouterr().err
+
+
+async def test_a_job_that_nobody_has_taken_up(api: FakeApi, capsys: pytest.CaptureFixture[str]) -> None:
+    there(api, {**job(), "status": {"observedGeneration": -1}})
+    api.on("GET", JOBS, chunks(hangs=True))
+    assert await call("watch", "words", "--timeout", "1s") == 7
+    output = capsys.readouterr()
+    assert output.out.endswith("Z  not taken up yet\n")
+    assert "has not ended within 1s; it goes on, and so does `kubectl mapreduce watch words -n team`" in output.err
 
 
 async def test_an_end_that_a_change_of_the_spec_has_made_old_is_none(api: FakeApi) -> None:
