@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 import aiohttp
+import click
 import msgspec
 
 from mapreduce_operator.adapters.kube.resources import Resource
@@ -19,6 +20,7 @@ from mapreduce_operator.adapters.kube.watching import Lines
 from mapreduce_operator.cli.apiserver import ApiServer, Body
 from mapreduce_operator.cli.errors import CommandError, ExitCode
 from mapreduce_operator.cli.installed import API, READER, RELEASE, USERS, asking_for, kubectl, pods_of, selector_of
+from mapreduce_operator.cli.text import printable
 
 PORT: Final = 8081
 """Of the API inside its pod, on loopback."""
@@ -106,6 +108,10 @@ class Reading:
                         continue
                     if response.status != 200:
                         raise _refusal(response.status, await response.read(), path)
+                    for warning in response.headers.getall("Warning", ()):
+                        # 299 - "what is wrong"
+                        text = _decoded(warning.partition(" - ")[2].encode(), path)
+                        click.echo(f"warning: {printable(text)}", err=True)
                     yield response
                     return
         except (aiohttp.ClientError, TimeoutError) as error:

@@ -215,7 +215,7 @@ async def _what_is_left(
     left = salvage(stored.data) if stored is not None else Salvaged(None, None, [])
     if left.header is not None and left.header.sequence == sequence:
         return Segment(left.header, left.records), left.header.count - len(left.records)
-    before = left.before or await _before(store, keys, sequence, head, covered=covered)
+    before = left.before or await segment_before(store, keys, sequence, head, covered=covered)
     header = SegmentHeader(
         sequence,
         before[1],
@@ -228,8 +228,8 @@ async def _what_is_left(
     return Segment(header, left.records), 1
 
 
-async def _before(
-    store: ObjectStore, keys: StorageKeys, sequence: int, head: Checkpoint, *, covered: int
+async def segment_before(
+    store: ObjectStore, keys: StorageKeys, sequence: int, head: Checkpoint, *, covered: int = 0
 ) -> tuple[int, str]:
     """Number and hash of the segment before one that is gone: as a checkpoint says, or else the next lower number."""
     if head.sequence == sequence and head.previous is not None:

@@ -14,7 +14,7 @@ from mapreduce_operator.engine.chain import sequence_of
 from mapreduce_operator.engine.reading import read_checked
 from mapreduce_operator.serving.checkpoint_audit import Audit
 from mapreduce_operator.serving.errors import RefusedError
-from mapreduce_operator.serving.pictures import Pictures
+from mapreduce_operator.serving.pictures import Pictures, Remaining, Warn
 
 SAMPLES: Final = 5
 """So many items of each state are named."""
@@ -23,21 +23,22 @@ SAMPLES: Final = 5
 class Checkpoints:
     """Of one run. All methods raise RefusedError, CheckpointNotFoundError, JournalError and StorageError."""
 
-    def __init__(self, pictures: Pictures, run: RunRef) -> None:
+    def __init__(self, pictures: Pictures, run: RunRef, warn: Warn) -> None:
         self._pictures: Final = pictures
+        self._remaining: Final = Remaining(pictures.store, warn)
         self._run: Final = run
         self._keys: Final = StorageKeys(run)
 
     async def listed(self) -> list[dict[str, Any]]:
         """Those that are kept, the oldest first."""
-        found = await self._pictures.checkpoints.list(self._run)
+        found = await self._remaining.list(self._run)
         if not found:
             raise not_planned(self._run)
         return [_in_short(one) for one in found]
 
     async def one(self, sequence: int) -> dict[str, Any]:
         """All of the checkpoint with that number."""
-        checkpoint = await self._pictures.checkpoints.find(self._run, sequence)
+        checkpoint = await self._remaining.find(self._run, sequence)
         found: defaultdict[ItemState, list[str]] = defaultdict(list)
         for name, item in (await self._items(checkpoint)).items():
             found[item.state].append(name)
@@ -46,9 +47,7 @@ class Checkpoints:
 
     async def changed(self, first: int, second: int) -> list[dict[str, Any]]:
         """The items that are in another state at the second than at the first."""
-        before, after = [
-            await self._items(await self._pictures.checkpoints.find(self._run, number)) for number in (first, second)
-        ]
+        before, after = [await self._items(await self._remaining.find(self._run, number)) for number in (first, second)]
         # One that was planned anew may have others.
         return [
             {"id": name, "before": _as_told(before.get(name)), "after": _as_told(after.get(name))}
@@ -64,21 +63,20 @@ class Checkpoints:
             async for name, one in self._all(sequence)
         ]
         if not found and sequence is not None:
-            await self._pictures.checkpoints.find(self._run, sequence)
+            await self._remaining.find(self._run, sequence)
         if not found:
             raise not_planned(self._run)
         return found
 
     async def _all(self, number: int | None) -> AsyncIterator[tuple[str, Checkpoint | str]]:
         """The checkpoints that are kept and the head, or those of one number; or what is wrong with their objects."""
+        latest, damage, there_are = None, f"{self._keys.head} is missing", False
         try:
             latest = await self._pictures.checkpoints.latest(self._run)
         except JournalError as error:
-            latest, damage = None, str(error)
-        else:
-            damage = ""
+            damage, there_are = str(error), True
         async for key in self._pictures.store.list(self._keys.checkpoints):
-            sequence = sequence_of(self._keys.checkpoints, key)
+            there_are, sequence = True, sequence_of(self._keys.checkpoints, key)
             if number not in {None, sequence}:
                 continue
             try:
@@ -87,7 +85,7 @@ class Checkpoints:
                 yield f"{sequence}", str(error)
             else:
                 yield f"{sequence}", one
-        if damage:
+        if latest is None and there_are:
             yield "head", damage
         elif latest is not None and number in {None, latest.sequence}:
             yield f"{latest.sequence} (head)", latest

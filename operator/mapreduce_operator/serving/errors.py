@@ -8,6 +8,9 @@ from mapreduce_operator.core.letters import LetterError
 from mapreduce_operator.core.packing import PackingError
 from mapreduce_operator.ports import CheckpointNotFoundError, ClusterError, StorageError
 
+ADVICE: Final = "`kubectl mapreduce checkpoints validate` says which checkpoints of the job are whole"
+"""To whoever meets something damaged."""
+
 
 class RefusedError(Exception):
     """A question that has no answer."""
@@ -41,5 +44,5 @@ def refusal_of(error: Exception) -> RefusedError:
             return RefusedError(
                 500,
                 "Damaged",
-                f"{error}; `kubectl mapreduce checkpoints validate` says which checkpoints of the job are whole",
+                f"{error}; {ADVICE}",
             )

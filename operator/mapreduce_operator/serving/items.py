@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from functools import partial
 from itertools import islice
 from typing import Any, Final
@@ -10,15 +10,27 @@ from typing import Any, Final
 import msgspec
 
 from mapreduce_operator.api import ItemState
+from mapreduce_operator.core.checkpoint import DamagedError
 from mapreduce_operator.core.item_queries import ItemFilter, ItemStatus
 from mapreduce_operator.core.journal import decode_segment
 from mapreduce_operator.core.letter_queries import FIELDS
 from mapreduce_operator.core.letters import Attempt, Letter
 from mapreduce_operator.core.names import Stage
+from mapreduce_operator.core.texts import counted
 from mapreduce_operator.engine.reading import read_checked, read_letter
+from mapreduce_operator.serving.errors import ADVICE, RefusedError
 from mapreduce_operator.serving.filtering import Filters
 from mapreduce_operator.serving.letters import state_of_letter
-from mapreduce_operator.serving.pictures import Ending, Picture, Pictures, Place, segments_from
+from mapreduce_operator.serving.pictures import (
+    Ending,
+    Picture,
+    Pictures,
+    Place,
+    Warn,
+    ended_dispatches,
+    left_of,
+    records_from,
+)
 
 AT_ONCE: Final = 10_000
 """So many results, of 4 KiB at most, are held at a time, to be told in the order of the plan."""
@@ -37,6 +49,8 @@ class Items:
         self._picture: Final = picture
         self._ledger: Final = picture.books.ledgers[Stage.MAP]
         self._running: Final = running
+        self._damage: Final[list[str]] = []
+        """What of the journal could not be read for this answer."""
 
     # -------------------------------------------------------------------------------------------------- all of them
 
@@ -46,15 +60,32 @@ class Items:
         """A line for each item that is in a state and meant by a filter, in the order of the plan; `limit` at most.
 
         Raises ExpressionError before the first line for an item for which the filter has no answer, and RefusedError
-        where the filter takes too long.
+        where the filter takes too long; or after the last line where not all can be read.
         """
-        endings = await self._pictures.endings(self._picture)
+        endings = await self._pictures.endings(self._picture, self._damage)
         entries = self._in_state(endings, state, with_payload=asked is not None and asked.asks_item)
         if asked is not None:
             entries = self._filters.passed(entries, lambda entry: asked.matches(*entry, now))
-        chosen = islice([status.position async for status, _ in entries], limit or None)
+        chosen = list(islice([status.position async for status, _ in entries], limit or None))
         for position in chosen:
             yield msgspec.json.encode(self._status(position, endings)) + b"\n"
+        # What is lost of the others may be what a filter asks for.
+        self._check(
+            [one for one in (chosen if asked is None else range(len(self._ledger))) if self._lost(one, endings)]
+        )
+
+    def _lost(self, position: int, endings: Mapping[int, Ending]) -> bool:
+        """How its last dispatch ended cannot be read."""
+        return position not in endings and ended_dispatches(self._ledger[position]) > 0
+
+    def _check(self, lost: Sequence[int]) -> None:
+        if self._damage and lost:
+            raise RefusedError(
+                500,
+                "ItemsUnreadable",
+                f"how the last dispatch of {counted(len(lost), 'item')} ended cannot be read, nor its result, such as "
+                f"of {self._picture.ids[lost[0]]!r}: {self._damage[0]}; {ADVICE}",
+            )
 
     async def _in_state(
         self, endings: Mapping[int, Ending], state: ItemState | None, *, with_payload: bool
@@ -76,21 +107,28 @@ class Items:
 
     # ----------------------------------------------------------------------------------------------------------- one
 
-    async def one(self, position: int, *, job_exists: bool) -> dict[str, Any]:
+    async def one(self, position: int, warn: Warn, *, job_exists: bool) -> dict[str, Any]:
         """All that is known of an item."""
         picture = self._picture
-        endings = await self._pictures.endings(picture)
+        endings = await self._pictures.endings(picture, self._damage)
         key, ending = picture.key(position), endings.get(position)
         letter = await read_letter(self._store, picture.keys, key)
         state = state_of_letter(picture.books, position, job_exists=job_exists)
         results = {} if ending is None else await self._results({position: ending})
+        if self._lost(position, endings) or (
+            self._ledger[position].state is ItemState.SUCCEEDED and position not in results
+        ):
+            self._check([position])
+        history = await self._history(position, ending, letter)
+        if self._damage and len(history) < ended_dispatches(self._ledger[position]):
+            warn(f"the history of the item is not whole: {self._damage[0]}; {ADVICE}")
         return {
             **msgspec.to_builtins(self._status(position, endings)),
             "key": key,
             "dispatch": self._ledger[position].dispatch,
             "payload": msgspec.Raw((await picture.plan.item(position)).payload),
             "result": results.get(position),
-            "history": await self._history(position, ending, letter),
+            "history": history,
             "letter": None
             if letter is None or state is None
             else {name: get(letter, state) for name, get in FIELDS.items()} | {"omitted": letter.omitted},
@@ -103,8 +141,8 @@ class Items:
         found: dict[int, Attempt] = {}
         if ending is not None:
             async with self._pictures.turns.one():
-                async for _, segment in segments_from(self._store, self._picture.keys, ending.place):
-                    for record in segment.records:
+                async for _, records in records_from(self._store, self._picture, ending.place, self._damage):
+                    for record in records:
                         outcome, number = record.outcome, record.item.redrive
                         if outcome.dispatch.item_key == key:
                             name = redrives[number].accepted.name if number else ""
@@ -118,15 +156,22 @@ class Items:
     # ------------------------------------------------------------------------------------------------------- results
 
     async def results(self) -> AsyncIterator[bytes]:
-        """A line with position, id and result for each item that has succeeded, in the order of the plan."""
-        endings = await self._pictures.endings(self._picture)
+        """A line with position, id and result for each item that has succeeded, in the order of the plan.
+
+        Raises RefusedError after the last one where results are lost.
+        """
+        endings, lost = await self._pictures.endings(self._picture, self._damage), list[int]()
         done = (one for one in range(len(self._ledger)) if self._ledger[one].state is ItemState.SUCCEEDED)
         while some := list(islice(done, AT_ONCE)):
             async with self._pictures.turns.one():
-                found = await self._results({position: endings[position] for position in some})
+                found = await self._results({position: endings[position] for position in some if position in endings})
             for position in some:
-                line = {"position": position, "id": self._picture.ids[position], "result": found[position]}
-                yield msgspec.json.encode(line) + b"\n"
+                if position in found:
+                    line = {"position": position, "id": self._picture.ids[position], "result": found[position]}
+                    yield msgspec.json.encode(line) + b"\n"
+                else:
+                    lost.append(position)
+        self._check(lost)
 
     async def _results(self, endings: Mapping[int, Ending]) -> dict[int, msgspec.Raw]:
         """The results of dispatches, by position, of those that have one."""
@@ -143,9 +188,14 @@ class Items:
 
     async def _results_in(self, place: Place, wanted: Mapping[tuple[str, int], int]) -> dict[int, msgspec.Raw]:
         key = self._picture.keys.segment(*place)
-        segment = await read_checked(self._store, key, partial(decode_segment, expected_sha256=place[1], where=key))
+        decode = partial(decode_segment, expected_sha256=place[1], where=key)
+        try:
+            records = (await read_checked(self._store, key, decode)).records
+        except DamagedError as error:
+            records = (await left_of(self._store, key)).records
+            self._damage.append(str(error))
         found: dict[int, msgspec.Raw] = {}
-        for record in segment.records:
+        for record in records:
             dispatch, result = record.outcome.dispatch, record.outcome.result
             position = wanted.get((dispatch.item_key, dispatch.number))
             if position is not None and result is not None:

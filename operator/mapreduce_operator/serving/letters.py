@@ -11,6 +11,7 @@ import msgspec
 
 from mapreduce_operator.api import ItemState, LetterState
 from mapreduce_operator.core.books import Books
+from mapreduce_operator.core.checkpoint import JournalError
 from mapreduce_operator.core.dead_letters import ENTRY_CHARACTERS
 from mapreduce_operator.core.failures import end_of
 from mapreduce_operator.core.letter_analysis import Comparison
@@ -23,7 +24,7 @@ from mapreduce_operator.engine.reading import read_letters
 from mapreduce_operator.ports import ObjectStore
 from mapreduce_operator.serving.errors import RefusedError
 from mapreduce_operator.serving.filtering import Filters
-from mapreduce_operator.serving.pictures import Pictures
+from mapreduce_operator.serving.pictures import Picture, Pictures, Warn
 
 
 class Letters:
@@ -39,9 +40,10 @@ class Letters:
         """What is wrong with the bodies that were passed over, by the same keys."""
 
     @classmethod
-    async def of(cls, pictures: Pictures, run: RunRef, *, job_exists: bool) -> "Letters":
+    async def of(cls, pictures: Pictures, run: RunRef, warn: Warn, *, job_exists: bool) -> "Letters":
         """The letters of a run. Raises RefusedError, JournalError, StorageError."""
-        picture, keys = await pictures.newest(run), StorageKeys(run)
+        keys = StorageKeys(run)
+        picture = await (pictures.newest(run, warn) if job_exists else cls._of_a_job_that_is_gone(pictures, run, warn))
         if picture is None and job_exists:
             raise RefusedError(
                 404,
@@ -62,6 +64,16 @@ class Letters:
             there = set(await listed(pictures.store, keys))
             states = {key: state for key, state in states.items() if key in there}
         return cls(pictures.store, run, states)
+
+    @staticmethod
+    async def _of_a_job_that_is_gone(pictures: Pictures, run: RunRef, warn: Warn) -> Picture | None:
+        """None where the journal does not tell: the operator takes all letters for open then, and they are."""
+        try:
+            checkpoint = await pictures.checkpoints.latest(run)
+            return None if checkpoint is None else await pictures.of(run, checkpoint)
+        except JournalError as error:
+            warn(f"{error}; the job is gone, and all of its letters are taken for open")
+            return None
 
     async def chosen(
         self, state: LetterState | None, asked: LetterFilter | None, now: float, filters: Filters

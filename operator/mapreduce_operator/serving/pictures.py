@@ -6,16 +6,17 @@ is read after another; whoever would have to wait for long is told to come back.
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final, NamedTuple
 
 from mapreduce_operator.adapters.clock import SystemClock
 from mapreduce_operator.core.books import Books
-from mapreduce_operator.core.checkpoint import Checkpoint
+from mapreduce_operator.core.checkpoint import Checkpoint, DamagedError
 from mapreduce_operator.core.dead_letters import ENTRY_CHARACTERS
 from mapreduce_operator.core.failures import end_of
-from mapreduce_operator.core.journal import Segment
+from mapreduce_operator.core.items import Item
+from mapreduce_operator.core.journal import Record, Salvaged, salvage
 from mapreduce_operator.core.names import RunRef, Stage, StorageKeys, item_key
 from mapreduce_operator.core.outcomes import Outcome
 from mapreduce_operator.core.plan import Limits
@@ -24,6 +25,8 @@ from mapreduce_operator.engine.checkpointer import StoredCheckpoints
 from mapreduce_operator.engine.journal import Journal, books_of
 from mapreduce_operator.engine.leadership import SoleLeader
 from mapreduce_operator.engine.plan_store import StoredPlan
+from mapreduce_operator.engine.reading import read
+from mapreduce_operator.engine.recovery import extended, newest_checkpoint, segment_before
 from mapreduce_operator.ports import ObjectStore
 from mapreduce_operator.serving.turns import Turns
 
@@ -32,6 +35,8 @@ KEPT: Final = 2
 
 Place = tuple[int, str]
 """Number and hash of a segment."""
+Warn = Callable[[str], None]
+"""Is told what is not as it should be, where there is an answer all the same."""
 
 
 class Ending(NamedTuple):
@@ -59,12 +64,48 @@ class Picture:
     def keys(self) -> StorageKeys:
         return StorageKeys(self.run)
 
+    @property
+    def place(self) -> Place:
+        """Of its last segment."""
+        return self.checkpoint.sequence, self.checkpoint.tail_sha256
+
     def key(self, position: int) -> str:
         return self.books.ledgers[Stage.MAP].key(position)
 
     def position(self, item_id: str) -> int | None:
         """Position of the item with this id; None where there is none."""
         return self.books.ledgers[Stage.MAP].position(item_key(self.run.uid, Stage.MAP, item_id))
+
+
+class Remaining(StoredCheckpoints):
+    """Those of a run whose head may be damaged or gone: the newest that is left stands in for it, and `warn` is told.
+
+    Nothing is written, so that this mends nothing.
+    """
+
+    def __init__(self, store: ObjectStore, warn: Warn) -> None:
+        super().__init__(store, SystemClock(), SoleLeader(), Limits())
+        self._warn: Final = warn
+
+    async def latest(self, run: RunRef) -> Checkpoint | None:
+        """As in the port, but for the head."""
+        damage: DamagedError | None = None
+        try:
+            if (head := await super().latest(run)) is not None:
+                return head
+        except DamagedError as error:
+            damage = error
+        known = await newest_checkpoint(self._store, run)
+        if known is None:
+            if damage is not None:
+                raise damage
+            return None
+        found = await extended(self._store, run, known)
+        self._warn(
+            f"{damage or f'{StorageKeys(run).head} is missing'}; this is as of checkpoint {found.sequence}, the newest "
+            "that is left. A restart of the job mends it"
+        )
+        return found
 
 
 class Pictures:
@@ -80,9 +121,9 @@ class Pictures:
         self.turns: Final = Turns(1)
         """For what takes memory."""
 
-    async def newest(self, run: RunRef) -> Picture | None:
+    async def newest(self, run: RunRef, warn: Warn) -> Picture | None:
         """The run as it stands now; None for one that was never planned."""
-        checkpoint = await self.checkpoints.latest(run)
+        checkpoint = await Remaining(self.store, warn).latest(run)
         return None if checkpoint is None else await self.of(run, checkpoint)
 
     async def of(self, run: RunRef, checkpoint: Checkpoint) -> Picture:
@@ -98,13 +139,19 @@ class Pictures:
         self._kept.move_to_end(place)
         return self._kept[place]
 
-    async def endings(self, picture: Picture) -> Mapping[int, Ending]:
-        """How the last dispatch of each item ended, by position."""
-        if picture.endings is None:
-            async with self.turns.one():
-                if picture.endings is None:
-                    picture.endings = await self._endings(picture)
-        return picture.endings
+    async def endings(self, picture: Picture, damaged: list[str]) -> Mapping[int, Ending]:
+        """How the last dispatch of each item ended, by position, as far as that can be read; `damaged` is told why not.
+
+        What is damaged is read again for the next question: somebody may have put it right.
+        """
+        if picture.endings is not None:
+            return picture.endings
+        async with self.turns.one():
+            found = picture.endings
+            if found is None:
+                found = await self._endings(picture, damaged)
+                picture.endings = None if damaged else found
+        return found
 
     async def _read(self, run: RunRef, checkpoint: Checkpoint) -> Picture:
         journal = Journal(self.store, run, self._clock, self._leadership)
@@ -114,21 +161,51 @@ class Pictures:
         books = await asyncio.to_thread(books_of, run, ids, *await journal.history())
         return Picture(run, checkpoint, ids, journal.plan, books)
 
-    async def _endings(self, picture: Picture) -> dict[int, Ending]:
+    async def _endings(self, picture: Picture, damaged: list[str]) -> dict[int, Ending]:
         ledger = picture.books.ledgers[Stage.MAP]
         found: dict[int, Ending] = {}
-        newest = picture.checkpoint.sequence, picture.checkpoint.tail_sha256
-        async for place, segment in segments_from(self.store, picture.keys, newest):
-            for record in segment.records:
+        async for place, records in records_from(self.store, picture, picture.place, damaged):
+            for record in records:
                 position = ledger.position(record.outcome.dispatch.item_key)
                 if record.outcome.stage is Stage.MAP and position is not None and position not in found:
                     message = end_of(record.outcome.message, ENTRY_CHARACTERS)
                     found[position] = Ending(replace(record.outcome, message=message), place)
-        return found
+        if not damaged:
+            return found
+        # What is found of the others may be of an earlier dispatch.
+        return {
+            position: ending
+            for position, ending in found.items()
+            if ending.outcome.dispatch.number >= ended_dispatches(ledger[position])
+        }
 
 
-async def segments_from(store: ObjectStore, keys: StorageKeys, place: Place) -> AsyncIterator[tuple[Place, Segment]]:
-    """The segment at a place and those before it, each with its own place, without results."""
-    async for segment in segments_backwards(store, keys, *place, results=False):
-        yield place, segment
-        place = segment.header.before, segment.header.previous_sha256
+def ended_dispatches(item: Item) -> int:
+    """How many dispatches of an item have ended."""
+    return item.attempts + item.interruptions
+
+
+async def records_from(
+    store: ObjectStore, picture: Picture, place: Place, damaged: list[str]
+) -> AsyncIterator[tuple[Place, Sequence[Record]]]:
+    """The records of the segment at a place and of those before it, without results, each with the segment's place.
+
+    Of a damaged segment it is what is left, and `damaged` gets what is wrong with it.
+    """
+    keys = picture.keys
+    while place[0]:
+        try:
+            async for segment in segments_backwards(store, keys, *place, results=False):
+                yield place, segment.records
+                place = segment.header.before, segment.header.previous_sha256
+        except DamagedError as error:
+            left = await left_of(store, keys.segment(*place))
+            damaged.append(str(error))
+            yield place, left.records
+            place = left.before or await segment_before(store, keys, place[0], picture.checkpoint)
+
+
+async def left_of(store: ObjectStore, key: str) -> Salvaged:
+    """What is left of a segment that is damaged or gone."""
+    stored = await read(store, key)
+    return Salvaged(None, None, []) if stored is None else salvage(stored.data)

@@ -7,17 +7,18 @@
                                                                                             deadletterqueues/letters
 
 An id of an item may hold anything, a slash or two dots too, and therefore stands in the query. Lists are JSON lines;
-one that cannot be told to its end has an `error` in its last line. Who may not know of an object is told that, whether
-it exists or not.
+one that cannot be told to its end has an `error` in its last line. What is wrong with storage, though there is an
+answer, is told in the header Warning. Who may not know of an object is told that, whether it exists or not.
 """
 
 import asyncio
+import json
 import logging
 import re
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -70,6 +71,8 @@ class Asked:
     name: str
     query: Mapping[str, str]
     now: float
+    warnings: list[str] = field(default_factory=list)
+    """What is told beside the answer: that something it is made of is not as it should be."""
 
     def number(self, name: str) -> int | None:
         """A parameter that is a whole number, or None where it is not given."""
@@ -121,7 +124,7 @@ class Answers:
                 f"the job {asked.name} has no item {name!r}; `kubectl mapreduce items list {asked.name}` shows all",
             )
         items = self._items(found, picture)
-        return _json(await items.one(position, job_exists=found.job_exists))
+        return _json(await items.one(position, asked.warnings.append, job_exists=found.job_exists))
 
     async def results(self, asked: Asked) -> AsyncIterator[bytes]:
         _, picture = await self._now(asked)
@@ -137,7 +140,7 @@ class Answers:
 
     async def _now(self, asked: Asked) -> tuple[Found, Picture]:
         found = await self._job(asked)
-        picture = await self._pictures.newest(found.run)
+        picture = await self._pictures.newest(found.run, asked.warnings.append)
         if picture is None:
             raise not_planned(found.run)
         return found, picture
@@ -165,7 +168,7 @@ class Answers:
         return _json(await (await self._checkpoints(asked)).validated(sequence))
 
     async def _checkpoints(self, asked: Asked) -> Checkpoints:
-        return Checkpoints(self._pictures, (await self._job(asked)).run)
+        return Checkpoints(self._pictures, (await self._job(asked)).run, asked.warnings.append)
 
     # -------------------------------------------------------------------------------------------------- letters
 
@@ -187,7 +190,7 @@ class Answers:
 
     async def _letters(self, asked: Asked) -> Letters:
         found = await self._runs.of_queue(asked.namespace, asked.name)
-        return await Letters.of(self._pictures, found.run, job_exists=found.job_exists)
+        return await Letters.of(self._pictures, found.run, asked.warnings.append, job_exists=found.job_exists)
 
     async def _chosen(self, asked: Asked) -> tuple[Letters, list[str]]:
         state, text = _state(LetterState, asked), asked.query.get("filter", "")
@@ -306,8 +309,9 @@ class Service:
                 if question.is_long:
                     await held.enter_async_context(self.long.one())
                 found = await question.work(self._answers, asked)
+                headers = [("Warning", _warning(one)) for one in dict.fromkeys(asked.warnings)]
                 if isinstance(found, bytes):
-                    return web.Response(body=found, content_type=JSON)
+                    return web.Response(body=found, content_type=JSON, headers=headers)
                 # What is wrong with the whole shows before the first line, when there still is a code to say it with.
                 first = await anext(found, b"")
             except EXPLAINED as error:
@@ -317,7 +321,7 @@ class Service:
             except Exception as error:
                 log.exception("a question about %s was not answered", question.label)
                 raise RefusedError(500, "InternalError", "the API failed; its log says how") from error
-            return await _told(request, first, found)
+            return await _told(request, headers, first, found)
 
     async def _allowed(self, question: Question, request: web.Request) -> Asked:
         namespace, name = request.match_info["namespace"], request.match_info["name"]
@@ -334,8 +338,10 @@ class Service:
         return Asked(namespace, name, query, time.time())
 
 
-async def _told(request: web.Request, first: bytes, rest: AsyncIterator[bytes]) -> web.StreamResponse:
-    response = web.StreamResponse(headers={"Content-Type": JSON_LINES})
+async def _told(
+    request: web.Request, headers: Sequence[tuple[str, str]], first: bytes, rest: AsyncIterator[bytes]
+) -> web.StreamResponse:
+    response = web.StreamResponse(headers=[*headers, ("Content-Type", JSON_LINES)])
     await response.prepare(request)
     try:
         await _write(request, response, first, rest)
@@ -370,6 +376,11 @@ async def _taken(request: web.Request, writing: Awaitable[None]) -> None:
             # Closing it would wait for the same bytes.
             request.transport.abort()
         raise ConnectionAbortedError(f"nothing was read for {PIECE_SECONDS:g} s") from error
+
+
+def _warning(text: str) -> str:
+    # As the API server says it. JSON quotes what HTTP would, and what it could not say.
+    return f"299 - {json.dumps(text)}"
 
 
 def _refused(error: RefusedError) -> web.Response:

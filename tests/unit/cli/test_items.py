@@ -8,7 +8,7 @@ import pytest
 from mapreduce_operator.adapters.storage import FileStore
 from tests.unit.adapters.kube.fake_api import FakeApi, answer
 from tests.unit.cli.conftest import Call
-from tests.unit.serving.scenes import API, JOB, write_run
+from tests.unit.serving.scenes import API, JOB, KEYS, write_run
 
 
 @pytest.fixture(autouse=True)
@@ -31,6 +31,34 @@ async def test_items_are_listed_in_the_order_of_the_plan(call: Call) -> None:
         *(["mended", "Succeeded"], ["open", "DeadLettered"], ["well", "Succeeded"]),
     ]
     assert lines[4].endswith("=cmd() [2J")
+
+
+async def test_what_is_wrong_with_storage_is_told_beside_the_answer(call: Call, store: FileStore) -> None:
+    there = await store.get(KEYS.head)
+    assert there is not None
+    before = (await call("items", "list", "demo"))[1]
+    await store.put(KEYS.head, there.data[:-9])
+
+    code, out, err = await call("items", "list", "demo")
+
+    assert (code, out) == (0, before)
+    assert err.startswith(f"warning: {KEYS.head} is damaged: ")
+    assert err.count("\n") == 1
+
+
+async def test_results_that_are_lost_are_told_after_all_others(call: Call, store: FileStore) -> None:
+    segment = await anext(aiter(store.list(KEYS.segments)))
+    there = await store.get(segment)
+    assert there is not None
+    assert there.data.count(b'"verdict":"Succeeded"') == 1
+    await store.put(segment, there.data.replace(b'"verdict":"Succeeded"', b'"verdict":"succeeded"'))
+
+    code, out, err = await call("results", "demo")
+
+    assert code == 1
+    assert [cells(line)[0] for line in out.splitlines()] == ["ID", "mended"]
+    assert err.startswith("error: how the last dispatch of 1 item ended cannot be read, nor its result")
+    assert segment in err
 
 
 async def test_wide_tells_more(call: Call) -> None:

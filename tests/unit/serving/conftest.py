@@ -29,6 +29,14 @@ class Asking:
         async with self.http.get(path, params=given, headers={"Authorization": token} if token else {}) as response:
             return response.status, await response.read()
 
+    async def warned(self, path: str, **query: Any) -> list[str]:
+        """What is told of storage beside an answer."""
+        async with self.http.get(path, params=query, headers={"Authorization": f"Bearer {TOKEN}"}) as response:
+            assert response.status == 200, await response.read()
+            headers = response.headers.getall("Warning", ())
+        assert all(header.startswith("299 - ") for header in headers)
+        return [json.loads(header.removeprefix("299 - ")) for header in headers]
+
     async def refused(self, path: str, **query: Any) -> tuple[int, str, str]:
         """Code, reason and message."""
         code, body = await self.get(path, **query)

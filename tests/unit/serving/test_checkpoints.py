@@ -184,6 +184,7 @@ async def test_damage_does_not_hide_behind_what_was_read_before(ask: Asking, sto
 @pytest.mark.parametrize("what", ["items", "results", "checkpoints"])
 async def test_other_questions_lead_there(ask: Asking, store: FileStore, what: str) -> None:
     await damage(store, KEYS.head)
+    await store.delete([key async for key in store.list(KEYS.checkpoints)])
 
     code, reason, message = await ask.refused(job_path(what))
 

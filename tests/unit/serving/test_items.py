@@ -175,8 +175,7 @@ class TestAllOfThem:
 
         written.ends("d")
         await written.commit()
-        code, reason, _ = await ask.refused(job_path("items"))
-        assert (code, reason) == (500, "Damaged")
+        assert (await ask.lines_of_job("items"))[-1]["error"]["reason"] == "ItemsUnreadable"
 
         await store.put(segment, kept.data)
         assert states_in(await ask.lines_of_job("items"))["d"] == "Succeeded"
@@ -256,7 +255,7 @@ class TestResults:
         first, error = await ask.lines_of_job("results")
 
         assert first["id"] == "a"
-        assert error["error"]["reason"] == "Damaged"
+        assert error["error"]["reason"] == "ItemsUnreadable"
         assert f"{lost} is missing" in error["error"]["message"]
 
     async def test_that_of_the_reduce_is_told_by_itself(self, ask: Asking) -> None:

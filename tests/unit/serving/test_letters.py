@@ -173,7 +173,7 @@ async def test_one_body_that_cannot_be_read_is_an_error(ask: Asking, store: File
 
 
 async def test_other_storage_than_that_of_the_operator_is_told(ask: Asking, store: FileStore) -> None:
-    await store.delete([KEYS.head])
+    await store.delete([key async for key in store.list(KEYS.prefix)])
 
     code, reason, message = await ask.refused(queue_path("letters"))
 
