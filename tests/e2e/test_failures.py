@@ -14,6 +14,7 @@ from tests.e2e.sandbox import GATED_OK, QUEUES, Body, Sandbox, agent, condition,
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(180)]
 
 OK: Final = """echo '{"ok":true}' > /mapreduce/result.json"""
+REFUSAL: Final = '{"error":{"reason":"NotForMe","message":"not for me","retryable":false}}'
 ONCE: Final[Body] = {"retry": {"maxAttempts": 1}}
 AT_ONCE: Final[Body] = {"type": "Fixed", "initialSeconds": 1, "jitter": 0}
 NEEDS_100_MB: Final = """
@@ -27,6 +28,14 @@ RESULT_OF_THE_FIRST: Final = """sed -E 's/.*"result":(.*)}$/\\1/' /mapreduce/res
 
 def with_container(body: Body, **fields: Any) -> Body:
     body["spec"]["map"]["template"]["spec"]["containers"][0] |= fields
+    return body
+
+
+def accompanied(name: str, script: str) -> Body:
+    """A second container goes on for an hour beside the agent."""
+    body = job(name, [1], script)
+    containers = body["spec"]["map"]["template"]["spec"]["containers"]
+    containers.append(containers[0] | {"name": "second", "command": ["sleep", "3600"]})
     return body
 
 
@@ -52,9 +61,9 @@ BODIES: Final = [
     job(
         "refuses",
         [1],
-        """
+        f"""
             echo 'looked at it' >&2
-            echo '{"error":{"reason":"NotForMe","message":"not for me","retryable":false}}' > /mapreduce/result.json
+            echo '{REFUSAL}' > /mapreduce/result.json
             exit 1
         """,
     ),
@@ -64,6 +73,8 @@ BODIES: Final = [
     job("silent", [1], "true", map_=ONCE),
     with_container(job("imageless", [1, 2, 3, 4], OK, map_={"pendingTimeoutSeconds": 5}), image="localhost/none:1"),
     with_container(job("secretless", [1, 2, 3], OK), envFrom=[{"secretRef": {"name": "credentials"}}]),
+    accompanied("accompanied", OK),
+    accompanied("accompanied-refuses", f"echo '{REFUSAL}' > /mapreduce/result.json; exit 3"),
     job("evicted", ["gated"], GATED_OK),
     job("deleted", ["gated"], GATED_OK),
     job("bounded", list(range(10)), "exit 1", map_={"maxParallel": 1} | ONCE, failurePolicy={"maxFailures": 2}),
@@ -176,6 +187,17 @@ def test_a_missing_secret_pauses_the_job_until_it_is_there(shared: Sandbox) -> N
     status = shared.until_finished("secretless")
     assert status["phase"] == "Succeeded"
     assert status["attempts"] == {"total": 3, "interruptions": 0, "retries": 0}
+
+
+def test_a_second_container_that_goes_on_keeps_no_result_waiting(shared: Sandbox) -> None:
+    status = shared.until_finished("accompanied", 60)
+    assert (status["phase"], status["attempts"]["total"]) == ("Succeeded", 1)
+    shared.until_pods(lambda pods: not pods, job="accompanied")
+
+
+def test_a_failure_beside_a_second_container_is_the_agents_own(shared: Sandbox) -> None:
+    letter = only_letter(shared, "accompanied-refuses")
+    assert (told(letter), letter["exitCode"]) == (("NotRetryable", "Error", 1), 3)
 
 
 def test_an_evicted_pod_is_an_interruption(shared: Sandbox) -> None:

@@ -38,6 +38,8 @@ class Ends:
     """On SIGTERM it goes on for so many seconds and ends with exit code 0; None if it just dies of it."""
     trap_message: str = ""
     """What it has written by then."""
+    beside: float = 0.0
+    """For how many seconds a second container of its pod goes on after it."""
 
 
 Agent = Callable[[Seen], Ends]

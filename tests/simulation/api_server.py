@@ -58,7 +58,7 @@ class Job:
     def alive(self) -> bool:
         """Its agent runs or may still start, as far as the API server knows."""
         if self.pod is not None:
-            return self.pod.present and not self.pod.seen.ended
+            return self.pod.present and not self.pod.seen.ended and self.pod.seen.agent is None
         return self.present and not self.seen.finished
 
 
@@ -75,6 +75,8 @@ class Pod:
     """How the agent will end if it is let alone; None before it runs."""
     unsaid: PodSeen | None = None
     """Its state on a node that cannot reach the API server."""
+    deadline: float = 0.0
+    """When its node ends it."""
 
 
 @dataclass

@@ -129,7 +129,8 @@ class SimulatedCluster(ApiServer):
         item = msgspec.json.decode(template["metadata"]["annotations"].get(ANNOTATION_ITEM, "null"))
         ends = pod.ends = self.agent(Seen(item, context))
         limit = template["spec"]["activeDeadlineSeconds"]
-        self._kubelet_says(pod, phase="Running", started=True)
+        pod.deadline = self.clock.now() + limit
+        self._kubelet_says(pod, phase="Running", started=True, deadline=pod.deadline, stop_seconds=GRACE_SECONDS)
         pod.timer = self._at(min(ends.seconds, limit), self._agent_ends, pod, self.clock.now(), ends.seconds > limit)
         for hook in self.on_start:
             hook(pod)
@@ -148,7 +149,18 @@ class SimulatedCluster(ApiServer):
         pod.ends = replace(ends, exit_code=end.exit_code, message=end.message)
         good = end.exit_code == 0
         reason = "DeadlineExceeded" if late else ""
-        self._kubelet_says(pod, phase="Succeeded" if good else "Failed", reason=reason, agent=end)
+        phase = "Succeeded" if good else "Failed"
+        if ends.beside and not late:
+            self._kubelet_says(pod, agent=end, outlived=True)
+            pod.timer = self._at(min(ends.beside, pod.deadline - self.clock.now()), self._others_end, pod, phase)
+        else:
+            self._kubelet_says(pod, phase=phase, reason=reason, agent=end)
+
+    def _others_end(self, pod: Pod, phase: str) -> None:
+        """The last container of the pod ends, by itself or by the deadline of the pod."""
+        late = self.clock.now() >= pod.deadline
+        reason, phase = ("DeadlineExceeded", "Failed") if late else ("", phase)
+        self._kubelet_says(pod, phase=phase, reason=reason, outlived=False)
 
     def _kubelet_says(self, pod: Pod, **changes: Any) -> None:
         """A kubelet's view of a pod. That of a lost node keeps it until it can say it."""
@@ -158,7 +170,7 @@ class SimulatedCluster(ApiServer):
             return
         pod.unsaid = None
         pod.seen = replace(view, deleting=pod.seen.deleting, disruption=view.disruption or pod.seen.disruption)
-        if pod.seen.ended:
+        if pod.seen.ended or pod.seen.outlived:
             pod.job.shown = pod.ends
         self.tell(pod.seen)
         if pod.seen.ended:
@@ -214,7 +226,12 @@ class SimulatedCluster(ApiServer):
         pod.timer = self._at(min(trap or 0.1, GRACE_SECONDS), self._killed, pod)
 
     def _killed(self, pod: Pod, **more: Any) -> None:
-        """The agent ended because it was told to."""
+        """The agent ended because it was told to; or the others of its pod did, after it."""
+        if pod.seen.outlived:
+            self._kubelet_says(pod, **{"phase": "Failed", "outlived": False, **more})
+            if pod.seen.deleting:
+                pod.timer = self._later(self.lag, self._vanish, pod)
+            return
         ends = pod.ends
         assert ends is not None
         trapped = ends.traps is not None and ends.traps < GRACE_SECONDS

@@ -175,11 +175,25 @@ def template_fault(waiting: str) -> Reason | None:
     return Reason.CONFIGURATION_ERROR if waiting in _CONFIGURATION_WAITS else None
 
 
+def success_of_pod(pod: PodSeen, rule: ResultRule, now: float) -> Outcome | None:
+    """The success of a dispatch whose agent ended while its pod goes on; None where the end of the pod has to tell.
+
+    A result is one whatever becomes of the pod. A failure may be the work of the node that is about to end the pod.
+    """
+    end = pod.agent
+    if end is None or end.exit_code != 0 or not pod.agent_in_time:
+        return None
+    result, problem = read_result(end.message, rule)
+    return _Ending(pod, now).succeeded(result) if result is not None and problem is None else None
+
+
 def outcome_of_pod(pod: PodSeen, rule: ResultRule, now: float) -> Outcome:
-    """The outcome of a dispatch whose pod ended; each pod carries one dispatch."""
+    """The outcome of a dispatch whose pod ended, or has outlived its agent; each pod carries one dispatch."""
     end, ending = pod.agent, _Ending(pod, now)
-    disturbance = _disturbance(pod)
-    late = pod.reason == "DeadlineExceeded"
+    over = pod.reason == "DeadlineExceeded"
+    late = over and not pod.agent_in_time
+    # Whatever befell a pod after its deadline befell no agent.
+    disturbance = None if over else _disturbance(pod)
     if end is not None and end.exit_code == 0 and not late:
         result, problem = read_result(end.message, rule)
         if problem is None and (result is not None or disturbance is None):

@@ -42,7 +42,7 @@ from mapreduce_operator.core.effects import (
     PrepareReduce,
     RemovePod,
 )
-from mapreduce_operator.core.failures import MEANINGS, TEMPLATE_FAULTS, outcome_of_job, outcome_of_pod
+from mapreduce_operator.core.failures import MEANINGS, TEMPLATE_FAULTS, outcome_of_job, outcome_of_pod, success_of_pod
 from mapreduce_operator.core.guard import Guard
 from mapreduce_operator.core.items import FINAL_STATES, Ended, Item, Refused, Started
 from mapreduce_operator.core.journal import Accepted, Record, Start
@@ -264,20 +264,28 @@ class RunState:
         return []
 
     def observe_pod(self, pod: PodSeen, rule: ResultRule, now: float) -> list[Effect]:
-        """A pod changed; one that ended becomes an outcome."""
+        """A pod changed; one that ended, or whose agent did, becomes an outcome."""
         if self._sightings.is_settled(pod.job_uid):
             if pod.gone:
                 self._sightings.gone(pod.job_uid, "pod")
             return []
         if not pod.job_uid:
             return []
-        if not pod.ended:
-            # Its Job may have been deleted, under the eyes of nobody who could have recorded its start.
-            if self._adopt(pod.carried, pod.job_uid, now):
-                self._sightings.lives(pod, now)
-                self.books.startup.observe(pod, now)
+        outcome = outcome_of_pod(pod, rule, now) if pod.ended else self._outcome_before_the_pod_ended(pod, rule, now)
+        if outcome is None:
             return []
-        return self._settle(outcome_of_pod(pod, rule, now), now, still_to_go=_JOB if pod.gone else _JOB_AND_POD)
+        return self._settle(outcome, now, still_to_go=_JOB if pod.gone else _JOB_AND_POD)
+
+    def _outcome_before_the_pod_ended(self, pod: PodSeen, rule: ResultRule, now: float) -> Outcome | None:
+        # Its Job may have been deleted, under the eyes of nobody who could have recorded its start.
+        if not self._adopt(pod.carried, pod.job_uid, now):
+            return None
+        self._sightings.lives(pod, now)
+        self.books.startup.observe(pod, now)
+        success = success_of_pod(pod, rule, now)
+        if success is None and pod.outlived:
+            self._sightings.outlives(pod, outcome_of_pod(pod, rule, now), now)
+        return success
 
     def no_pod(self, job: JobSeen, now: float) -> list[Effect]:
         """The pod of a Job that ended or vanished is gone as well, and nobody has seen how it ended."""
@@ -370,6 +378,8 @@ class RunState:
             self._vanished_due = now + VANISHED_SECONDS
             effects += [FindVanished()] if self.active else []
         effects += [RemovePod(pod.name, pod.uid) for pod in self._sightings.take_lost(now)]
+        outlived = self._sightings.take_outlived(now)
+        effects += [one for outcome in outlived for one in self._settle(outcome, now, still_to_go=_JOB_AND_POD)]
         if self.phase not in FINAL_PHASES:
             effects += self.templates.try_out(now)
         self.guard.at(now)

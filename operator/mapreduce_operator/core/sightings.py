@@ -7,6 +7,7 @@ ended waits a while for it.
 
 from typing import Final
 
+from mapreduce_operator.core.outcomes import Outcome
 from mapreduce_operator.core.workloads import JobSeen, PodSeen
 
 POD_GRACE_SECONDS: Final = 5.0
@@ -14,6 +15,8 @@ POD_GRACE_SECONDS: Final = 5.0
 LOST_SECONDS: Final = 30.0
 """A kubelet that is alive kills an agent when its grace period is over, and says so at once. One that has said nothing
 for so much longer is taken for lost."""
+OUTLIVED_SECONDS: Final = 10.0
+"""A node that ends a pod ends all of its containers, and says so in this time after their grace period."""
 
 
 class Sightings:
@@ -26,6 +29,8 @@ class Sightings:
         """Jobs that ended without their pods, and until when these are waited for; None when that is over."""
         self._leaving: dict[str, tuple[float, PodSeen] | None] = {}
         """Pods that are being deleted, and until when their end is waited for; None when that is over."""
+        self._outlived: dict[str, tuple[float, Outcome]] = {}
+        """What the agents of pods that go on without them came to, and from when on that holds."""
         self._interrupting: set[str] = set()
         self._deleted: set[str] = set()
         # Job and pod of a dispatch whose outcome is known are told of until they are gone; that is no news.
@@ -52,6 +57,11 @@ class Sightings:
         if pod.deleting:
             self._leaving.setdefault(pod.job_uid, (now + pod.grace_seconds + LOST_SECONDS, pod))
 
+    def outlives(self, pod: PodSeen, outcome: Outcome, now: float) -> None:
+        """A pod goes on though its agent has ended so: by itself, unless the node turns out to be ending the pod."""
+        holds_at, _ = self._outlived.get(pod.job_uid, (now + pod.stop_seconds + OUTLIVED_SECONDS, outcome))
+        self._outlived[pod.job_uid] = holds_at, outcome
+
     def interrupt(self, job_uid: str) -> str | None:
         """Name of the Job to delete so that its agent is interrupted; None when that is under way."""
         if job_uid in self._interrupting:
@@ -63,6 +73,7 @@ class Sightings:
         """The outcome of a Job's dispatch is known; `still_to_go` ("job", "pod") will be told of until it is gone."""
         self._orphans.pop(job_uid, None)
         self._leaving.pop(job_uid, None)
+        self._outlived.pop(job_uid, None)
         self._names.pop(job_uid, None)
         self._live_pods.discard(job_uid)
         self._interrupting.discard(job_uid)
@@ -92,7 +103,7 @@ class Sightings:
 
     def next_due(self) -> float | None:
         """When there is something to take, in seconds since the epoch."""
-        waits = (*self._orphans.values(), *self._leaving.values())
+        waits = (*self._orphans.values(), *self._leaving.values(), *self._outlived.values())
         return min((wait[0] for wait in waits if wait is not None), default=None)
 
     def take_orphans(self, now: float) -> list[JobSeen]:
@@ -101,6 +112,13 @@ class Sightings:
         for job in due:
             self._orphans[job.uid] = None
         return [job for job in due if job.uid not in self._live_pods]
+
+    def take_outlived(self, now: float) -> list[Outcome]:
+        """What agents came to whose pods have gone on for so long that no node is about to end them."""
+        due = [outcome for holds_at, outcome in self._outlived.values() if holds_at <= now]
+        for outcome in due:
+            del self._outlived[outcome.job_uid]
+        return due
 
     def take_lost(self, now: float) -> list[PodSeen]:
         """Pods whose kubelet should long have said that they ended; each is told once."""

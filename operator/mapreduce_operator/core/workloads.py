@@ -126,6 +126,12 @@ class PodSeen:
     """How an init container failed, so that the agent did not run."""
     failed_init_name: str = ""
     agent: ContainerEnd | None = None
+    outlived: bool = False
+    """The agent has ended, and another container of the pod goes on."""
+    deadline: float = 0.0
+    """When its node ends it, in seconds since the epoch by the clock of the node; 0 while that is not known."""
+    stop_seconds: float = 0.0
+    """How long its containers may go on when their node ends them."""
 
     def as_gone(self) -> "PodSeen":
         """This pod, found deleted by a listing rather than by an event."""
@@ -134,6 +140,11 @@ class PodSeen:
     @property
     def ended(self) -> bool:
         return self.gone or self.phase in {"Succeeded", "Failed"}
+
+    @property
+    def agent_in_time(self) -> bool:
+        """The agent ended before the deadline of its pod, and so not by it."""
+        return self.agent is not None and 0.0 < self.agent.finished_at < self.deadline
 
 
 Workload = JobSeen | PodSeen

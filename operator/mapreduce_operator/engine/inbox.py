@@ -69,7 +69,8 @@ class Inbox:
 
     async def _rule_for(self, state: RunState, pod: PodSeen) -> ResultRule:
         rule = state.templates.rule(pod.carried.stage)
-        if rule.expression is None or not pod.ended or pod.carried.stage is Stage.REDUCE:
+        judged = pod.ended or pod.agent is not None
+        if rule.expression is None or not judged or pod.carried.stage is Stage.REDUCE:
             return rule
         position = state.ledgers[Stage.MAP].position(pod.carried.dispatches[0].item_key)
         if position is None:

@@ -20,6 +20,7 @@ from mapreduce_operator.core.failures import (
     Wait,
     outcome_of_job,
     outcome_of_pod,
+    success_of_pod,
     template_fault,
 )
 from mapreduce_operator.core.names import Stage
@@ -499,6 +500,78 @@ def test_a_hint_is_a_sentence_for_the_person_who_reads_it(meaning: Meaning) -> N
 
 def test_no_two_reasons_have_the_same_hint() -> None:
     assert len({meaning.hint for meaning in MEANINGS.values()}) == len(Reason)
+
+
+# ------------------------------------------------------------------------------------ pods with more than one container
+
+
+def ended_at(end: ContainerEnd, seconds: float) -> PodSeen:
+    """A pod with a deadline of 60 s whose agent ended so many seconds after its start, and which goes on."""
+    return replace(
+        POD, phase="Running", deadline=NOW + 60, outlived=True, agent=replace(end, finished_at=NOW + seconds)
+    )
+
+
+def test_a_result_is_a_success_while_other_containers_go_on() -> None:
+    outcome = success_of_pod(ended_at(DONE, 10), OWED, NOW + 99)
+
+    assert outcome is not None
+    assert (outcome.verdict, outcome.result, outcome.ended_at) == (Verdict.SUCCEEDED, b'{"ok":true}', NOW + 10)
+
+
+@pytest.mark.parametrize(
+    "pod",
+    [
+        replace(POD, phase="Running"),
+        ended_at(CRASHED, 10),
+        ended_at(SILENT, 10),
+        ended_at(GARBLED, 10),
+        ended_at(DONE, 60),
+        replace(ended_at(DONE, 10), deadline=0.0),
+    ],
+    ids=["it runs", "it failed", "no result", "no JSON", "at the deadline", "a deadline that is not known"],
+)
+@pytest.mark.parametrize("rule", [OWED, NOT_OWED], ids=["owed", "not owed"])
+def test_of_any_other_end_the_pod_has_to_tell_more(pod: PodSeen, rule: ResultRule) -> None:
+    assert success_of_pod(pod, rule, NOW) is None
+
+
+def test_a_result_that_breaks_the_rule_is_no_success_of_a_pod_that_goes_on() -> None:
+    assert success_of_pod(ended_at(DONE, 10), ResultRule(expression=Expression("result.ok == false")), NOW) is None
+
+
+@pytest.mark.parametrize(
+    ("end", "reason", "exit_code", "retryable"),
+    [
+        (DONE, None, 0, True),
+        (CRASHED, Reason.ERROR, 1, True),
+        (replace(CRASHED, message=SAID), Reason.ERROR, 1, False),
+        (OUT_OF_MEMORY, Reason.OOM_KILLED, 137, True),
+        (SILENT, Reason.RESULT_MISSING, 0, True),
+    ],
+)
+@pytest.mark.parametrize("gone", [False, True], ids=["there", "gone"])
+def test_an_agent_that_ended_before_the_deadline_of_its_pod_is_judged_by_its_own_end(
+    end: ContainerEnd, reason: Reason | None, exit_code: int, retryable: bool, gone: bool
+) -> None:
+    late = replace(ended_at(end, 59), phase="Failed", reason="DeadlineExceeded", outlived=False, gone=gone)
+    outcome = outcome_of_pod(late, OWED, NOW)
+
+    assert (outcome.reason, outcome.exit_code, outcome.retryable) == (reason, exit_code, retryable)
+    assert outcome.verdict is (Verdict.FAILED if reason else Verdict.SUCCEEDED)
+
+
+@pytest.mark.parametrize("end", [DONE, CRASHED, TERMINATED, SILENT])
+def test_an_agent_that_ended_at_the_deadline_of_its_pod_was_ended_by_it(end: ContainerEnd) -> None:
+    late = replace(ended_at(end, 60), phase="Failed", reason="DeadlineExceeded")
+
+    assert outcome_of_pod(late, OWED, NOW).reason is Reason.DEADLINE_EXCEEDED
+
+
+def test_a_pod_that_is_evicted_after_its_agent_left_a_result_is_a_success() -> None:
+    evicted = replace(ended_at(DONE, 10), phase="Failed", reason="Evicted", disruption=BY_KUBELET)
+
+    assert outcome_of_pod(evicted, OWED, NOW).verdict is Verdict.SUCCEEDED
 
 
 @pytest.mark.parametrize("meaning", MEANINGS.values(), ids=MEANINGS.keys())

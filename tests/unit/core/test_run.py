@@ -32,7 +32,7 @@ from mapreduce_operator.core.names import Stage
 from mapreduce_operator.core.outcomes import Outcome, Verdict
 from mapreduce_operator.core.phases import Turn
 from mapreduce_operator.core.run import VANISHED_SECONDS, RunState
-from mapreduce_operator.core.sightings import LOST_SECONDS, POD_GRACE_SECONDS
+from mapreduce_operator.core.sightings import LOST_SECONDS, OUTLIVED_SECONDS, POD_GRACE_SECONDS
 from mapreduce_operator.core.templates import REVERIFY_SECONDS
 from mapreduce_operator.core.workloads import Carried, ContainerEnd, Dispatch, JobSeen, PodSeen
 from tests.unit.core.scenes import (
@@ -665,6 +665,58 @@ def test_more_news_of_a_job_that_ended_do_not_prolong_the_wait() -> None:
     run.observe_job(job("demo-a-d1", complete=True), deleted=True, now=NOW + 4)
 
     assert run.next_wake(NOW) == NOW + POD_GRACE_SECONDS
+
+
+# ------------------------------------------------------------------------------------ pods with more than one container
+
+
+def outlived(agent: ContainerEnd) -> PodSeen:
+    """A pod whose agent ended in time while another container goes on."""
+    end = replace(agent, finished_at=NOW - 1)
+    return pod("demo-a-d1", end, phase="Running", outlived=True, deadline=NOW + 3600, stop_seconds=20.0)
+
+
+def test_an_agent_with_a_result_is_done_while_other_containers_go_on() -> None:
+    run = verified_run("a")
+    launch(run)
+    observe(run, outlived(DONE))
+
+    assert DeleteJob("demo-a-d1", "uid-demo-a-d1") in commit(run)
+    assert run.ledgers[Stage.MAP][0].state is ItemState.SUCCEEDED
+    assert observe(run, replace(outlived(DONE), phase="Failed", gone=True), seconds=30) == []
+    assert run.take_stale() == 0
+
+
+def test_an_agent_that_failed_is_judged_when_its_node_is_not_about_to_end_the_pod() -> None:
+    run = verified_run("a")
+    launch(run)
+    said = replace(CRASHED, message='{"error": {"message": "no such file", "retryable": false}}')
+    seen, due = outlived(said), 20.0 + OUTLIVED_SECONDS
+
+    observe(run, seen)
+    assert run.next_wake(NOW) == NOW + 5, "the commit of the start"
+    commit(run)
+    assert run.next_wake(NOW) == NOW + due
+    observe(run, seen, seconds=due - 1)
+    assert run.uncommitted == []
+    run.decide(NOW + due)
+
+    (record,) = run.uncommitted
+    assert (record.outcome.reason, record.outcome.exit_code, record.outcome.retryable) == (Reason.ERROR, 1, False)
+    assert record.item.state is ItemState.DEAD_LETTERED
+
+
+def test_an_agent_that_failed_since_its_node_ended_the_pod_was_interrupted() -> None:
+    run = verified_run("a")
+    launch(run)
+
+    observe(run, outlived(ContainerEnd(143, signal=15)))
+    assert run.uncommitted == []
+    evicted = replace(outlived(ContainerEnd(143, signal=15)), phase="Failed", reason="Evicted", outlived=False)
+    observe(run, evicted, seconds=15)
+
+    (record,) = run.uncommitted
+    assert (record.outcome.verdict, record.outcome.reason) == (Verdict.INTERRUPTED, Reason.EVICTED)
 
 
 # ---------------------------------------------------------------------------------------- what an earlier operator left

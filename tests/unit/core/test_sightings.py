@@ -1,6 +1,6 @@
 """What is remembered of Jobs and pods: as long as it matters, and no longer."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Final
 
@@ -8,12 +8,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mapreduce_operator.core.sightings import LOST_SECONDS, POD_GRACE_SECONDS, Sightings
-from tests.unit.core.scenes import NOW, job, pod
+from mapreduce_operator.api import Reason
+from mapreduce_operator.core.names import Stage
+from mapreduce_operator.core.outcomes import Outcome, Verdict
+from mapreduce_operator.core.sightings import LOST_SECONDS, OUTLIVED_SECONDS, POD_GRACE_SECONDS, Sightings
+from mapreduce_operator.core.workloads import Dispatch
+from tests.unit.core.scenes import CRASHED, NOW, job, pod
 
 JOB: Final = job("demo-a-d1")
 LIVES: Final = pod("demo-a-d1")
 LEAVING: Final = replace(LIVES, deleting=True, grace_seconds=60.0)
+
+OUTLIVED: Final = replace(LIVES, agent=CRASHED, outlived=True, stop_seconds=20.0)
+CAME_TO: Final = Outcome(Stage.MAP, Dispatch("a", 1), JOB.uid, Verdict.FAILED, Reason.ERROR)
 
 
 def carrying() -> Sightings:
@@ -81,6 +88,20 @@ def test_a_pod_that_is_lost_is_told_once_however_often_it_is_seen_again() -> Non
     assert sightings.next_due() is None
 
 
+def test_a_pod_that_outlives_its_agent_is_waited_for_as_long_as_its_node_might_be_ending_it() -> None:
+    sightings = carrying()
+    due = NOW + 20.0 + OUTLIVED_SECONDS
+
+    sightings.outlives(OUTLIVED, CAME_TO, NOW)
+    later = replace(CAME_TO, message="and more")
+    sightings.outlives(OUTLIVED, later, NOW + 5)
+
+    assert sightings.next_due() == due
+    assert sightings.take_outlived(due - 0.001) == []
+    assert sightings.take_outlived(due) == [later]
+    assert (sightings.take_outlived(due + 999), sightings.next_due()) == ([], None), "it is told once"
+
+
 def test_what_is_due_first_is_due_next() -> None:
     sightings = carrying()
     other = job("demo-b-d1")
@@ -109,6 +130,7 @@ def test_an_agent_is_interrupted_once() -> None:
 def test_what_is_settled_is_waited_for_no_more() -> None:
     sightings = carrying()
     sightings.lives(LEAVING, NOW)
+    sightings.outlives(OUTLIVED, CAME_TO, NOW)
     sightings.ended(JOB, NOW, deleted=False)
     sightings.interrupt(JOB.uid)
 
@@ -120,6 +142,7 @@ def test_what_is_settled_is_waited_for_no_more() -> None:
     assert sightings.next_due() is None
     assert sightings.take_orphans(NOW + 9999) == []
     assert sightings.take_lost(NOW + 9999) == []
+    assert sightings.take_outlived(NOW + 9999) == []
 
 
 @pytest.mark.parametrize("order", [("job", "pod"), ("pod", "job"), ("pod", "pod", "job")])
@@ -151,25 +174,24 @@ def moments() -> Iterator[float]:
         now += 3.0
 
 
-@given(st.lists(st.sampled_from(["lives", "leaving", "ended", "deleted", "interrupt", "orphans", "lost"]), max_size=12))
+SEEN: Final[dict[str, Callable[[Sightings, float], object]]] = {
+    "lives": lambda sightings, now: sightings.lives(LIVES, now),
+    "leaving": lambda sightings, now: sightings.lives(LEAVING, now),
+    "outlived": lambda sightings, now: sightings.outlives(OUTLIVED, CAME_TO, now),
+    "ended": lambda sightings, now: sightings.ended(JOB, now, deleted=False),
+    "deleted": lambda sightings, now: sightings.ended(JOB, now, deleted=True),
+    "interrupt": lambda sightings, _: sightings.interrupt(JOB.uid),
+    "orphans": lambda sightings, now: sightings.take_orphans(now),
+    "judged": lambda sightings, now: sightings.take_outlived(now),
+    "lost": lambda sightings, now: sightings.take_lost(now),
+}
+
+
+@given(st.lists(st.sampled_from(sorted(SEEN)), max_size=12))
 def test_nothing_leaks_whatever_was_seen_before_a_dispatch_was_settled(story: list[str]) -> None:
     sightings = carrying()
     for what, now in zip(story, moments(), strict=False):
-        match what:
-            case "lives":
-                sightings.lives(LIVES, now)
-            case "leaving":
-                sightings.lives(LEAVING, now)
-            case "ended":
-                sightings.ended(JOB, now, deleted=False)
-            case "deleted":
-                sightings.ended(JOB, now, deleted=True)
-            case "interrupt":
-                sightings.interrupt(JOB.uid)
-            case "orphans":
-                sightings.take_orphans(now)
-            case _:
-                sightings.take_lost(now)
+        SEEN[what](sightings, now)
 
     sightings.settle(JOB.uid, frozenset({"job", "pod"}))
     if "deleted" not in story:

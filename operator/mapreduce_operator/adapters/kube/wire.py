@@ -73,6 +73,8 @@ class Container(Narrow):
 class PodSpec(Narrow):
     containers: list[Container] | None = None
     node_name: str = ""
+    active_deadline_seconds: float | None = None
+    termination_grace_period_seconds: float | None = None
 
 
 class Terminated(Narrow):
@@ -108,6 +110,7 @@ class PodStatus(Narrow):
     phase: str = ""
     reason: str = ""
     message: str = ""
+    start_time: datetime | None = None
     conditions: list[Condition] | None = None
     init_container_statuses: list[ContainerStatus] | None = None
     container_statuses: list[ContainerStatus] | None = None
@@ -194,6 +197,9 @@ def pod_seen(pod: Pod, *, gone: bool = False) -> PodSeen | None:
     end = _end(agent.terminated) if agent.terminated else None
     started = agent.running is not None or (end is not None and end.started_at > 0)
     waiting = agent.waiting or _NOT_WAITING
+    deadline = 0.0
+    if status.start_time is not None and pod.spec.active_deadline_seconds is not None:
+        deadline = _unix(status.start_time) + pod.spec.active_deadline_seconds
     failed_init, failed_init_name = None, ""
     if status.init_container_statuses and not started:
         waiting = _problem_of(status.init_container_statuses) or waiting
@@ -221,6 +227,10 @@ def pod_seen(pod: Pod, *, gone: bool = False) -> PodSeen | None:
         failed_init=failed_init,
         failed_init_name=failed_init_name,
         agent=end,
+        # The agent's own does not run any more.
+        outlived=end is not None and any(one.state.running for one in status.container_statuses or ()),
+        deadline=deadline,
+        stop_seconds=pod.spec.termination_grace_period_seconds or 0.0,
     )
 
 

@@ -73,6 +73,10 @@ def waiting(name: str = "agent", reason: str = "ContainerCreating") -> dict[str,
     }
 
 
+def running(name: str = "agent") -> dict[str, Any]:
+    return waiting(name) | {"state": {"running": {"startedAt": "2025-06-01T10:00:02Z"}}, "ready": True, "started": True}
+
+
 def terminated(name: str = "agent", **end: Any) -> dict[str, Any]:
     return waiting(name) | {
         "state": {

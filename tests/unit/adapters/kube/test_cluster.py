@@ -192,12 +192,12 @@ async def test_half_a_list_is_no_list(api: FakeApi, port: Cluster) -> None:
 
 
 async def test_a_config_map_is_read(api: FakeApi, port: Cluster) -> None:
-    text, packed = {"results.jsonl": "\"ü\"\n"}, {"items.gz": "H4s="}
+    text, packed = {"results.jsonl": '"ü"\n'}, {"items.gz": "H4s="}
     found = answer({"data": text, "binaryData": packed})
     api.on("GET", CONFIG_MAP, found, answer({"metadata": {}}), NOT_FOUND)
 
     read = await port.read_config_map("team-a", "results")
-    assert read == {"results.jsonl": "\"ü\"\n".encode(), "items.gz": b"\x1f\x8b"}
+    assert read == {"results.jsonl": '"ü"\n'.encode(), "items.gz": b"\x1f\x8b"}
     assert await port.read_config_map("team-a", "results") == {}
     assert await port.read_config_map("team-a", "results") is None
 

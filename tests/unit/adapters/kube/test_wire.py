@@ -1,4 +1,5 @@
 import json
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -15,6 +16,7 @@ from tests.unit.adapters.kube.objects import (
     condition,
     job,
     pod,
+    running,
     terminated,
     waiting,
 )
@@ -220,6 +222,32 @@ def test_a_pod_that_exceeded_its_deadline() -> None:
     assert view.agent is not None
 
 
+def test_a_pod_knows_its_deadline_and_how_long_its_containers_get_to_stop() -> None:
+    body = pod("Running", status={"startTime": "2025-06-01T10:00:01Z"})
+    body["spec"] |= {"activeDeadlineSeconds": 60, "terminationGracePeriodSeconds": 7}
+
+    assert seen_pod(body).deadline == datetime(2025, 6, 1, 10, 1, 1, tzinfo=UTC).timestamp()
+    assert seen_pod(body).stop_seconds == 7
+    del body["status"]["startTime"]
+    assert seen_pod(body).deadline == 0
+
+
+@pytest.mark.parametrize(
+    ("agent", "other", "outlived"),
+    [
+        (terminated(), running("aside"), True),
+        (terminated(), terminated("aside"), False),
+        (terminated(), waiting("aside"), False),
+        (running("agent"), running("aside"), False),
+        (running("agent"), terminated("aside"), False),
+    ],
+)
+def test_a_pod_outlives_its_agent_while_another_container_runs(
+    agent: dict[str, Any], other: dict[str, Any], outlived: bool
+) -> None:
+    assert seen_pod(pod("Running", other, agent)).outlived is outlived
+
+
 def test_a_pod_that_waits_for_its_image() -> None:
     view = seen_pod(pod("Pending", waiting("aside"), waiting("agent", "ImagePullBackOff")))
 
@@ -274,7 +302,7 @@ def test_of_several_init_containers_the_last_that_failed_is_the_one_that_did() -
 
 
 def test_once_the_agent_runs_nothing_is_said_of_init_containers() -> None:
-    inits = [terminated("sidecar", exitCode=137, reason="Error"), waiting("other", "CrashLoopBackOff")]
+    inits = [terminated("sidecar", exitCode=137, reason="Error"), waiting("aside", "CrashLoopBackOff")]
 
     view = seen_pod(pod("Failed", terminated(exitCode=1), status={"initContainerStatuses": inits}))
 
@@ -327,10 +355,10 @@ def test_a_pod_that_was_never_scheduled_has_no_node() -> None:
 
 
 def test_an_earlier_end_of_a_restarted_agent_is_not_its_end() -> None:
-    running = waiting() | {"state": {"running": {"startedAt": "2025-06-01T10:00:40Z"}}, "restartCount": 1}
-    running["lastState"] = terminated(exitCode=1)["state"]
+    again = running() | {"restartCount": 1}
+    again["lastState"] = terminated(exitCode=1)["state"]
 
-    assert seen_pod(pod("Running", running)).agent is None
+    assert seen_pod(pod("Running", again)).agent is None
 
 
 def test_a_deleted_pod_is_seen_in_its_last_state() -> None:
