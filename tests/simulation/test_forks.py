@@ -126,6 +126,26 @@ async def test_each_edit_of_items_runs_what_it_changes_and_no_more() -> None:
     assert agents.of("x").item == {"id": "x", "n": 7}
 
 
+async def test_what_is_edited_is_not_skipped_any_more() -> None:
+    cluster, store = SimulatedCluster(steady()), MemoryStore()
+    body = job("abcd")
+    body["spec"]["map"]["skip"] = ["a", "b", "c", "d", "x"]
+    async with operating(cluster, body, store) as operator:
+        await operator.until_finished()
+        runs = Runs(cluster)
+        edits = [
+            {"id": "a", "reset": True},
+            {"id": "b", "patch": {"more": 1}},
+            {"id": "c", "remove": True},
+            {"add": {"id": "x"}},
+        ]
+        apply(operator, store, fork(input={"idExpression": "item.id"}, edits={"items": edits}))
+        await operator.until_finished(uid=CHILD)
+        assert cluster.mapreducejobs[CHILD]["spec"]["map"]["skip"] == ["d"]
+        assert items(operator, CHILD) == {"succeeded": 3, "skipped": 1}
+    assert runs.since == {"a": 1, "b": 1, "x": 1}
+
+
 async def test_the_map_the_reduce_and_the_params_are_filled_in_and_edited() -> None:
     agents = echoing()
     cluster, store = SimulatedCluster(agents), MemoryStore()

@@ -84,7 +84,8 @@ class ForkFrom(Model):
 
     Items that had succeeded there are carried over with their results, unless they are edited; all others are run, and
     resumePolicy says what becomes of those that had been given up. The parent may go on, change or be deleted
-    meanwhile. Without a map, that of the checkpoint is filled in, and reduce and params unless they are given.
+    meanwhile. Without a map, that of the checkpoint is filled in, and reduce and params unless they are given; items
+    that are edited or added are taken out of its skip.
     """
 
     job: ForkParent

@@ -22,6 +22,7 @@ from mapreduce_operator.cli.parameters import (
 from mapreduce_operator.cli.planned import plan_of, with_ids
 from mapreduce_operator.cli.session import Body, Session
 from mapreduce_operator.cli.stalls import given_up
+from mapreduce_operator.cli.text import ITEM_CHARACTERS, one_line
 from mapreduce_operator.cli.watch import follow
 from mapreduce_operator.core.plan import InputError
 from mapreduce_operator.ports import ClusterError, ClusterErrorReason
@@ -130,6 +131,10 @@ async def fork(
     if given := {kind: edit for kind, edit in edits.items() if edit}:
         source["edits"] = given
     manifest = {"apiVersion": API_VERSION, "kind": KIND, "metadata": {"name": new}, "spec": {"forkFrom": source}}
+    skipped = () if parent is None or uid else (parent["spec"].get("map") or {}).get("skip") or ()
+    if again := [edit["id"] for edit in items if edit.get("id") in skipped and "remove" not in edit]:
+        names = ", ".join(one_line(name, ITEM_CHARACTERS) for name in again)
+        click.echo(f"note: skipped in {job}, and not in {new}, as they are edited: {names}", err=True)
     await _submit(session, manifest, output, dry_run=dry_run, seconds=seconds if wait else None)
 
 

@@ -14,7 +14,7 @@ from mapreduce_operator.core.checkpoint import CommitReason, JournalError
 from mapreduce_operator.core.conditions import Situation
 from mapreduce_operator.core.course import end_without_plan
 from mapreduce_operator.core.effects import Announce
-from mapreduce_operator.core.forks import with_edits
+from mapreduce_operator.core.forks import inherited_map, with_edits
 from mapreduce_operator.core.names import RunRef
 from mapreduce_operator.core.phases import Turn
 from mapreduce_operator.core.plan import InputError
@@ -126,6 +126,7 @@ class Filling:
         text = await checkpoints.spec(parent, await checkpoints.find(parent, source.checkpoint))
         was: dict[str, Any] = msgspec.json.decode(text)
         missing: dict[str, Any] = {name: was[name] for name in _FILLED_IN if name in was and name not in spec}
+        missing["map"] = inherited_map(missing["map"], source, spec.get("input", {}).get("idExpression"))
         await self._world.cluster.fill_in_spec(self.run, missing, version=metadata["resourceVersion"])
 
     async def _tell(self, problem: tuple[str, str]) -> None:

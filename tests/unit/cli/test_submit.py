@@ -244,6 +244,14 @@ async def test_a_fork_with_all_kinds_of_edits(api: FakeApi) -> None:
     assert created(api) == MAP | {"metadata": {"name": "again"}, "spec": {"forkFrom": fork}}
 
 
+async def test_items_that_a_fork_runs_although_its_parent_skips_them(
+    api: FakeApi, capsys: pytest.CaptureFixture[str]
+) -> None:
+    there(api, job(spec={"map": {"skip": ["a", "b", "c", "d"]}}))
+    assert await call("fork", "words", "again", "--reset", "a", "--patch", "b={}", "--remove", "c", "--reset", "x") == 0
+    assert capsys.readouterr().err == "note: skipped in words, and not in again, as they are edited: b, a\n"
+
+
 async def test_a_fork_of_a_job_that_is_gone(api: FakeApi, capsys: pytest.CaptureFixture[str]) -> None:
     assert await call("fork", "words", "again") == 5
     assert "say which one it was with --uid" in capsys.readouterr().err
