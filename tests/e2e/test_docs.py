@@ -52,7 +52,8 @@ def manifests() -> Iterator[Any]:
 
 def completed(spec: dict[str, Any]) -> dict[str, Any]:
     """A MapReduceJob of which only a part of the spec is shown."""
-    rest = {} if "forkFrom" in spec else {"input": {"items": [1]}, "map": {"template": agent("true")}}
+    source = {} if {"configMapRef", "object"} & spec.get("input", {}).keys() else {"items": [1]}
+    rest = {} if "forkFrom" in spec else {"input": source, "map": {"template": agent("true")}}
     for stage in ("map", "input"):
         rest[stage] = rest.get(stage, {}) | spec.get(stage, {})
     shown = {name: value for name, value in spec.items() if name not in rest}

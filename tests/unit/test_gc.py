@@ -57,9 +57,9 @@ async def store(tmp_path: Path) -> AsyncIterator[FileStore]:
         head = await written.commit()
         # The moment at which these tests run is far from the one at which runs of tests take place.
         await store.put(StorageKeys(run).head, committed_at(head, 0.0 if run is not NEW else 4e9))
+        # It could not look more like a run that is gone.
+        await store.put(INPUT, committed_at(head, 0.0))
     await store.put("_probe/x", b"")
-    # It could not look more like a run that is gone.
-    await store.put(INPUT, committed_at(head, 0.0))
     yield store
     await store.close()
 

@@ -42,7 +42,7 @@ ONE_SOURCE = (
 )
 NO_DELAYS = 'spec.map.retry.backoff.delays: Invalid value: "object": delays must be given for the type Custom'
 
-INVALID = [
+INVALID: list[tuple[str, Any, str]] = [
     ("input", {}, ONE_SOURCE),
     ("input", {"onDuplicate": "KeepFirst"}, ONE_SOURCE),
     ("input", None, ONE_SOURCE),

@@ -34,7 +34,7 @@ def compared(one: Any, other: Any) -> int:
     kinds = [0 if isinstance(value, bool) else 2 if isinstance(value, str) else 1 for value in (one, other)]
     if kinds[0] != kinds[1]:
         return kinds[0] - kinds[1]
-    return (one > other) - (one < other)
+    return int(one > other) - int(one < other)
 
 
 def reference(items: list[dict[str, Any]], *by: tuple[str, SortOrder]) -> list[Any]:
