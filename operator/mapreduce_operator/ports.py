@@ -359,6 +359,9 @@ class Cluster(Protocol):
     async def remove_finalizer(self, run: RunRef) -> None:
         """Removes our finalizer, keeping those of others; done already is fine."""
 
+    async def delete_run(self, run: RunRef) -> None:
+        """Deletes a MapReduceJob, which our finalizer holds; one that is gone, or has another uid, is left."""
+
     async def post_event(self, run: RunRef, *, kind: Literal["Normal", "Warning"], reason: str, message: str) -> None:
         """Posts an Event about a MapReduceJob."""
 
@@ -379,3 +382,6 @@ class Cluster(Protocol):
 
     async def write_redrive_status(self, namespace: str, name: str, uid: str, status: Mapping[str, JSON]) -> None:
         """Replaces the status of the Redrive with that uid; raises NOT_FOUND when it is gone."""
+
+    async def delete_redrive(self, namespace: str, name: str, uid: str) -> None:
+        """Deletes a Redrive; one that is gone, or has another uid, is left."""

@@ -113,9 +113,32 @@ def test_a_job_is_run_to_its_end(shared: Sandbox, cli: Cli, folder: Path) -> Non
     assert "PartiallySucceeded" in cli("watch", "orders", code=PARTLY)
 
 
+def test_a_manifest_means_what_it_means_to_kubectl(shared: Sandbox, cli: Cli, folder: Path) -> None:
+    scalars = "[y, n, yes, no, on, off, ~, 0777, 0o17, 1_000, 1e3, 5.0, 1:30, 2026-01-01, 2026-01-01T10:00:00Z, 'n']"
+    body = speaking("scalars", "free", params={"values": "SCALARS"})
+    file = folder / "scalars.yaml"
+    file.write_text(yaml.safe_dump(body).replace("SCALARS", scalars))
+    theirs = json.loads(shared.kubectl("create", "--dry-run=server", "--output=json", f"--filename={file}"))
+    assert cli.json("run", str(file), "--dry-run")["spec"] == theirs["spec"]
+    file.write_text(cli("run", str(file), "--dry-run", "-o", "yaml").partition("plan:\n")[0])
+    again = json.loads(shared.kubectl("create", "--dry-run=server", "--output=json", f"--filename={file}"))
+    assert again["spec"] == theirs["spec"]
+    file.write_text(yaml.safe_dump(body).replace("SCALARS", "{n: 1}"))
+    for words in (("run", str(file), "--dry-run"), ("validate", str(file))):
+        assert "the key n is not the text 'n' but 'false' to kubectl: put it in quotes" in cli(*words, code=1)
+
+
+def test_a_job_that_cannot_begin_is_not_waited_for(shared: Sandbox, cli: Cli) -> None:
+    told = cli("run", "-", "--wait", stdin=json.dumps(speaking("twice", "same", "same")), code=1)
+    assert "twice cannot begin: DuplicateItems" in told
+    assert "has no reduce" in cli("restart", "twice", "--phase", "Reduce", code=1)
+    assert "has no reduce" in cli("results", "twice", "--reduce", code=1)
+    shared.kubectl("delete", "mrj", "twice")
+
+
 def test_what_a_job_came_to_is_read(shared: Sandbox, cli: Cli) -> None:
     (body,) = cli.json("status")["items"]
-    assert body == shared.get("orders")
+    assert body == json.loads(shared.kubectl("get", "mrj", "orders", "-o", "json"))
     assert f"{shared.namespace}   orders" in Cli(shared, "-A")("status")
     assert [one["state"] for one in cli.json("items", "list", "orders")] == ["Succeeded", "DeadLettered", "Succeeded"]
     assert cli.json("items", "show", "orders", "2")["result"] == {"id": "2", "bad": False}
@@ -161,6 +184,7 @@ def test_the_letters_of_a_job_that_is_gone_are_deleted_with_their_queue(
     cli("run", file, "--wait", code=3)
     assert "is still there" in cli("dlq", "purge", "gone", "--all", "--yes", code=1)
     shared.kubectl("delete", "mrj", "gone")
+    assert "was deleted with its storage; what is left are its dead letters" in cli("items", "list", "gone", code=5)
     where = shared.status("gone", QUEUES)["storage"]
     assert shared.stored(f"{where}*.json")
     assert "deleted with 1 letter" in cli("dlq", "purge", "gone", "--all", "--yes")
@@ -184,7 +208,8 @@ def test_a_job_is_stopped_and_goes_on(shared: Sandbox, cli: Cli) -> None:
     cli("suspend", "steps", "--interrupt", "--wait")
     assert shared.status("steps")["phase"] == "Paused"
     shared.until_running(0, job="steps")
-    assert "steps keeps no checkpoint 999" in cli("restore", "steps", "999", "--wait", code=1)
+    assert "steps keeps no checkpoint 999, and nothing was changed" in cli("restore", "steps", "999", "--wait", code=1)
+    assert "restore" not in shared.get("steps")["spec"]
     cli("restore", "steps", f"{before['sequence']}", "--wait")
     assert shared.status("steps")["restore"]["checkpoint"] == before["sequence"]
 
@@ -270,8 +295,15 @@ def test_what_is_not_there_and_what_is_not_allowed(shared: Sandbox, cli: Cli, fo
     nobody = Cli(shared, "--kubeconfig", str(kubeconfig(shared, folder, "nobody")), "-n", shared.namespace)
     assert "ask for the role view" in nobody("status", code=FORBIDDEN)
     viewer = Cli(shared, "--kubeconfig", str(kubeconfig(shared, folder, "viewer", role="view")), "-n", shared.namespace)
-    assert viewer.json("status", "orders-2") == shared.get("orders-2")
-    assert "cannot patch resource" in viewer("restart", "steps", code=FORBIDDEN)
+    assert viewer.json("status", "orders-2") == json.loads(shared.kubectl("get", "mrj", "orders-2", "-o", "json"))
+    told = viewer("restart", "steps", code=FORBIDDEN)
+    assert "cannot patch resource" in told
+    assert "ask for the role edit" in told
+    assert "ask for the Role …-api-users" in viewer("items", "list", "orders-2", code=FORBIDDEN)
+    account = f"system:serviceaccount:{shared.namespace}"
+    assert f'User "{account}:nobody" cannot' in cli("status", "--as", f"{account}:nobody", code=FORBIDDEN)
+    assert "no MapReduceJob 'nowhere'" in cli("status", "nowhere", "--as", f"{account}:viewer", code=NOT_FOUND)
+    assert "goes by your token" in cli("items", "list", "orders", "--as", f"{account}:viewer", code=MISUSED)
 
 
 def kubeconfig(shared: Sandbox, folder: Path, name: str, *, role: str = "") -> Path:

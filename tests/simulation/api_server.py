@@ -100,7 +100,7 @@ class ApiServer:
         self.events: list[tuple[str, str]] = []
         self.finalizers: set[str] = set()
         self.deleted: set[str] = set()
-        """Uids of objects that their user deleted: each is gone when its finalizer is."""
+        """Uids of objects that somebody deleted: each is gone when its finalizer is."""
         self.on_gone: list[Callable[[str], None]] = []
         """Called with the uid of an object that is gone."""
         self.on_create: list[Callable[[Job], None]] = []
@@ -112,6 +112,8 @@ class ApiServer:
         """MapReduceJobs without their status, by uid."""
         self.on_edit: list[Callable[[str, dict[str, Any]], None]] = []
         """Called with a uid and the spec that somebody changed."""
+        self.on_deletion: list[Callable[[str], None]] = []
+        """Called with the uid of an object that an operator has deleted, which its finalizer holds."""
         self.on_fill_in: list[Callable[[str], None]] = []
         """Called with the uid of a fork that is filled in, and before that whenever it changed."""
         self.trace: Callable[[str], None] | None = None
@@ -307,6 +309,13 @@ class ApiServer:
         self.edited(run.uid)
         for hook in list(self.on_fill_in):
             hook(run.uid)
+
+    def delete_run(self, run: RunRef) -> None:
+        if run.uid not in self.deleted and run.uid in self.finalizers:
+            self.deleted.add(run.uid)
+            self.mapreducejobs[run.uid]["metadata"]["deletionTimestamp"] = "2027-01-15T08:00:00Z"
+            for hook in list(self.on_deletion):
+                hook(run.uid)
 
     def add_finalizer(self, run: RunRef) -> None:
         self._check_presence(run)

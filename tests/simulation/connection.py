@@ -213,6 +213,9 @@ class Connection:
     async def remove_finalizer(self, run: RunRef) -> None:
         await self._call("remove finalizer", lambda: self._server.remove_finalizer(run))
 
+    async def delete_run(self, run: RunRef) -> None:
+        await self._call("delete object", lambda: self._server.delete_run(run))
+
     async def post_event(self, run: RunRef, *, kind: Literal["Normal", "Warning"], reason: str, message: str) -> None:
         await self._call(
             "post event", lambda: self._server.post_event(run, kind=kind, reason=reason, message=message), reason
@@ -254,6 +257,10 @@ class Connection:
         await self._call(
             "write redrive status", lambda: self._server.redrives.replace_status(name, uid, status, process), name
         )
+
+    async def delete_redrive(self, namespace: str, name: str, uid: str) -> None:
+        del namespace
+        await self._call("delete redrive", lambda: self._server.redrives.delete(name, uid), name)
 
     # ---------------------------------------------------------------------------------------------------- inside
 

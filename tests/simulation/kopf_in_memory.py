@@ -40,6 +40,7 @@ class KopfInMemory:
             loop.call_later(2.0 * self._draw() if chance is not None else 0.0, observe, uid)
 
         self._subscribe(cluster.on_fill_in, tell)
+        self._subscribe(cluster.on_deletion, tell)
         self._tasks: Final = [
             loop.create_task(self._watch(cluster.queues, supervisor.observe_queue, supervisor.forget_queue)),
             loop.create_task(self._watch(cluster.redrives, supervisor.observe_redrive, supervisor.forget_redrive)),

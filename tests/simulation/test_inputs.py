@@ -1,5 +1,6 @@
 """Where the items of a job come from, which of them it runs, in which order, and what is said of that."""
 
+import asyncio
 import gzip
 from base64 import b64encode
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import pytest
 
 from mapreduce_operator.adapters.storage.memory import MemoryStore
+from mapreduce_operator.ports import StoredObject
 from tests.simulation.agents import steady
 from tests.simulation.jobs import map_reduce_job
 from tests.simulation.operator_in_memory import OperatorInMemory, operating
@@ -49,6 +51,25 @@ async def test_an_object_that_is_too_large_is_not_read() -> None:
     await store.put(KEY, b" " * (64 * 1024**2 + 1))
     async with operating(cluster, from_object(), store) as operator:
         assert "has 67,108,865 bytes; the limit is 67,108,864" in await accepted(operator, "InputTooLarge")
+
+
+async def test_an_input_that_takes_long_to_refuse_is_looked_at_less_often() -> None:
+    class Slow(MemoryStore):
+        reads = 0
+
+        async def get_within(self, key: str, limit: int) -> StoredObject | None:
+            self.reads += 1
+            await asyncio.sleep(10.0)
+            return await super().get_within(key, limit)
+
+    cluster, store = SimulatedCluster(steady()), Slow()
+    async with operating(cluster, from_object(), store) as operator:
+        await accepted(operator, "InputObjectNotFound")
+        before = store.reads
+        await asyncio.sleep(1100.0)
+        assert 9 <= store.reads - before <= 10
+        await store.put(KEY, b'"a"\n')
+        await operator.until_finished(300)
 
 
 async def test_the_object_stays_when_the_job_is_deleted() -> None:

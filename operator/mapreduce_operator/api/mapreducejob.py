@@ -90,7 +90,16 @@ class MapReduceJobSpec(Model):
                     field=".input",
                     reason="FieldValueRequired",
                 ),
-                # dyn, for the same reason.
+                rule(
+                    "!has(self.forkFrom) || !(has(self.input.filter) || has(self.input.limit)"
+                    " || (has(self.input.orderBy) && self.input.orderBy.size() > 0)"
+                    " || (has(self.input.offset) && self.input.offset > 0))",
+                    "input.filter, orderBy, offset and limit choose among items that are read; a fork has those of its"
+                    " parent, and forkFrom.edits changes them",
+                    field=".input",
+                    reason="FieldValueForbidden",
+                ),
+                # dyn, for the same reason as above.
                 rule(
                     "!has(dyn(self).params)"
                     " || dyn(self).params.all(name, name.matches('^[A-Za-z_][A-Za-z0-9_.-]{0,62}$'))",
@@ -136,6 +145,12 @@ class MapReduceJobSpec(Model):
     resume_policy: ResumePolicy = ResumePolicy()
 
     retention: Retention = Retention()
+
+    ttl_seconds_after_finished: int | None = Field(default=None, ge=0, le=315_360_000)
+    """How long the job stays after it has ended, in seconds. Then the operator deletes it, as if somebody had: its
+    storage goes by spec.retention, and letters that nobody has resolved stay with their queue. A job that is taken up
+    again lives on. Without it, the job stays until somebody deletes it.
+    """
 
     active_deadline_seconds: int | None = Field(default=None, ge=1, le=315_360_000)
     """How long the job may take in all, in seconds, the time during which it is suspended included. Then agents that

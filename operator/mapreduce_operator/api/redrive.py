@@ -108,6 +108,11 @@ class RedriveSpec(Model):
     rerun_reduce: bool = False
     """Whether the reduce runs again, over the results as they are then, when all items of this Redrive have ended."""
 
+    ttl_seconds_after_finished: int | None = Field(default=None, ge=0, le=315_360_000)
+    """How long this object stays after the Redrive has ended, in seconds; then the operator deletes it. Without it, it
+    stays until somebody deletes it.
+    """
+
 
 class SkippedLetter(Model):
     """A letter that was asked for and not taken."""

@@ -166,6 +166,9 @@ class Desk:
         redrives = [one for one in self._redrives.values() if not is_over(one) and not one.metadata.deletion_timestamp]
         return sorted(redrives, key=_age)
 
+    def redrives(self) -> list[Redrive]:
+        return list(self._redrives.values())
+
     def knows(self, uid: str) -> bool:
         """There is a Redrive with that uid, and it is not being deleted."""
         redrive = self._redrives.get(uid)

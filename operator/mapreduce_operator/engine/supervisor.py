@@ -16,6 +16,7 @@ from mapreduce_operator.api import DeadLetterQueue, MapReduceJob, Redrive, lacks
 from mapreduce_operator.api.model import Model
 from mapreduce_operator.core.names import ANNOTATION_CHECKPOINT, RunRef
 from mapreduce_operator.core.workloads import JobSeen, PodSeen, Workload
+from mapreduce_operator.engine.expiry import expire
 from mapreduce_operator.engine.forking import Filling
 from mapreduce_operator.engine.informer import Informer
 from mapreduce_operator.engine.leadership import deposition
@@ -89,6 +90,7 @@ class Supervisor:
                 await self._informer.wait_until_synced()
                 tasks.create_task(sweep(self._world, self._informer, self._charges.keys()))
                 tasks.create_task(look_after(self._world, self._charges.keys()))
+                tasks.create_task(expire(self._world, self._jobs))
                 for uid, charge in self._charges.items():
                     known = self._informer.known(uid)
                     alive = {one.uid for one in known if isinstance(one, JobSeen) and not one.finished}
@@ -208,6 +210,12 @@ class Supervisor:
             yield run.vitals() if run is not None else Vitals(RunRef.of(charge.job), charge.job.status)
         for fork in self._forks.values():
             yield Vitals(fork.filling.run, fork.filling.reported)
+
+    def _jobs(self) -> Iterator[MapReduceJob]:
+        """All in our care, with the status that was written last."""
+        for charge in self._charges.values():
+            status = charge.run.reported if charge.run is not None else charge.job.status
+            yield charge.job.model_copy(update={"status": status})
 
     async def drain(self, seconds: float) -> None:
         """Saves everything and stops all runs; agents keep running. Returns within the given time."""

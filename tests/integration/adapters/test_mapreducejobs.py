@@ -114,6 +114,17 @@ async def test_the_last_finalizer_lets_the_object_go(cluster: KubeCluster, runs:
     assert await runs.is_gone("words")
 
 
+async def test_only_the_object_of_that_uid_is_deleted(cluster: KubeCluster, runs: Runs) -> None:
+    run = await runs.create_run("words")
+
+    await cluster.delete_run(replace(run, uid=str(uuid.uuid4())))
+    assert not await runs.is_gone("words")
+
+    await cluster.delete_run(run)
+    assert await runs.is_gone("words")
+    await cluster.delete_run(run)
+
+
 async def test_a_finalizer_of_another_uid_is_left_alone(cluster: KubeCluster, runs: Runs) -> None:
     run = await runs.create_run("words")
     await cluster.add_finalizer(run)

@@ -101,6 +101,17 @@ async def test_only_the_queue_of_that_uid_is_deleted(cluster: KubeCluster, queue
     await cluster.delete_queue(queues.namespace, "words", uid)
 
 
+async def test_only_the_redrive_of_that_uid_is_deleted(cluster: KubeCluster, redrives: Objects) -> None:
+    uid = await redrives.create("again", {"queue": "words", "selection": {"all": True}})
+
+    await cluster.delete_redrive(redrives.namespace, "again", another_uid())
+    assert not await redrives.is_gone("again")
+
+    await cluster.delete_redrive(redrives.namespace, "again", uid)
+    assert await redrives.is_gone("again")
+    await cluster.delete_redrive(redrives.namespace, "again", uid)
+
+
 async def test_the_status_of_a_redrive_is_written_whole_and_to_no_other_uid(
     cluster: KubeCluster, redrives: Objects
 ) -> None:

@@ -271,6 +271,10 @@ AN_ID = 'spec.forkFrom.edits.items[0].id: Invalid value: "object": id must be gi
 INVALID_FORKS: list[tuple[dict[str, Any], str]] = [
     (fork_with() | {"input": {"items": []}}, ONE_SOURCE),
     (fork_with() | {"input": {"configMapRef": {"name": "a", "key": "b"}}}, ONE_SOURCE),
+    *(
+        (fork_with() | {"input": chosen}, "spec.input: Forbidden: input.filter, orderBy, offset and limit choose among")
+        for chosen in ({"filter": "true"}, {"limit": 1}, {"offset": 1}, {"orderBy": [{"expression": "item"}]})
+    ),
     (fork_with() | {"map": {}}, "spec.map.template: Required value"),
     (fork_with(job=None), "spec.forkFrom.job: Required value"),
     (fork_with(job={}), "spec.forkFrom.job.name: Required value"),

@@ -79,6 +79,8 @@ class LittleCluster:
         """What the method of this name raises, once."""
         self.queues: dict[tuple[str, str], dict[str, Any]] = {}
         """DeadLetterQueues by namespace and name."""
+        self.deletions: list[str] = []
+        """Names of jobs and Redrives that the operator deleted."""
         self.queue_statuses: list[tuple[str, Mapping[str, Any]]] = []
         """Statuses that were written, with the names of their queues."""
         self.redrives: set[str] = set()
@@ -232,6 +234,10 @@ class LittleCluster:
         await asyncio.sleep(0.01)
         self.released.append(run.uid)
 
+    async def read_config_map(self, namespace: str, name: str) -> Mapping[str, bytes] | None:
+        del namespace, name
+        return None
+
     async def delete_config_map(self, namespace: str, name: str) -> None:
         del namespace, name
         await asyncio.sleep(0.01)
@@ -306,6 +312,13 @@ class LittleCluster:
             body["metadata"]["deletionTimestamp"] = "2027-01-15T09:00:00Z"
         else:
             del self.queues[namespace, name]
+
+    async def delete_run(self, run: RunRef) -> None:
+        self.deletions.append(run.name)
+
+    async def delete_redrive(self, namespace: str, name: str, uid: str) -> None:
+        del namespace, uid
+        self.deletions.append(name)
 
     async def write_redrive_status(self, namespace: str, name: str, uid: str, status: Mapping[str, Any]) -> None:
         del namespace

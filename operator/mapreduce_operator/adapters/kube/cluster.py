@@ -28,6 +28,7 @@ from mapreduce_operator.adapters.kube.resources import (
     MAPREDUCE_JOBS,
     PODS,
     REDRIVES,
+    Resource,
 )
 from mapreduce_operator.adapters.kube.session import METADATA, ApiSession
 from mapreduce_operator.adapters.kube.watching import Lines, event_in
@@ -110,11 +111,7 @@ class KubeCluster:
         return None if found is None else (found.metadata.uid, owner_uid(found.metadata))
 
     async def delete_job(self, namespace: str, name: str, uid: str) -> None:
-        options = {"propagationPolicy": "Background", "preconditions": {"uid": uid}}
-        # CONFLICT: the name belongs to another Job by now.
-        await self._objects.delete(
-            JOBS, namespace, name, options, fine={ClusterErrorReason.NOT_FOUND, ClusterErrorReason.CONFLICT}
-        )
+        await self._delete_very(JOBS, namespace, name, uid)
 
     async def delete_jobs(self, run: RunRef) -> None:
         selector = f"{_OURS},{LABEL_RUN}={run.uid}"
@@ -279,6 +276,9 @@ class KubeCluster:
         """As in the port; an object that is gone has none."""
         await self._objects.remove_finalizer(MAPREDUCE_JOBS, run.namespace, run.name, run.uid)
 
+    async def delete_run(self, run: RunRef) -> None:
+        await self._delete_very(MAPREDUCE_JOBS, run.namespace, run.name, run.uid)
+
     async def post_event(self, run: RunRef, *, kind: Literal["Normal", "Warning"], reason: str, message: str) -> None:
         now = datetime.fromtimestamp(self._clock.now(), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         event = {
@@ -321,17 +321,24 @@ class KubeCluster:
         await self._objects.remove_finalizer(DEAD_LETTER_QUEUES, namespace, name, uid)
 
     async def delete_queue(self, namespace: str, name: str, uid: str) -> None:
-        # CONFLICT: the name belongs to another queue by now.
-        await self._objects.delete(
-            DEAD_LETTER_QUEUES,
-            namespace,
-            name,
-            {"preconditions": {"uid": uid}},
-            fine={ClusterErrorReason.NOT_FOUND, ClusterErrorReason.CONFLICT},
-        )
+        await self._delete_very(DEAD_LETTER_QUEUES, namespace, name, uid)
 
     async def write_redrive_status(self, namespace: str, name: str, uid: str, status: Mapping[str, JSON]) -> None:
         await self._objects.replace_status(REDRIVES, namespace, name, uid, status)
+
+    async def delete_redrive(self, namespace: str, name: str, uid: str) -> None:
+        await self._delete_very(REDRIVES, namespace, name, uid)
+
+    async def _delete_very(self, resource: Resource, namespace: str, name: str, uid: str) -> None:
+        """Deletes the object of that uid; without it there is nothing to do."""
+        # CONFLICT: the name belongs to another object by now.
+        await self._objects.delete(
+            resource,
+            namespace,
+            name,
+            {"propagationPolicy": "Background", "preconditions": {"uid": uid}},
+            fine={ClusterErrorReason.NOT_FOUND, ClusterErrorReason.CONFLICT},
+        )
 
 
 def _shortened(message: str) -> str:
