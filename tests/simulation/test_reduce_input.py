@@ -2,23 +2,24 @@
 
 import asyncio
 import json
-from collections.abc import Callable
 from hashlib import sha256
 from typing import Any, Final
 
 import pytest
 
 from mapreduce_operator.adapters.storage.memory import MemoryStore
-from mapreduce_operator.ports import ClusterError
+from mapreduce_operator.api import ResultsAs
+from mapreduce_operator.core.names import RunRef
+from mapreduce_operator.core.results import MAX_PARTS, PART_BYTES, ReduceInput
+from mapreduce_operator.engine.handover import remove_parts, write_parts
+from mapreduce_operator.ports import ClusterError, ClusterErrorReason
 from tests.simulation.agents import Ends, Seen
-from tests.simulation.connection import NoFaults
+from tests.simulation.connection import Connection, NoFaults
 from tests.simulation.jobs import map_reduce_job, reduce_work
 from tests.simulation.operator_in_memory import operating
 from tests.simulation.simulated_cluster import SimulatedCluster
 
 pytestmark = pytest.mark.asyncio
-
-PART: Final = 1_000_000
 
 
 def mounted(cluster: SimulatedCluster) -> dict[str, str]:
@@ -81,7 +82,7 @@ async def test_3000_results_of_1000_bytes_are_reduced_as_one() -> None:
         names = {name for _, name in cluster.config_maps}
         assert len(names) == 4
         for one in cluster.config_maps.values():
-            assert sum(len(text.encode()) for text in one["data"].values()) <= PART
+            assert sum(len(text.encode()) for text in one["data"].values()) <= PART_BYTES
             assert one["metadata"]["ownerReferences"][0]["uid"] == operator.uid
         assert operator.condition("ResultsFit")["status"] == "Absent"
         operator.delete()
@@ -90,28 +91,27 @@ async def test_3000_results_of_1000_bytes_are_reduced_as_one() -> None:
     assert sorted(results.reduced[0]) == ["failures/0001.jsonl", *(f"results/{part:04}.jsonl" for part in (1, 2, 3, 4))]
 
 
-class DiesWriting(NoFaults):
-    """The operator dies when so many ConfigMaps are written."""
+class CountsWrites(NoFaults):
+    """Tells when so many ConfigMaps are written, before the operator knows of the last of them."""
 
-    def __init__(self, after: int) -> None:
-        self._left = after
-        self.dies: Callable[[], None] = lambda: None
+    def __init__(self, awaited: int) -> None:
+        self._left = awaited
+        self.written: Final = asyncio.Event()
 
     def lost(self, call: str) -> ClusterError | None:
         if call == "write config map":
             self._left -= 1
             if not self._left:
-                self.dies()
+                self.written.set()
         return None
 
 
 @pytest.mark.parametrize("after", [1, 3, 4])
 async def test_an_operator_that_dies_between_the_parts_leaves_nothing_half(after: int) -> None:
     results, store = Results(3000), MemoryStore()
-    body, faults = large_job(1000, resultsAs="Directory"), DiesWriting(after)
-    async with operating(results.cluster, body, store, faults=faults, graceful=False) as operator:
-        faults.dies = operator.process.die
-        await operator.until(lambda: operator.process.dead)
+    body, faults = large_job(1000, resultsAs="Directory"), CountsWrites(after)
+    async with operating(results.cluster, body, store, faults=faults, graceful=False):
+        await faults.written.wait()
     assert (len(results.cluster.config_maps), results.reduced) == (after, [])
     async with operating(results.cluster, body, store) as operator:
         status = await operator.until_finished()
@@ -205,3 +205,34 @@ async def test_a_reduce_that_waits_to_be_retried_gets_its_input_in_the_form_that
         status = await operator.until_finished()
     assert status["phase"] == "Succeeded"
     assert volumes == ["configMap", "projected"]
+
+
+class FailsDeleting(NoFaults):
+    """So many ConfigMaps are deleted, and no more for now."""
+
+    def __init__(self, deletions: int) -> None:
+        self.left = deletions
+
+    def refused(self, call: str) -> ClusterError | None:
+        if call != "delete config map":
+            return None
+        self.left -= 1
+        return ClusterError(ClusterErrorReason.UNAVAILABLE, "not now") if self.left < 0 else None
+
+
+@pytest.mark.parametrize("deletions", range(MAX_PARTS))
+async def test_parts_whose_removal_was_interrupted_are_found_again(deletions: int) -> None:
+    cluster, faults = SimulatedCluster(lambda _: Ends()), FailsDeleting(deletions)
+    connection, run = Connection(cluster, faults=faults), RunRef("default", "demo", "run-1")
+    line = b"x" * (PART_BYTES - 1) + b"\n"
+    _, parts = ReduceInput(line * MAX_PARTS, b"", {}).hand_over(run, ResultsAs.DIRECTORY)
+    await write_parts(connection, run, parts)
+    assert len(cluster.config_maps) == MAX_PARTS
+
+    with pytest.raises(ClusterError):
+        await remove_parts(connection, run, kept=0)
+    assert len(cluster.config_maps) == MAX_PARTS - deletions
+    faults.left = MAX_PARTS
+    await remove_parts(connection, run, kept=0)
+
+    assert cluster.config_maps == {}
