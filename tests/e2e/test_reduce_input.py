@@ -9,8 +9,8 @@ from tests.e2e.sandbox import Sandbox, agent, condition, job
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(540)]
 
-ITEMS = 280
-PADDING = "x" * 4000
+ITEMS = 255
+PADDING = "x" * 4050
 
 # The last agent waits, so that the map runs until the test has seen what is said of its results.
 RETURN_4_KB = f"""
