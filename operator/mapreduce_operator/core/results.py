@@ -33,18 +33,22 @@ server hold them in memory, and a projected volume lies in the memory of the nod
 _LINE_BYTES: Final = len('{"id":"","result":}\n')
 """What a line has beside id and result."""
 
-
 _RESULTS: Final = RESULTS_FILE.removeprefix(f"{DIRECTORY}/")
 _FAILURES: Final = FAILURES_FILE.removeprefix(f"{DIRECTORY}/")
 
 _PARTS: Final = {ResultsAs.FILE: 1, ResultsAs.DIRECTORY: MAX_PARTS}
-_STORE_ELSEWHERE: Final = "let agents store what is large elsewhere and return a reference"
-_REMEDY: Final = {
-    ResultsAs.FILE: (
-        f"Set spec.reduce.resultsAs to Directory, for a reduce that reads all files in {RESULTS_DIRECTORY} and "
-        f"{FAILURES_DIRECTORY}, or {_STORE_ELSEWHERE}"
-    ),
-    ResultsAs.DIRECTORY: _STORE_ELSEWHERE.capitalize(),
+_IN_PARTS: Final = (
+    "Set spec.reduce.resultsAs to Directory, for a reduce that reads all files in "
+    f"{RESULTS_DIRECTORY} and {FAILURES_DIRECTORY}"
+)
+_ANOTHER_JOB: Final = "begin another job, whose agents store what is large elsewhere and return a reference"
+_WHILE_MAPPING: Final = {
+    ResultsAs.FILE: f"{_IN_PARTS}, or take the reduce out",
+    ResultsAs.DIRECTORY: f"Take the reduce out, or {_ANOTHER_JOB}",
+}
+_AFTERWARDS: Final = {
+    ResultsAs.FILE: f"{_IN_PARTS}, and restart the reduce",
+    ResultsAs.DIRECTORY: f"To reduce them, {_ANOTHER_JOB}",
 }
 
 
@@ -102,7 +106,7 @@ class ReduceInput:
                     size = len(self.results) + len(self.failures)
                     raise ResultsTooLargeError(
                         f"results and failures have {size:,} bytes, and reduce gets {_most(results_as)}. "
-                        f"{_REMEDY[results_as]}, and restart the reduce; all results are kept in storage"
+                        f"{_AFTERWARDS[results_as]}. All results are kept in storage"
                     )
                 parts.append({})
                 start, room = end, PART_BYTES
@@ -121,7 +125,7 @@ def outgrown(reduce: ReduceWork | None, succeeded: int, result_bytes: int, short
         return None
     return (
         f"the results so far are more than reduce can get, {_most(results_as)}: it would not be run. "
-        f"{_REMEDY[results_as]}; or take the reduce out. The map goes on, and all results are kept in storage"
+        f"{_WHILE_MAPPING[results_as]}. The map goes on, and all results are kept in storage"
     )
 
 

@@ -223,7 +223,7 @@ def test_results_that_do_not_fit_into_files_are_refused_with_their_size_and_what
     assert "have 1,000,002 bytes" in str(refused.value)
     assert "at most 1,000,000 bytes" in str(refused.value)
     assert "Set spec.reduce.resultsAs to Directory" in str(refused.value)
-    assert "all results are kept in storage" in str(refused.value)
+    assert "All results are kept in storage" in str(refused.value)
     assert len(found.hand_over(RUN, ResultsAs.DIRECTORY)[1]) == 2, "it is what it says"
 
 
@@ -231,7 +231,9 @@ def test_results_that_do_not_fit_into_all_parts_are_refused() -> None:
     part = b"x" * (PART_BYTES - 1) + b"\n"
     ReduceInput(part * MAX_PARTS, b"", {}).hand_over(RUN, ResultsAs.DIRECTORY)
 
-    with pytest.raises(ResultsTooLargeError, match=r"at most 16 parts of 1,000,000 bytes\. Let agents store"):
+    with pytest.raises(
+        ResultsTooLargeError, match=r"at most 16 parts of 1,000,000 bytes\. To reduce them, begin another job"
+    ):
         ReduceInput(part * MAX_PARTS, b"y\n", {}).hand_over(RUN, ResultsAs.DIRECTORY)
 
 
