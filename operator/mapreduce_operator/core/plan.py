@@ -5,6 +5,7 @@ silently. A plan is durable before the first Job exists, in shards that are read
 """
 
 import hashlib
+import re
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
@@ -20,6 +21,8 @@ from mapreduce_operator.core.texts import kind_of
 
 ID_BYTES: Final = 4096
 """Ids go into annotations and into each line of the journal."""
+_CONTROLS: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+"""A terminal obeys the second half of them as it does the first."""
 READ_ITEMS: Final = 1_000_000
 """So many may be read to choose from: what the filter leaves out takes time, and no memory."""
 KEPT_ITEMS: Final = 200_000
@@ -233,7 +236,7 @@ def plan_item(value: Any, expression: Expression | None, limits: Limits) -> Plan
     if isinstance(name, bool) or not isinstance(name, str | int):
         raise InputError("InvalidItems", f"idExpression gave {kind_of(name)}; an id is a string or an integer")
     name = str(name)
-    if not name or len(name.encode()) > ID_BYTES or any(ord(character) < 32 for character in name):
+    if not name or len(name.encode()) > ID_BYTES or _CONTROLS.search(name):
         raise InputError(
             "InvalidItems",
             f"idExpression gave {_quote(name)}; an id has 1 to {ID_BYTES:,} bytes and no control characters",

@@ -36,7 +36,7 @@ json_values: Final[st.SearchStrategy[Any]] = st.recursive(
 )
 """What an item or a result may be."""
 
-item_ids: Final = st.text(st.characters(codec="utf-8", min_codepoint=32), min_size=1, max_size=40)
+item_ids: Final = st.text(st.characters(codec="utf-8", exclude_categories=["Cc"]), min_size=1, max_size=40)
 """Ids that an expression may give."""
 
 item_keys: Final = st.text(string.ascii_lowercase + "234567", min_size=10, max_size=10)

@@ -197,6 +197,8 @@ def test_a_long_id_is_not_spelt_out_in_full() -> None:
         (["a", ""], "item", "item 1: idExpression gave ''; an id has 1 to 4,096 bytes and no control characters"),
         (["a", "b\n"], "item", "item 1: idExpression gave 'b\\n'; "),
         (["a", "\x00"], "item", "item 1: idExpression gave '\\x00'; "),
+        (["a", "\x7f"], "item", "item 1: idExpression gave '\\x7f'; "),
+        (["a", "b\x9b2J"], "item", "item 1: idExpression gave 'b\\x9b2J'; "),
         (["a", 0], "'id-' + string(10 / item)", "item 0: has no id: \"'id-' + string(10 / item)\": "),
         ([1, 0], "10 / item", "item 1: has no id: '10 / item': division by zero"),
     ],
