@@ -602,7 +602,8 @@ async def call_off(story: Story) -> None:
 
 
 async def restart(story: Story, phase: RestartPhase) -> None:
-    if story.state.course.redrive_waits() is None:
+    """As engine.requests does it: not beside items that have just come to an end without an agent."""
+    if story.state.course.redrive_waits() is None and not story.state.letterbox.waits_for_commit:
         story.state.restart(Restart(phase=phase, token=f"at {story.seconds}"), story.job.spec.resume_policy, story.now)
 
 
