@@ -25,9 +25,9 @@ class SuccessPolicy(Model):
 
 
 class CheckpointPolicy(Model):
-    """How much may happen before it is made safe in storage, and how long it can be gone back to.
+    """How much may happen before it is made safe in storage, and for how long one can go back to it.
 
-    Whatever comes first gives rise to a checkpoint. What happened since the last one is not lost when the operator
+    Whichever comes first makes a checkpoint. What happened since the last one is not lost when the operator
     dies: finished Jobs are kept until their outcomes are safe.
     """
 
@@ -37,11 +37,11 @@ class CheckpointPolicy(Model):
     """
 
     every_items: int = Field(default=100, ge=1, le=10_000)
-    """A checkpoint is written after so many outcomes."""
+    """A checkpoint is written after this many outcomes."""
 
     every_seconds: int = Field(default=1, ge=1, le=3600)
-    """A checkpoint is written after so many seconds, if there are outcomes to write. The status speaks only of what is
-    safe, so that it lags behind by as much.
+    """A checkpoint is written after this many seconds, if there are outcomes to write. The status speaks only of what
+    is safe, so it lags behind by up to as much.
     """
 
     keep: int = Field(default=10, ge=2, le=100)
@@ -70,7 +70,7 @@ class MapReduceJobSpec(Model):
             "x-kubernetes-validations": [
                 rule(
                     "has(self.map) || has(self.forkFrom)",
-                    "map must be given: only a job with forkFrom has it from another one",
+                    "map must be given: only a job with forkFrom takes it from another one",
                     field=".map",
                     reason="FieldValueRequired",
                 ),
@@ -122,7 +122,7 @@ class MapReduceJobSpec(Model):
     params: dict[str, JsonValue] = Field(
         default_factory=dict,
         max_length=64,
-        # Said in so many words, since a map of anything is free-form otherwise, and no rule sees the names in it then.
+        # Spelt out, since a map of anything is free-form otherwise, and no rule sees the names in it then.
         json_schema_extra={"additionalProperties": {"x-kubernetes-preserve-unknown-fields": True}},
     )
     """Values for the agents, any JSON, by names such as `model` or `max-depth`: 16 KiB in all. All agents find them in
