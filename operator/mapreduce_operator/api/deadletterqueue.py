@@ -50,7 +50,7 @@ class DeadLetterQueueSpec(DeadLetterPolicy):
 
 
 class LetterCounts(Model):
-    """How many letters are in each state; they sum to total."""
+    """How many letters are in each state; they add up to total."""
 
     total: Count = 0
     """All letters."""
@@ -84,7 +84,7 @@ class LetterGroup(Model):
     """Why their last dispatches did not succeed."""
 
     count: Count
-    """How many letters are open that failed so."""
+    """How many open letters failed like this."""
 
     first_time: Timestamp
     """When the first of them was added."""

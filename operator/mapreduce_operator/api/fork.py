@@ -35,7 +35,7 @@ class ItemEdit(Model):
                 ),
                 rule(
                     "has(self.id) != has(dyn(self).add)",
-                    "id must be given with patch, remove and reset, and not with add, whose id is found as that of any"
+                    "id must be given with patch, remove and reset, and not with add, whose id is found as for any"
                     " item",
                     field=".id",
                 ),

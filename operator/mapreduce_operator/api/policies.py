@@ -45,7 +45,7 @@ class RetryBudget(Model):
 
 
 class CircuitBreaker(Model):
-    """Pauses the job when attempts fail one after another: what they all need may be away.
+    """Pauses the job when attempts fail one after another: something that they all need may be away.
 
     Closed, agents start as usual. After failuresInARow it is open: none starts. After openSeconds it is half-open:
     as many agents as probes says are started, and no more. When all of these succeed it is closed again; when one fails
@@ -68,11 +68,11 @@ class FailurePolicy(Model):
     on_exhausted: OnExhausted = OnExhausted.DEAD_LETTER
     """What becomes of an item that is not tried again. DeadLetter: it goes to the dead letter queue of the job, from
     where it can be given another run. Skip: it is left out. Stop: it goes to the queue, and the job is stopped.
-    A job that is stopped starts no more agents, lets those that run come to their end, runs no reduce, and fails.
+    A job that is stopped starts no more agents, lets those that run finish, runs no reduce, and fails.
     """
 
     max_failures: int | None = Field(default=None, ge=1, le=100_000)
-    """The job is stopped when so many items were given up."""
+    """The job is stopped when this many items were given up."""
 
     failure_threshold: FailureThreshold | None = None
 
@@ -117,4 +117,4 @@ class DeadLetterPolicy(Model):
     """
 
     purge_open: bool = False
-    """Whether letters that are still open are deleted as well when retentionSeconds are over."""
+    """Whether letters that are still open are deleted as well when retentionSeconds have passed."""

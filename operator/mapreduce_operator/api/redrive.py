@@ -101,7 +101,7 @@ class RedriveSpec(Model):
 
     template_patch: dict[str, JsonValue] | None = None
     """Changes spec.map.template of the job for the items of this Redrive: a merge patch, in which lists of objects with
-    names, such as containers, are merged by name. Who may create a Redrive may run any pod with it, as with a
+    names, such as containers, are merged by name. Whoever may create a Redrive may run any pod with it, as with a
     MapReduceJob.
     """
 
@@ -143,7 +143,7 @@ class RedriveStatus(Model):
     """How many of them failed again and are back in the queue."""
 
     remaining: Count | None = None
-    """How many of them have not come to their end."""
+    """How many of them have not ended."""
 
     skipped: Count | None = None
     """How many letters were asked for and not taken."""
@@ -155,7 +155,7 @@ class RedriveStatus(Model):
     """When the letters were taken."""
 
     completion_time: Timestamp | None = None
-    """When the last of them came to its end."""
+    """When the last of them ended."""
 
     conditions: tuple[Condition, ...] = Field(
         default=(),
@@ -168,9 +168,9 @@ class RedriveStatus(Model):
 class Redrive(Model):
     """Gives dead letters another run: with the template, the result contract and the accounting of their job.
 
-    It runs once. Letters whose items succeed are resolved, the others go back to the queue with their history longer;
+    It runs once. Letters whose items succeed are resolved, the others go back to the queue with a longer history;
     the counts of the job follow. Wait for the end with `kubectl wait --for=condition=Complete`. Deleting a Redrive
-    that runs calls it off: items that run come to their end, those that wait go back to the queue.
+    that runs calls it off: items that run finish, those that wait go back to the queue.
     """
 
     model_config = ConfigDict(

@@ -23,7 +23,7 @@ class Restore(Model):
     """Sequence number of the checkpoint."""
 
     token: str = Field(default="", max_length=63)
-    """Any text. The same checkpoint is restored again, or asked for again, when the token is another one."""
+    """Any text. The same checkpoint is restored again, or asked for again, when the token changes."""
 
 
 class Restart(Model):
@@ -40,7 +40,7 @@ class Restart(Model):
     """
 
     token: str = Field(min_length=1, max_length=63)
-    """Any text. The phase is run once more when the token is another one."""
+    """Any text. The phase is run once more when the token changes."""
 
 
 class ResumePolicy(Model):

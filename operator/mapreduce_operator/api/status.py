@@ -94,7 +94,7 @@ class PlanStatus(Model):
 
 
 class ItemCounts(Model):
-    """How many items are in each state; they sum to total."""
+    """How many items are in each state; they add up to total."""
 
     total: Count = 0
     """All items."""
@@ -132,10 +132,10 @@ class AttemptCounts(Model):
 
 
 class ThroughputStatus(Model):
-    """How fast items come to their end. It is there once at least five have done so under the present leader."""
+    """How fast items end. It is there once at least five have ended under the present leader."""
 
     items_per_minute: float = Field(ge=0)
-    """Items that came to their end, per minute, over the last ten minutes."""
+    """Items that ended, per minute, over the last ten minutes."""
 
     remaining_seconds: Count
     """When the map is done at this rate, in seconds from now."""
@@ -179,10 +179,10 @@ class FailureSummary(Model):
     """What their messages have in common, with placeholders for what differs from item to item."""
 
     count: Count
-    """How many dispatches failed so."""
+    """How many dispatches failed like this."""
 
     sample_item_id: ItemId
-    """One of the items that failed so."""
+    """One of the items that failed like this."""
 
     message: Text256 = ""
     """What that item's agent said."""
@@ -247,7 +247,7 @@ class CheckpointStatus(Model):
     """When it was written."""
 
     reason: ReasonWord
-    """What gave rise to it."""
+    """Why it was made."""
 
     token: str = Field(default="", max_length=63)
     """The annotation mapreduce.dev/checkpoint that was answered last: when it was seen, a checkpoint was written."""
@@ -309,7 +309,7 @@ class LineageStatus(Model):
     """Sequence number of the parent's checkpoint."""
 
     depth: Annotated[int, Field(ge=1)]
-    """How many forks it is away from a job that is none."""
+    """How many forks it is away from a job that is not a fork."""
 
 
 class MapReduceJobStatus(Model):
@@ -339,7 +339,7 @@ class MapReduceJobStatus(Model):
     """When the operator took the job up."""
 
     completion_time: Timestamp | None = None
-    """When the job came to its end, good or bad."""
+    """When the job ended, well or not."""
 
     plan: PlanStatus | None = None
 

@@ -68,7 +68,7 @@ class Backoff(Model):
 
 
 class RetryRule(Model):
-    """What to do about the failures that match all that the rule names."""
+    """What to do about the failures that match everything that the rule names."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -110,7 +110,7 @@ class MemoryIncrease(Model):
     """More memory for the attempts that come after the agent was killed for needing more than its limit."""
 
     factor: float = Field(default=1.5, gt=1, le=10)
-    """By how much the memory of the agent's container grows each time it was killed so, request and limit alike."""
+    """By how much the memory of the agent's container grows each time it was killed for that, limit and request."""
 
     max_memory: str = Field(max_length=32, pattern=r"^[0-9]+(\.[0-9]+)?(k|M|G|T|Ki|Mi|Gi|Ti)?$")
     """The most that it grows to, as Kubernetes writes it, such as 8Gi."""
@@ -120,7 +120,7 @@ class Retry(Model):
     """How often an item is tried again, and when."""
 
     max_attempts: int = Field(default=3, ge=1, le=100)
-    """How many times the agent may run to its own end, be it failure or timeout, before the item is given up. 1 means
+    """How many times the agent may run to its own end, by failure or timeout, before the item is given up. 1 means
     no retry.
     """
 
@@ -187,7 +187,7 @@ class MapWork(Work):
 
     skip: frozenset[Annotated[str, Field(min_length=1, max_length=253)]] = Field(default=frozenset(), max_length=1000)
     """Ids of items that are not to be run. Those that have not ended become Skipped, and their agents are stopped;
-    those that have ended stay what they are. The job comes to its end as if they were not in its input. An item whose
+    those that have ended stay what they are. The job ends as if they were not in its input. An item whose
     id is taken out again is run when the map is restarted.
     """
 

@@ -89,7 +89,7 @@ MEANINGS: Final[dict[Reason, Meaning]] = {
         "The agent exited with 0 but wrote no /mapreduce/result.json; write one, or set result.required: false."
     ),
     Reason.RESULT_INVALID: _attempt(
-        "The result is no JSON text, longer than 4,096 bytes, nested deeper than 100 levels, or fails result.rule; the "
+        "The result is not JSON, longer than 4,096 bytes, nested deeper than 100 levels, or fails result.rule; the "
         "message says which."
     ),
     Reason.EVICTED: _interruption(

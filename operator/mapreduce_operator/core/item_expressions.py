@@ -98,6 +98,5 @@ class ItemOrder:
             case _:
                 what = "NaN" if isinstance(value, float) else kind_of(value)
                 raise ExpressionError(
-                    f"orderBy {expression.text!r} gave {what}; items are put in order by booleans, numbers "
-                    "and strings"
+                    f"orderBy {expression.text!r} gave {what}; items are put in order by booleans, numbers and strings"
                 )
