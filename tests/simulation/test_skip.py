@@ -243,3 +243,23 @@ async def test_a_restarted_operator_knows_what_was_skipped() -> None:
         status = await operator.until_finished(120)
         assert items(operator) == {"succeeded": 3, "skipped": 1}
         assert status["phase"] == "Succeeded"
+
+
+async def test_ids_that_no_item_has_are_told_of_once_for_each_change() -> None:
+    cluster, store = SimulatedCluster(steady(50.0)), MemoryStore()
+    body = job("abcd", map_={"skip": ["b", "x", "y" * 4096]})
+
+    def told() -> list[str]:
+        return [message for reason, message in cluster.events if reason == "UnknownItemsSkipped"]
+
+    async with operating(cluster, body, store) as operator:
+        await until_items(operator, succeeded=1)
+        (message,) = told()
+        assert message.startswith(f"spec.map.skip names 2 ids that no item has, such as 'x', '…{'y' * 59}'. ")
+    async with operating(cluster, body, store) as operator:
+        await asyncio.sleep(10)
+        assert len(told()) == 1, "the next operator has nothing new to tell"
+        skip(operator, "bz")
+        await operator.until_finished()
+        assert [message.partition(",")[0] for message in told()[1:]] == ["spec.map.skip names 1 id that no item has"]
+        assert items(operator) == {"succeeded": 3, "skipped": 1}

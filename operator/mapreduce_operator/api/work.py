@@ -185,10 +185,10 @@ class MapWork(Work):
     no more agents until it is raised.
     """
 
-    skip: frozenset[Annotated[str, Field(min_length=1, max_length=253)]] = Field(default=frozenset(), max_length=1000)
+    skip: frozenset[Annotated[str, Field(min_length=1, max_length=4096)]] = Field(default=frozenset(), max_length=1000)
     """Ids of items that are not to be run. Those that have not ended become Skipped, and their agents are stopped;
     those that have ended stay what they are. The job ends as if they were not in its input. An item whose
-    id is taken out again is run when the map is restarted.
+    id is taken out again is run when the map is restarted. An event tells of ids that no item has.
     """
 
     @field_serializer("skip")

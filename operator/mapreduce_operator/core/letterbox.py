@@ -25,6 +25,8 @@ class Letterbox:
         self._unsaved: Final = unsaved
         self._unwanted: frozenset[int] = frozenset()
         """Positions of items that the user does not want to be run."""
+        self.unknown: tuple[str, ...] = ()
+        """Ids that the user does not want to be run, and that no item has."""
         self._purged: Final[set[int]] = set()
         """Positions of letters that are gone for good, or are about to be."""
         self.respec(spec)
@@ -115,9 +117,9 @@ class Letterbox:
             self._unsaved.letters.append(GivenUp(position, item, history[-1].as_outcome(key), history))
 
     def respec(self, spec: MapReduceJobSpec) -> None:
-        keys = (item_key(self._run.uid, Stage.MAP, name) for name in spec.map.skip)
-        positions = (self._ledger.position(key) for key in keys)
-        self._unwanted = frozenset(one for one in positions if one is not None)
+        positions = {one: self._ledger.position(item_key(self._run.uid, Stage.MAP, one)) for one in spec.map.skip}
+        self._unwanted = frozenset(position for position in positions.values() if position is not None)
+        self.unknown = tuple(sorted(one for one, position in positions.items() if position is None))
 
     def is_wanted(self, position: int) -> bool:
         """The user wants the item to be run."""

@@ -28,7 +28,7 @@ from mapreduce_operator.api import (
 )
 from mapreduce_operator.core.batches import GivenUp, Uncommitted
 from mapreduce_operator.core.books import Books
-from mapreduce_operator.core.checkpoint import Checkpoint, Restarted
+from mapreduce_operator.core.checkpoint import Checkpoint, Restarted, digest
 from mapreduce_operator.core.commits import Commits
 from mapreduce_operator.core.contract import ResultRule
 from mapreduce_operator.core.course import Course
@@ -347,7 +347,9 @@ class RunState:
         self.commits.answers, self.course.opened_at = checkpoint.answers, checkpoint.opened_at
         self.books.resume({stage: self.works.retry(stage).backoff.max_seconds for stage in Stage}, now)
         self._retries = self.tally.retries
-        self._story.resume(self.outgrown)
+        # The spec that is committed is one that an operator has seen.
+        seen = checkpoint.sequence > 0 and checkpoint.spec_sha256 == digest(self.works.text)
+        self._story.resume(self.outgrown, self.letterbox.unknown if seen else ())
         self.guard.resume(checkpoint.breaker, self.ledgers[Stage.MAP].in_state(ItemState.RUNNING), now)
         for job in self.carrying():
             self._sightings.carries(job.uid, job.name)
@@ -385,6 +387,7 @@ class RunState:
         self.guard.at(now)
         self.course.at(now)
         effects += self._story.outgrown(self.outgrown)
+        effects += self._story.skipped(self.letterbox.unknown)
         effects += self._story.breaker(self.guard.breaker.state, self.guard.circuit())
         for hopeless in list(self._starting.hopeless()):
             self.letterbox.call_off(*hopeless, now)

@@ -9,6 +9,7 @@ from mapreduce_operator.core.failures import MEANINGS, end_of
 from mapreduce_operator.core.names import Stage
 from mapreduce_operator.core.outcomes import Outcome, Verdict
 from mapreduce_operator.core.phases import Turn
+from mapreduce_operator.core.texts import counted
 
 _PHASES: Final = {
     Phase.REDUCE: "ReduceStarted",
@@ -16,6 +17,10 @@ _PHASES: Final = {
     Phase.PARTIALLY_SUCCEEDED: "PartiallySucceeded",
     Phase.FAILED: "Failed",
 }
+
+_NAMED: Final = 5
+_ID_CHARACTERS: Final = 60
+"""Events are short."""
 
 
 class Story:
@@ -26,6 +31,7 @@ class Story:
         self._announced: Final = announced
         self._breaker = BreakerState.CLOSED
         self._outgrown = False
+        self._unknown: tuple[str, ...] = ()
 
     def failed(self, outcome: Outcome, position: int) -> Iterator[Announce]:
         """One for the first failure of each reason."""
@@ -65,6 +71,18 @@ class Story:
         if problem is not None and not before:
             yield Announce("Warning", "ResultsTooLarge", problem)
 
-    def resume(self, outgrown: str | None) -> None:
-        """An earlier operator has told of it."""
-        self._outgrown = outgrown is not None
+    def skipped(self, unknown: tuple[str, ...]) -> Iterator[Announce]:
+        """One when other ids are to be skipped than before that no item has."""
+        before, self._unknown = self._unknown, unknown
+        if unknown and unknown != before:
+            named = ", ".join(repr(end_of(one, _ID_CHARACTERS)) for one in unknown[:_NAMED])
+            yield Announce(
+                "Warning",
+                "UnknownItemsSkipped",
+                f"spec.map.skip names {counted(len(unknown), 'id')} that no item has, such as {named}. Nothing is "
+                "skipped for them: correct them, or take them out",
+            )
+
+    def resume(self, outgrown: str | None, unknown: tuple[str, ...]) -> None:
+        """An earlier operator has told of these."""
+        self._outgrown, self._unknown = outgrown is not None, unknown
