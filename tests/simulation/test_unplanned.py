@@ -173,6 +173,15 @@ async def test_it_can_be_deleted(body: Callable[..., dict[str, Any]]) -> None:
     assert not [key for key in store.objects if RUN in key]
 
 
+async def test_its_time_to_live_counts_from_its_end() -> None:
+    cluster, store = SimulatedCluster(steady()), MemoryStore()
+    async with operating(cluster, waiting(cancel=True, ttlSecondsAfterFinished=60), store) as operator:
+        await operator.until_finished(60)
+        await asyncio.sleep(30)
+        assert RUN not in cluster.deleted
+        await operator.until(lambda: not cluster.finalizers, 60)
+
+
 # ------------------------------------------------------------------------------------------------------ the start time
 
 

@@ -39,10 +39,6 @@ class Aftercare:
         self._looks = self._looks + 1 if asked == self._asked else 0
         self._asked, self._may_pass = asked, may_pass
 
-    def is_due(self, spec: MapReduceJobSpec, ended: MapReduceJobStatus | None) -> bool:
-        at = self.next_look(spec, ended)
-        return at is not None and at <= self._world.clock.now()
-
     def next_look(self, spec: MapReduceJobSpec, ended: MapReduceJobStatus | None) -> float | None:
         """In seconds since the epoch; None for never, as things are. `ended` is the last status of the run."""
         if self._world.desk.waiting_for(self._run):
