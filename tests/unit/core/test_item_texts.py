@@ -68,7 +68,9 @@ def test_a_letter_between_two_pieces_of_the_text_is_whole() -> None:
 
 
 @pytest.mark.parametrize(
-    "data", [b"\x1f\x8b", b"\x1f\x8bno gzip", gzip.compress(b"[1]")[:-4], gzip.compress(b"1") + b"x"]
+    "data",
+    [b"\x1f\x8b", b"\x1f\x8bno gzip", gzip.compress(b"[1]")[:-4], gzip.compress(b"1") + b"x"],
+    ids=["two bytes", "no gzip", "cut", "more"],
 )
 def test_what_only_begins_as_gzip_is_refused(data: bytes) -> None:
     reason, message = refused_bytes(data)
