@@ -111,11 +111,14 @@ async def cancel(session: Session, *, job: str, wait: bool, seconds: float) -> N
         _say(job, f"has ended: {status_of(before)['phase']}")
         return
     await _change(session, job, {"cancel": True})
-    if wait:
-        await _until(
-            session, job, lambda now: has_finished(now) and not status_of(now).get("active"), "to end", seconds
-        )
-    _say(job, "is cancelled" if wait else "will be cancelled")
+    if not wait:
+        _say(job, "will be cancelled")
+        return
+    body = await _until(
+        session, job, lambda now: has_finished(now) and not status_of(now).get("active"), "to end", seconds
+    )
+    cancelled = condition(body, "Finished")["reason"] == "Cancelled"
+    _say(job, "is cancelled" if cancelled else f"had ended before: {status_of(body)['phase']}")
 
 
 @command("restart")

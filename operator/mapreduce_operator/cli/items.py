@@ -73,7 +73,7 @@ async def show_item(session: Session, *, job: str, item_id: str, uid: str, outpu
 
 
 def _in_full(item: Body) -> Iterator[str]:
-    elsewhere = {"key", "redrive", "payload", "result", "history", "letter"}
+    elsewhere = {"key", "redrive", "dispatch", "payload", "result", "history", "letter"}
     facts = in_seconds(item, "lastAttempt", "nextAttempt")
     yield from pairs({name: value for name, value in facts.items() if name not in elsewhere})
     if letter := item["letter"]:

@@ -30,7 +30,10 @@ _WORDS: Final = (
 _NO_JSON: Final = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
 """Numbers that JSON does not have."""
 _WHOLE: Final = re.compile(r"[-+]?(?:0b([01]+)|0o?([0-7]+)|0x([0-9a-f]+)|(0|[1-9][0-9]*))", re.IGNORECASE)
-_BREAKS: Final = re.compile("[\x85\u2028\u2029]")
+_MARKS: Final = re.compile("[\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+"""Of writing direction, which play tricks on a terminal."""
+_ONLY_ESCAPED: Final = re.compile(f"[\x85\u2028\u2029]|{_MARKS.pattern}")
+"""Besides, line breaks that whoever reads takes for spaces in the other styles."""
 _BASES: Final = (2, 8, 16, 10)
 _DECIMAL: Final = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:e[-+]?[0-9]+)?", re.IGNORECASE)
 _WHOLE_UP_TO: Final = 2**63
@@ -129,8 +132,7 @@ class _Dumper(yaml.SafeDumper):
         return _tag(value) if plain else found
 
     def represent_text(self, text: str) -> yaml.ScalarNode:
-        # The other styles leave these line breaks as they are, and whoever reads takes them for spaces.
-        return self.represent_scalar(_STR, text, style='"' if _BREAKS.search(text) else None)
+        return self.represent_scalar(_STR, text, style='"' if _ONLY_ESCAPED.search(text) else None)
 
 
 _Dumper.add_representer(str, _Dumper.represent_text)
@@ -143,4 +145,5 @@ def read(text: str) -> Iterator[Any]:
 
 def written(value: Any) -> str:
     """A value of JSON as YAML."""
-    return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
+    text = yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
+    return _MARKS.sub(lambda found: f"\\u{ord(found[0]):04x}", text)

@@ -7,6 +7,7 @@ from typing import Final
 import click
 
 from mapreduce_operator.adapters.kube.resources import PODS
+from mapreduce_operator.api import ItemState
 from mapreduce_operator.cli.errors import CommandError, ExitCode
 from mapreduce_operator.cli.framework import command
 from mapreduce_operator.cli.objects import check_reduces, job_named
@@ -76,7 +77,9 @@ async def _kept(session: Session, job: Body, item: str, dispatch: int | None) ->
     found = await session.answer(f"/v1/namespaces/{session.namespace}/mapreducejobs/{name}/item", id=item)
     told = [one for one in found["history"] if one.get("logTail") and dispatch in {None, one["dispatch"]}]
     if not told:
-        count, which = found["dispatch"], f"the item {item!r} of {name}"
+        # That of the next one, while none runs.
+        count = found["dispatch"] - (found["state"] != ItemState.RUNNING)
+        which = f"the item {item!r} of {name}"
         advice = f"{session.advised(f'items show {name} {quote(item)}')} shows what is known of it"
         if not count:
             why = f"{which} has not started: it is {found['state']}"

@@ -22,7 +22,7 @@ def status_of(body: Body) -> Body:
 
 def phase_of(body: Body) -> str:
     """The phase of a job, in words where it has none."""
-    return str(status_of(body).get("phase", "not taken up yet"))
+    return str(status_of(body).get("phase", "not taken up by an operator yet"))
 
 
 def condition(body: Body, kind: str) -> Body:
@@ -93,7 +93,7 @@ def shown(body: Body, output: str) -> str:
         case "yaml":
             return as_yaml(for_programs(body))
         case _:
-            return as_json(for_programs(body)).decode()
+            return as_json(for_programs(body))
 
 
 def check_reduces(body: Body) -> None:

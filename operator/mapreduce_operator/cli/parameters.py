@@ -2,8 +2,10 @@
 
 import asyncio
 import json
+import math
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -82,7 +84,7 @@ class JsonValue(click.ParamType[Any]):
         if not isinstance(value, str):
             return value
         try:
-            found = _in_file(Path(value[1:])) if value[:1] == "@" else json.loads(value)
+            found = _in_file(Path(value[1:])) if value[:1] == "@" else _json(value)
         except (OSError, ValueError, yaml.YAMLError) as error:
             self.fail(f"{value!r} is no JSON, nor @FILE with JSON or YAML: {' '.join(str(error).split())}", param, ctx)
         if not isinstance(found, self._kind):
@@ -97,26 +99,47 @@ def _in_file(path: Path) -> Any:
     return found[0]
 
 
+def _json(text: str) -> Any:
+    """Raises ValueError, also for numbers that JSON does not have, which would be sent as null."""
+    return json.loads(text, parse_constant=_finite, parse_float=_finite)
+
+
+def _finite(text: str) -> float:
+    if not math.isfinite(number := float(text)):
+        raise ValueError(f"{text} is no number that JSON has")
+    return number
+
+
 class Setting(click.ParamType[tuple[str, Any]]):
     """NAME=VALUE. The value is JSON where it can be, and text otherwise."""
 
     name = "name=value"
 
-    def __init__(self, form: str = "NAME=VALUE") -> None:
-        self._form: Final = form
-
-    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
-        del param, ctx
-        return self._form
-
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, Any]:
         name, given, text = str(value).partition("=")
         if not name or not given:
-            self.fail(f"{value!r} is not of the form {self._form}", param, ctx)
+            self.fail(f"{value!r} is not of the form NAME=VALUE", param, ctx)
         try:
-            return name, json.loads(text)
+            return name, _json(text)
         except ValueError:
             return name, text
+
+
+class ItemPatch(click.ParamType[tuple[str, Any]]):
+    """ID=JSON, where the JSON is an object. An id may have "=" in it."""
+
+    name = "id=json"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, Any]:
+        name, given, patch = str(value), "=", ""
+        while given:
+            name, given, right = name.rpartition("=")
+            patch = f"{right}{patch}"
+            with suppress(ValueError):
+                if name and isinstance(found := _json(patch), dict):
+                    return name, found
+            patch = f"={patch}"
+        raise click.BadParameter(f"{value!r} is not of the form ID=JSON, with a JSON object", ctx, param)
 
 
 # ------------------------------------------------------------------------------------------- arguments and options

@@ -112,7 +112,7 @@ async def retry_items(
 ) -> None:
     """Gives items that are dead letters another run, by a Redrive. `redrive` has more options."""
     queue = queue_of(session, await job_named(session, job))
-    spec: Body = {"queue": queue, "selection": _selection(ids, cel, everything=False)}
+    spec: Body = {"queue": queue, "selection": _selection(ids, cel)}
     if force:
         spec["force"] = True
     await _submit(session, spec, "", output, dry_run=dry_run, seconds=seconds if wait else None)
@@ -203,7 +203,7 @@ async def purge(
     )
     if older_than is not None:
         if open_too and not yes:
-            _confirm(f"Delete letters of {queue} that nobody has dealt with, once they are old enough?")
+            _confirm(f"Delete letters of {queue} that nobody has dealt with, now and later, once they are old enough?")
         policy = {"retentionSeconds": max(1, round(older_than)), "purgeOpen": open_too}
         await session.patch(DEAD_LETTER_QUEUES, queue, {"spec": policy})
         kinds = "open, resolved or archived" if open_too else "resolved or archived"
@@ -211,6 +211,9 @@ async def purge(
             f"{about(body)} deletes letters that are {kinds} when their last attempt is older than "
             f"{length(policy['retentionSeconds'])}; it has {counted(which, 'letter')} of these"
         )
+        if open_too:
+            undone = session.advised(f"dlq purge {queue} --older-than {length(policy['retentionSeconds'])}")
+            click.echo(f"this holds for letters to come as well, since spec.purgeOpen is true now; {undone} ends that")
         return
     await _delete(session, body, yes=yes)
 
@@ -233,17 +236,20 @@ async def _delete(session: Session, queue: Body, *, yes: bool) -> None:
 def _confirm(question: str) -> None:
     if not sys.stdin.isatty():
         raise CommandError(f"nobody can be asked here: {question} Say so with --yes")
-    click.confirm(question, abort=True)
+    if not click.confirm(question):
+        raise CommandError("nothing was changed, as you did not say yes")
 
 
 # ------------------------------------------------------------------------------------------------------- the Redrive
 
 
-def _selection(ids: Sequence[str], cel: str, *, everything: bool) -> Body:
+def _selection(ids: Sequence[str], cel: str, *, everything: bool | None = None) -> Body:
+    """`everything` is None for a command without --all."""
     selections: dict[str, Any] = {"ids": list(ids), "filter": cel, "all": everything}
     given = {kind: value for kind, value in selections.items() if value}
     if len(given) != 1:
-        raise click.UsageError("say which letters are meant, in one way: by the ids of items, --filter or --all")
+        all_too = " or --all" if everything is not None else "; `redrive --all` takes all letters"
+        raise click.UsageError(f"say which letters are meant, in one way: by the ids of items or --filter{all_too}")
     return given
 
 

@@ -91,7 +91,7 @@ def _in_full(body: Body) -> Iterator[str]:
             "dead letters": state.get("deadLetters", {}).get("queue"),
             "fork of": lineage and f"{lineage['job']} at checkpoint {lineage['checkpoint']}",
             "storage": state.get("storage"),
-            "result": as_json(state["result"]).decode().strip() if state.get("result") is not None else None,
+            "result": as_json(state["result"]).strip() if state.get("result") is not None else None,
         }
     )
     if items := state.get("items"):

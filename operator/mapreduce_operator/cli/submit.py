@@ -12,6 +12,7 @@ from mapreduce_operator.cli.framework import command
 from mapreduce_operator.cli.manifests import documents, kind_in_words, named
 from mapreduce_operator.cli.objects import about, ended_as, has_finished, phase_of, shown
 from mapreduce_operator.cli.parameters import (
+    ItemPatch,
     JsonValue,
     Setting,
     dry_run_option,
@@ -80,7 +81,7 @@ async def run(
 @click.option("--at", "checkpoint", type=click.IntRange(min=0), help="Number of the checkpoint; the newest without it.")
 @click.option("--uid", default="", help="Uid of the job, where it was deleted and its storage kept.")
 @_PARAMS
-@click.option("--patch", "patches", multiple=True, type=Setting("ID=JSON"), help="A merge patch over that item.")
+@click.option("--patch", "patches", multiple=True, type=ItemPatch(), help="A merge patch over that item.")
 @click.option("--remove", multiple=True, metavar="ID", help="Leave that item out.")
 @click.option("--reset", multiple=True, metavar="ID", help="Run that item again, as if it had never been run.")
 @click.option("--add", multiple=True, type=JsonValue(), help="A new item.")

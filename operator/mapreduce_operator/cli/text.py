@@ -77,8 +77,13 @@ def pairs(values: Mapping[str, Any], indent: str = "") -> Iterator[str]:
             yield f"{indent}{name.replace('_', ' ') + ':':<16}" + text.replace("\n", f"\n{indent}{'':<16}") + "\n"
 
 
-def as_json(value: Any) -> bytes:
-    return msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n"
+def as_json(value: Any) -> str:
+    return escaped(msgspec.json.format(msgspec.json.encode(value), indent=2).decode()) + "\n"
+
+
+def escaped(json: str) -> str:
+    """The same JSON, in which nothing is left that a terminal would obey."""
+    return _NOT_PRINTABLE.sub(lambda found: f"\\u{ord(found[0]):04x}", json)
 
 
 def as_yaml(value: Any) -> str:

@@ -1,6 +1,7 @@
 """What the read-only API tells, in the form that is asked for."""
 
 import json
+import sys
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
@@ -9,7 +10,7 @@ import click
 
 from mapreduce_operator.cli.errors import CommandError
 from mapreduce_operator.cli.session import Body
-from mapreduce_operator.cli.text import as_json, as_yaml, table
+from mapreduce_operator.cli.text import as_json, as_yaml, escaped, printable, table
 
 UID_OPTION: Final = click.option("--uid", default="", help="Uid of a job that was deleted and whose storage was kept.")
 
@@ -27,7 +28,8 @@ def tell(value: Any, output: str, for_people: Iterable[str], *, name: str = "id"
         case "yaml":
             click.echo(as_yaml(value), nl=False)
         case "name":
-            click.echo("".join(f"{row[name]}\n" for row in value), nl=False)
+            shown = printable if sys.stdout.isatty() else str
+            click.echo("".join(f"{shown(row[name])}\n" for row in value), nl=False)
         case _:
             click.echo("".join(for_people), nl=False)
 
@@ -35,7 +37,7 @@ def tell(value: Any, output: str, for_people: Iterable[str], *, name: str = "id"
 async def tell_lines(lines: AsyncIterator[Body]) -> None:
     """Prints rows as they come, as JSON lines."""
     async for row in lines:
-        click.echo(json.dumps(row, ensure_ascii=False, separators=(",", ":")))
+        click.echo(escaped(json.dumps(row, ensure_ascii=False, separators=(",", ":"))))
 
 
 async def tell_rows(

@@ -153,6 +153,12 @@ async def test_waiting_ends_when_it_is_done(api: FakeApi, words: tuple[str, ...]
     assert watch.query["fieldSelector"] == "metadata.name=words"
 
 
+async def test_a_job_that_ends_before_it_is_cancelled(api: FakeApi, capsys: pytest.CaptureFixture[str]) -> None:
+    there(api, job(conditions=GOES_ON), job(generation=2, phase="Succeeded", conditions=FINISHED))
+    assert await call("cancel", "words", "--wait") == 0
+    assert capsys.readouterr().out == "mapreducejob/words had ended before: Succeeded\n"
+
+
 async def test_waiting_has_an_end_of_its_own(api: FakeApi, capsys: pytest.CaptureFixture[str]) -> None:
     there(api, job(conditions=GOES_ON))
     api.on("GET", JOBS, chunks(hangs=True))

@@ -14,7 +14,7 @@ import pytest
 from aiohttp import web
 
 from tests.unit.adapters.kube.fake_api import FakeApi, answer, chunks, event
-from tests.unit.cli.little_cluster import FINISHED, JOBS, job, little_cluster, there
+from tests.unit.cli.little_cluster import FINISHED, JOBS, QUEUES, job, little_cluster, there
 
 AT_WORK: dict[str, Any] = {"phase": "Map", "items": {"total": 4, "running": 3, "succeeded": 1}}
 
@@ -65,6 +65,19 @@ async def test_a_reader_that_has_enough_is_no_error_worth_a_word(api: FakeApi) -
     os.close(theirs)
     _, told = await process.communicate()
     assert (process.returncode, told) == (1, b"")
+
+
+async def test_who_does_not_say_yes_changes_nothing(api: FakeApi) -> None:
+    api.on("GET", f"{QUEUES}/words", answer({"kind": "DeadLetterQueue", "metadata": {"name": "words"}}))
+    terminal, side = os.openpty()
+    words = ("dlq", "purge", "words", "--older-than", "1h", "--open")
+    process = await started(*words, stdin=side, stdout=PIPE, stderr=PIPE)
+    os.close(side)
+    os.write(terminal, b"n\n")
+    _, told = await process.communicate()
+    os.close(terminal)
+    assert (process.returncode, {asked.verb for asked in api.asked}) == (1, {"GET"})
+    assert b"error: nothing was changed, as you did not say yes\n" in told
 
 
 async def test_an_interrupted_command_has_told_what_it_made(api: FakeApi, tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ API_POD: dict[str, Any] = {
 }
 HISTORY = {
     "state": "DeadLettered",
-    "dispatch": 3,
+    "dispatch": 4,
     "history": [{"dispatch": 1, "logTail": "one"}, {"dispatch": 2, "logTail": "t\x1bwo"}],
 }
 
@@ -158,7 +158,7 @@ def refused(status: int, message: str) -> Answer:
         (text("<html>"), 1, "is no JSON"),
         (broken(), 1, "the operator's API broke off"),
         (
-            answer({"state": "Pending", "dispatch": 0, "history": []}),
+            answer({"state": "Pending", "dispatch": 1, "history": []}),
             5,
             "the item 'a' of words has not started: it is Pending; `kubectl mapreduce items show words a -n team`",
         ),

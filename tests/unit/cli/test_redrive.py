@@ -91,6 +91,18 @@ async def test_which_letters_are_meant(api: FakeApi, words: tuple[str, ...], sel
     assert created(api)["metadata"] == {"generateName": "words-"}
 
 
+async def test_a_selection_is_asked_for_with_options_that_there_are(
+    api: FakeApi, capsys: pytest.CaptureFixture[str]
+) -> None:
+    there(api, job(deadLetters={"queue": "words"}))
+    for words, told in (
+        (("redrive", "words"), "--filter or --all\n"),
+        (("items", "retry", "words"), "`redrive --all`"),
+    ):
+        assert await call(*words) == 2
+        assert told in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     "words", [("redrive", "words"), ("redrive", "words", "--all", "--id", "a"), ("items", "retry", "words")]
 )
@@ -213,7 +225,10 @@ async def test_old_letters_are_purged_by_the_policy_of_the_queue(
     assert await call("dlq", "purge", "words", *words) == 0
     (asked,) = api.asked_for("PATCH", f"{QUEUES}/words")
     assert asked.body == {"spec": policy}
-    assert f"it has {count} letters of these" in capsys.readouterr().out
+    output = capsys.readouterr().out
+    assert f"it has {count} letters of these" in output
+    undone = "`kubectl mapreduce dlq purge words --older-than 1h -n team` ends that"
+    assert (undone in output) == ("--open" in words)
 
 
 @pytest.mark.parametrize("words", [("--older-than", "1h", "--open"), ("--all",)])

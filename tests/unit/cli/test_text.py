@@ -1,13 +1,16 @@
 """What agents say comes to a terminal as text and as nothing else."""
 
+import json
+import re
 from datetime import UTC, datetime
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mapreduce_operator.cli.parameters import Duration
-from mapreduce_operator.cli.text import length, one_line, printable, table, told
+from mapreduce_operator.cli.text import as_json, as_yaml, length, one_line, printable, table, told
 
 
 @pytest.mark.parametrize(
@@ -47,6 +50,15 @@ def test_a_table_without_rows_has_heads() -> None:
 def test_a_length_of_time_is_told_as_people_write_it(seconds: float, told: str) -> None:
     assert length(seconds) == told
     assert Duration().convert(told, None, None) == seconds
+
+
+@given(st.text())
+def test_json_and_yaml_are_whole_and_obeyed_by_no_terminal(text: str) -> None:
+    value = {text: [text]}
+    assert json.loads(as_json(value)) == value
+    assert yaml.safe_load(as_yaml(value)) == value
+    for shown in (as_json(value), as_yaml(value)):
+        assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]", shown)
 
 
 def test_values_for_people() -> None:

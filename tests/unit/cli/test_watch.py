@@ -81,7 +81,7 @@ async def test_a_job_that_nobody_has_taken_up(api: FakeApi, capsys: pytest.Captu
     api.on("GET", JOBS, chunks(hangs=True))
     assert await call("watch", "words", "--timeout", "1s") == 7
     output = capsys.readouterr()
-    assert output.out.endswith("Z  not taken up yet\n")
+    assert output.out.endswith("Z  not taken up by an operator yet\n")
     assert "has not ended within 1s; it goes on, and so does `kubectl mapreduce watch words -n team`" in output.err
 
 
