@@ -28,8 +28,6 @@ from mapreduce_operator.core.texts import counted
 from mapreduce_operator.ports import ClusterError, ClusterErrorReason
 
 _MESSAGE_CHARACTERS = 200
-_SKIP_CHARACTERS: Final = 253
-"""Of an id in spec.map.skip."""
 _ASKED_TOGETHER: Final = 16
 """Ids in one question to the read-only API; it stands in a URL."""
 _FILTER = click.option("--filter", "cel", default="", help="CEL: the letters for which this expression is true.")
@@ -126,12 +124,6 @@ async def skip_items(session: Session, *, job: str, ids: Sequence[str]) -> None:
 
     They are named in spec.map.skip of the job.
     """
-    for one in ids:
-        if len(one) > _SKIP_CHARACTERS:
-            raise CommandError(
-                f"{one_line(one, ITEM_CHARACTERS)} cannot be skipped: its id has {len(one):,} characters, and "
-                f"spec.map.skip takes ids of at most {_SKIP_CHARACTERS}"
-            )
     body = await job_named(session, job)
     if "map" not in body["spec"]:
         raise CommandError(f"{job} is a fork that has no map yet: try again when the operator has taken it up")

@@ -90,7 +90,7 @@ INVALID: list[tuple[str, Any, str]] = [
     ("input.onDuplicate", "Ignore", 'spec.input.onDuplicate: Unsupported value: "Ignore"'),
     ("input.emptyPolicy", "succeed", 'spec.input.emptyPolicy: Unsupported value: "succeed"'),
     ("input.maxItems", 100_001, "spec.input.maxItems"),
-    ("map", None, "spec.map: Required value: map must be given: only a job with forkFrom has it from another one"),
+    ("map", None, "spec.map: Required value: map must be given: only a job with forkFrom takes it from another one"),
     ("map.maxParallel", -1, "spec.map.maxParallel"),
     ("map.maxParallel", "ten", "spec.map.maxParallel"),
     ("map.maxParallel", 1.5, "spec.map.maxParallel"),

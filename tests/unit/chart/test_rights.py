@@ -19,12 +19,12 @@ from tests.unit.chart.rendering import (
 )
 
 OPERATOR_RULES: Final = {
-    ("mapreduce.dev", "mapreducejobs"): ["get", "list", "watch", "patch"],
+    ("mapreduce.dev", "mapreducejobs"): ["get", "list", "watch", "patch", "delete"],
     ("mapreduce.dev", "mapreducejobs/status"): ["patch"],
     ("mapreduce.dev", "mapreducejobs/finalizers"): ["update"],
     ("mapreduce.dev", "deadletterqueues"): ["create", "get", "list", "watch", "patch", "delete"],
     ("mapreduce.dev", "deadletterqueues/status"): ["patch"],
-    ("mapreduce.dev", "redrives"): ["get", "list", "watch"],
+    ("mapreduce.dev", "redrives"): ["get", "list", "watch", "delete"],
     ("mapreduce.dev", "redrives/status"): ["patch"],
     ("batch", "jobs"): ["create", "get", "list", "watch", "delete", "deletecollection"],
     ("", "pods"): ["list", "watch", "delete"],

@@ -8,8 +8,6 @@ from typing import Any
 import pytest
 import yaml
 
-from mapreduce_operator.cli.admission import complaints_about
-from tests.integration.api.test_manifests import spec_with
 from tests.unit.adapters.kube.fake_api import FakeApi, answer, chunks, failure
 from tests.unit.cli.little_cluster import JOBS, QUEUES, REDRIVES, call, job, little_cluster, there
 
@@ -201,15 +199,6 @@ async def test_a_skip_that_is_refused_for_what_it_says(api: FakeApi, capsys: pyt
     api.on("PATCH", f"{JOBS}/words", failure(422, "Invalid", "Too many: 1001"))
     assert await call("items", "skip", "words", "a") == 1
     assert "Too many: 1001" in capsys.readouterr().err
-
-
-async def test_an_id_that_is_too_long_to_be_skipped(api: FakeApi, capsys: pytest.CaptureFixture[str]) -> None:
-    for one, fine in (("x" * 253, True), ("x" * 254, False)):
-        body = {"kind": "MapReduceJob", "metadata": {"name": "words"}, "spec": spec_with("map.skip", [one])}
-        assert (complaints_about(body) == []) == fine, "as the API server has it"
-        assert (await call("items", "skip", "words", one) == 0) == fine
-    assert "its id has 254 characters, and spec.map.skip takes ids of at most 253" in capsys.readouterr().err
-    assert len(api.asked_for("PATCH", f"{JOBS}/words")) == 1
 
 
 @pytest.mark.parametrize(

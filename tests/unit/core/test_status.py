@@ -143,7 +143,15 @@ def test_the_status_of_a_running_job() -> None:
         "active": 1,
         "selector": "mapreduce.dev/run-uid=run-1",
         "startTime": "2027-01-15T07:58:20Z",
-        "plan": {"items": 6, "duplicates": 2, "sha256": "ab" * 32, "prefix": "default/demo/run-1/"},
+        "plan": {
+            "items": 6,
+            "read": 8,
+            "filteredOut": 0,
+            "duplicates": 2,
+            "outOfRange": 0,
+            "sha256": "ab" * 32,
+            "prefix": "default/demo/run-1/",
+        },
         "items": {
             "total": 6,
             "pending": 1,

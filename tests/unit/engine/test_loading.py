@@ -132,12 +132,12 @@ async def test_a_run_that_is_new_is_planned_and_durable_before_it_is_given_out()
     assert [(event.reason, event.message) for event in loaded.events] == [("Planned", "planned 2 items")]
 
 
-async def test_duplicates_that_were_left_out_are_told() -> None:
+async def test_what_was_left_out_of_the_input_is_told() -> None:
     job = map_reduce_job(items=["a", "b", "a"], onDuplicate="KeepFirst")
 
     (event,) = (await Process(MemoryStore()).load(job)).events
 
-    assert event.message == "planned 2 items; 1 duplicates were left out"
+    assert event.message == "planned 2 items of 3"
 
 
 async def test_an_input_that_cannot_be_planned_leaves_nothing_behind() -> None:
