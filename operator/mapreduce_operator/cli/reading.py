@@ -77,9 +77,15 @@ class Reading:
     async def _close(self) -> None:
         if self._http is not None:
             await self._http.close()
-        if self._forward is not None and self._forward.returncode is None:
-            self._forward.terminate()
+        if self._forward is not None:
+            self._stop(self._forward)
             await self._forward.wait()
+
+    @staticmethod
+    def _stop(forward: asyncio.subprocess.Process) -> None:
+        # One that has ended by itself cannot be terminated.
+        if forward.returncode is None:
+            forward.terminate()
 
     async def answer(self, path: str, query: Mapping[str, str]) -> Any:
         async with self._asked(path, query) as response:
@@ -173,7 +179,7 @@ class Reading:
         # Forwarding from 127.0.0.1:40123 -> 8081
         _, found, rest = line.partition("127.0.0.1:")
         if not found:
-            self._forward.terminate()
+            self._stop(self._forward)
             said = " ".join((await self._forward.stderr.read()).decode(errors="replace").split())
             raise CommandError(
                 f"no port-forward to the pod {namespace}/{name} of the operator's API: {said or line or 'no answer'}; "
