@@ -89,7 +89,7 @@ class WrittenRun:
     def starts(self, item_id: str) -> None:
         position = self.ids.index(item_id)
         dispatch = self.state.ledgers[Stage.MAP][position].dispatch
-        assert self.state.started(Stage.MAP, position, dispatch, f"job-{item_id}-{dispatch}", self.clock.now())
+        assert self.state.agents.started(Stage.MAP, position, dispatch, f"job-{item_id}-{dispatch}", self.clock.now())
 
     def ends(self, item_id: str, end: ContainerEnd | None = None, *, interrupted: bool = False) -> None:
         """The agent of an item that was started ends, with its id for a result; or its pod is evicted."""
@@ -109,7 +109,7 @@ class WrittenRun:
             started=True,
             agent=end,
         )
-        self.state.observe_pod(pod, self.state.templates.rule(Stage.MAP), self.clock.now())
+        self.state.agents.observe_pod(pod, self.state.templates.rule(Stage.MAP), self.clock.now())
 
     def runs(self, item_id: str, end: ContainerEnd | None = None, *, interrupted: bool = False) -> None:
         self.starts(item_id)

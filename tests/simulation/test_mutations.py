@@ -9,6 +9,7 @@ import pytest
 
 from mapreduce_operator.api import BreakerState, MapReduceJobStatus, Redrive
 from mapreduce_operator.core import run as core_run
+from mapreduce_operator.core.agents import Agents
 from mapreduce_operator.core.batches import Batch
 from mapreduce_operator.core.books import Books
 from mapreduce_operator.core.checkpoint import Checkpoint, CommitReason
@@ -58,21 +59,21 @@ def test_nothing_is_found_in_what_is_not_broken(scenarios: Scenarios) -> None:
     assert found_in(scenarios) == "nothing"
 
 
-class DeletesTooEarly(RunState):
+class DeletesTooEarly(Agents):
     """The Job goes before its outcome is durable."""
 
     def _settle(self, outcome: Outcome, now: float, **more: Any) -> list[Effect]:
-        before = len(self.uncommitted)
+        before = len(self._unsaved.records)
         effects = super()._settle(outcome, now, **more)
-        return effects + [DeleteJob(outcome.job, outcome.job_uid)] * (len(self.uncommitted) - before)
+        return effects + [DeleteJob(outcome.job, outcome.job_uid)] * (len(self._unsaved.records) - before)
 
 
-class DispatchesTooEarly(RunState):
+class DispatchesTooEarly(Agents):
     """The item takes its turn again before its last outcome is durable."""
 
     def _settle(self, outcome: Outcome, now: float, **more: Any) -> list[Effect]:
         effects = super()._settle(outcome, now, **more)
-        ledger = self.ledgers[outcome.stage]
+        ledger = self._ledgers[outcome.stage]
         ledger.enqueue(ledger.position(outcome.dispatch.item_key) or 0)
         return effects
 
@@ -86,7 +87,7 @@ class RecordsNoStarts(Commits):
         return replace(super().begin(reason, now, **more), counts={})
 
 
-class AdoptsNothing(RunState):
+class AdoptsNothing(Agents):
     """What an earlier operator started is none of our business."""
 
     def observe_job(self, job: JobSeen, deleted: bool, now: float) -> list[Effect]:
@@ -110,11 +111,11 @@ class ForgetsItsBreaker(Commits):
         return replace(super().begin(reason, now, **more), breaker=None)
 
 
-class ForgetsItsRetries(RunState):
+class ForgetsItsRetries(Agents):
     """Each operator has a budget of its own."""
 
-    def resume(self, now: float, checkpoint: Checkpoint) -> None:
-        super().resume(now, checkpoint)
+    def resume(self, now: float) -> None:
+        super().resume(now)
         self._retries = 0
 
 
@@ -149,7 +150,7 @@ class ForgetsRedrives(Redriving):
     [
         (loading, "RunState", RunsWhatIsNotClaimed, "was created although its outcome is durable"),
         (core_run, "Commits", ForgetsItsBreaker, "the breaker is"),
-        (loading, "RunState", ForgetsItsRetries, "the budget is"),
+        (core_run, "Agents", ForgetsItsRetries, "the budget is"),
         (core_run, "Books", ForgetsHistory, "what happened is"),
         (core_run, "Guard", TriesEverything, "probes at a time"),
         (engine_run, "Redriving", ForgetsRedrives, "does not sum up"),
@@ -175,10 +176,10 @@ def test_a_letter_that_is_written_after_the_commit(monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize(
     ("place", "mutant", "scenarios", "violation"),
     [
-        ((loading, "RunState"), DeletesTooEarly, everything, "deleted before its outcome was durable"),
-        ((loading, "RunState"), DispatchesTooEarly, everything, "created before the outcome of the dispatch before it"),
+        ((core_run, "Agents"), DeletesTooEarly, everything, "deleted before its outcome was durable"),
+        ((core_run, "Agents"), DispatchesTooEarly, everything, "created before the outcome of the dispatch before it"),
         ((core_run, "Commits"), RecordsNoStarts, deleted_while_nobody_looks, "is used twice"),
-        ((loading, "RunState"), AdoptsNothing, deleted_while_nobody_looks, "the run did not end"),
+        ((core_run, "Agents"), AdoptsNothing, deleted_while_nobody_looks, "the run did not end"),
     ],
 )
 def test_a_broken_order_of_decisions(

@@ -142,12 +142,12 @@ class Effects:
         work = self._state.works.of(stage)
         revision = self._state.dispatching.revision(stage, effect.redrive)
         if revision is None or work is None:
-            self._state.refused(stage, position, number)
+            self._state.agents.refused(stage, position, number)
             return
         handover = self._handover if stage is Stage.REDUCE else None
         if handover is not None and isinstance(work, ReduceWork) and handover.results_as is not work.results_as:
             # Its form was changed just now: it is prepared anew.
-            self._state.refused(stage, position, number)
+            self._state.agents.refused(stage, position, number)
             return
         try:
             item = handover.item if handover is not None else await self._item(position)
@@ -171,26 +171,26 @@ class Effects:
         match await self._dispatcher.create(body, lambda: self._state.dispatching.awaits_job(stage, position, number)):
             case Launched(name, uid):
                 log.debug("%s: the Job %s is there", self._name, name)
-                self._state.started(stage, position, number, uid, self._world.clock.now())
+                self._state.agents.started(stage, position, number, uid, self._world.clock.now())
                 self._troubles.launched()
             case TemplateRejected(message) if (
                 effect.redrive and self._state.redrives[effect.redrive].accepted.patches_template
             ):
-                self._state.refused(stage, position, number)
+                self._state.agents.refused(stage, position, number)
                 # Nobody can correct it, since a Redrive cannot be changed.
                 what = f"the API server refuses the template as spec.templatePatch changes it: {message}"
                 self._state.letterbox.call_off(effect.redrive, "TemplateRejected", what, self._world.clock.now())
             case TemplateRejected(message):
-                self._state.refused(stage, position, number)
+                self._state.agents.refused(stage, position, number)
                 self._verified(stage, revision, message)
             case None:
-                self._state.refused(stage, position, number)
+                self._state.agents.refused(stage, position, number)
             case LaunchRefused() as refusal:
                 self._refused(effect, refusal)
         self._wake()
 
     def _refused(self, effect: Launch, refusal: LaunchRefused) -> None:
-        self._state.refused(effect.stage, effect.position, effect.dispatch.number)
+        self._state.agents.refused(effect.stage, effect.position, effect.dispatch.number)
         self._troubles.refused(refusal, self._world.clock.now())
         self._wake()
 
@@ -206,13 +206,13 @@ class Effects:
         if pod is not None:
             self._tell(pod, False)
         else:
-            for effect in self._state.no_pod(job, self._world.clock.now()):
+            for effect in self._state.agents.no_pod(job, self._world.clock.now()):
                 self.start(effect)
         self._wake()
 
     async def _find_vanished(self) -> None:
         known = {workload.uid for workload in self._world.known_workloads(self._run.uid)}
-        for job in self._state.carrying():
+        for job in self._state.agents.carrying():
             # What the informer does not know may just not have been told yet.
             if job.uid not in known and await self._dispatcher.is_gone(job):
                 self._tell(job, True)

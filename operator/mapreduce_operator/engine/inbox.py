@@ -46,7 +46,7 @@ class Inbox:
             self._news.clear()
             for workload, deleted in news:
                 if isinstance(workload, JobSeen) and workload.owner_uid == self._run.uid:
-                    for effect in state.observe_job(workload, deleted, self._world.clock.now()):
+                    for effect in state.agents.observe_job(workload, deleted, self._world.clock.now()):
                         effects.start(effect)
             pods = [(pod, deleted) for pod, deleted in news if isinstance(pod, PodSeen)]
             for number, (pod, _) in enumerate(pods):
@@ -64,7 +64,7 @@ class Inbox:
                 if launched_at is not None and pod.started:
                     ran = pod.agent.finished_at - pod.agent.started_at if pod.agent is not None else 0.0
                     self._world.metrics.agent_started(self._run.namespace, max(0.0, now - launched_at - ran))
-                for effect in state.observe_pod(pod, rule, now):
+                for effect in state.agents.observe_pod(pod, rule, now):
                     effects.start(effect)
 
     async def _rule_for(self, state: RunState, pod: PodSeen) -> ResultRule:

@@ -374,7 +374,7 @@ class Run:
             effects.start(effect)
         for effect in (*state.dispatching.launch(self._grant(state, now), now), *state.commits.due(now)):
             effects.start(effect)
-        if stale := state.take_stale():
+        if stale := state.agents.take_stale():
             self._world.metrics.stale_events(stale)
         self._reporter.request()
         if self._standing.keeper is not None and len(state.dead_letters):

@@ -59,7 +59,7 @@ def launch(run: RunState, seconds: float = 0.0) -> list[str]:
     for effect in run.dispatching.launch(1000, NOW + seconds):
         assert isinstance(effect, Launch)
         name = job_name(RUN, effect.dispatch.item_key, effect.dispatch.number)
-        assert run.started(effect.stage, effect.position, effect.dispatch.number, f"uid-{name}", NOW + seconds)
+        assert run.agents.started(effect.stage, effect.position, effect.dispatch.number, f"uid-{name}", NOW + seconds)
         names.append(name)
     return names
 
@@ -82,7 +82,7 @@ def pod(name: str, agent: ContainerEnd | None = None, **more: Any) -> PodSeen:
 
 
 def observe(run: RunState, seen: PodSeen, seconds: float = 0.0) -> list[Effect]:
-    return run.observe_pod(seen, run.templates.rule(seen.carried.stage), NOW + seconds)
+    return run.agents.observe_pod(seen, run.templates.rule(seen.carried.stage), NOW + seconds)
 
 
 def all_run(run: RunState, names: list[str], seconds: float = 0.0) -> None:
@@ -95,7 +95,7 @@ def find_no_pod(run: RunState, seconds: float) -> list[str]:
     """Lets the run ask for the pods that it misses, and there are none; returns the names of their Jobs."""
     asked = [effect.job for effect in run.decide(NOW + seconds) if isinstance(effect, FindPod)]
     for missing in asked:
-        run.no_pod(missing, NOW + seconds)
+        run.agents.no_pod(missing, NOW + seconds)
     return [missing.name for missing in asked]
 
 

@@ -98,10 +98,10 @@ def test_a_start_that_comes_while_a_commit_is_in_flight_is_in_the_next() -> None
 def test_a_start_is_recorded_once_whoever_tells_of_it_first() -> None:
     run = verified_run("a")
     run.dispatching.launch(1, NOW)
-    run.observe_job(job("demo-a-d1"), deleted=False, now=NOW)
+    run.agents.observe_job(job("demo-a-d1"), deleted=False, now=NOW)
 
-    assert run.started(Stage.MAP, 0, 1, "uid-demo-a-d1", NOW)
-    run.observe_job(job("demo-a-d1"), deleted=False, now=NOW)
+    assert run.agents.started(Stage.MAP, 0, 1, "uid-demo-a-d1", NOW)
+    run.agents.observe_job(job("demo-a-d1"), deleted=False, now=NOW)
 
     assert run.commits.begin(CommitReason.TIME, NOW).starts == (STARTED,)
 
@@ -112,7 +112,7 @@ def test_a_job_that_does_not_carry_the_dispatch_in_hand_starts_nothing(dispatch:
     launch(run)
     before = run.ledgers[Stage.MAP][0]
 
-    assert not run.started(Stage.MAP, 0, dispatch, uid, NOW)
+    assert not run.agents.started(Stage.MAP, 0, dispatch, uid, NOW)
 
     assert run.ledgers[Stage.MAP][0] == before
     assert len(run.commits.begin(CommitReason.TIME, NOW).starts) == 2
@@ -123,7 +123,7 @@ def test_an_answer_that_comes_after_the_end_of_its_agent_starts_nothing() -> Non
     run.dispatching.launch(1, NOW)
     observe(run, pod("demo-a-d1", CRASHED))
 
-    assert not run.started(Stage.MAP, 0, 1, "uid-demo-a-d1", NOW)
+    assert not run.agents.started(Stage.MAP, 0, 1, "uid-demo-a-d1", NOW)
 
     batch = run.commits.begin(CommitReason.TIME, NOW)
     assert batch.starts == ()
@@ -151,7 +151,7 @@ def test_a_recorded_start_is_of_a_job_that_is_asked_for() -> None:
     run.books.replay(segment(starts=(STARTED,)))
 
     run.resume(NOW, CHECKPOINT)
-    (asked,) = run.carrying()
+    (asked,) = run.agents.carrying()
 
     assert (asked.name, asked.uid, asked.namespace, asked.owner_uid) == (
         "demo-a-d1",
@@ -167,15 +167,15 @@ def test_a_recorded_start_whose_job_vanished_is_an_interruption_and_its_number_i
     run = verified_run("a")
     run.books.replay(segment(starts=(STARTED,)))
     run.resume(NOW, CHECKPOINT)
-    (vanished,) = run.carrying()
+    (vanished,) = run.agents.carrying()
 
     assert FindVanished() in run.decide(NOW)
 
-    run.observe_job(vanished, deleted=True, now=NOW)
+    run.agents.observe_job(vanished, deleted=True, now=NOW)
     assert run.next_wake(NOW) == NOW + POD_GRACE_SECONDS
-    run.observe_job(vanished, deleted=True, now=NOW + 1)
+    run.agents.observe_job(vanished, deleted=True, now=NOW + 1)
     assert find_no_pod(run, POD_GRACE_SECONDS) == ["demo-a-d1"]
-    run.observe_job(vanished, deleted=True, now=NOW + 6)
+    run.agents.observe_job(vanished, deleted=True, now=NOW + 6)
     assert find_no_pod(run, 1000) == []
 
     assert run.ledgers[Stage.MAP][0] == Item(ItemState.PENDING, interruptions=1, reason=Reason.DELETED)
@@ -191,8 +191,8 @@ def test_a_vanished_job_whose_pod_is_still_there_waits_for_it() -> None:
     run = verified_run("a")
     run.books.replay(segment(starts=(STARTED,)))
     run.resume(NOW, CHECKPOINT)
-    (vanished,) = run.carrying()
-    run.observe_job(vanished, deleted=True, now=NOW)
+    (vanished,) = run.agents.carrying()
+    run.agents.observe_job(vanished, deleted=True, now=NOW)
     observe(run, pod("demo-a-d1", deleting=True, grace_seconds=30.0))
 
     run.decide(NOW + 3 * POD_GRACE_SECONDS)
@@ -205,8 +205,8 @@ def test_a_vanished_job_whose_pod_is_still_there_waits_for_it() -> None:
 def test_a_recorded_start_whose_job_lives_is_adopted_without_a_second_start() -> None:
     run = resumed(starts=(STARTED,))
 
-    assert run.observe_job(job("demo-a-d1"), deleted=False, now=NOW) == []
-    assert run.started(Stage.MAP, 0, 1, "uid-demo-a-d1", NOW)
+    assert run.agents.observe_job(job("demo-a-d1"), deleted=False, now=NOW) == []
+    assert run.agents.started(Stage.MAP, 0, 1, "uid-demo-a-d1", NOW)
 
     assert launch(run) == ["demo-b-d1"]
     assert [start.key for start in run.commits.begin(CommitReason.TIME, NOW).starts] == ["b"]
@@ -217,7 +217,7 @@ def test_a_recorded_start_whose_job_lives_is_adopted_without_a_second_start() ->
 def test_a_job_that_is_alive_and_unknown_is_adopted_and_its_start_recorded() -> None:
     run = resumed()
 
-    run.observe_job(job("demo-a-d1"), deleted=False, now=NOW)
+    run.agents.observe_job(job("demo-a-d1"), deleted=False, now=NOW)
 
     assert run.commits.begin(CommitReason.TIME, NOW).starts == (STARTED,)
 
@@ -232,9 +232,9 @@ def test_the_end_of_a_start_that_was_recorded_is_no_running_item_any_more() -> N
     run.books.replay(segment(ended, starts=(STARTED,)))
 
     run.resume(NOW, CHECKPOINT)
-    assert run.carrying() == []
+    assert run.agents.carrying() == []
     assert run.ledgers[Stage.MAP][0] == Item(interruptions=1, reason=Reason.EVICTED)
-    assert run.observe_job(job("demo-a-d1", complete=True), deleted=False, now=NOW) == [
+    assert run.agents.observe_job(job("demo-a-d1", complete=True), deleted=False, now=NOW) == [
         DeleteJob("demo-a-d1", "uid-demo-a-d1")
     ]
 
@@ -244,7 +244,7 @@ def test_a_running_reduce_is_asked_for_as_well() -> None:
     run.books.replay(segment(starts=(Start(Stage.REDUCE, REDUCE_KEY, 1, "uid-r"),)))
 
     run.resume(NOW, CHECKPOINT)
-    (asked,) = run.carrying()
+    (asked,) = run.agents.carrying()
 
     assert (asked.name, asked.uid, asked.carried.stage) == (f"demo-{REDUCE_KEY}-d1", "uid-r", Stage.REDUCE)
 
@@ -505,13 +505,13 @@ class AnyStory(RuleBasedStateMachine):
     def a_job_is_created(self, data: st.DataObject) -> None:
         effect = self.creating.pop(data.draw(st.integers(0, len(self.creating) - 1)))
         uid = f"uid-{effect.dispatch.item_key}-{effect.dispatch.number}"
-        self.run.started(effect.stage, effect.position, effect.dispatch.number, uid, self.now)
+        self.run.agents.started(effect.stage, effect.position, effect.dispatch.number, uid, self.now)
 
     @precondition(lambda self: self.creating)
     @rule()
     def a_job_is_refused(self) -> None:
         effect = self.creating.pop()
-        self.run.refused(effect.stage, effect.position, effect.dispatch.number)
+        self.run.agents.refused(effect.stage, effect.position, effect.dispatch.number)
 
     @rule(data=st.data(), agent=st.sampled_from([DONE, CRASHED, HOPELESS, None]))
     def an_agent_ends(self, data: st.DataObject, agent: ContainerEnd | None) -> None:

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mapreduce_operator.api import Cause, ItemState, Phase, Reason, ResultsAs
+from mapreduce_operator.core.agents import VANISHED_SECONDS
 from mapreduce_operator.core.checkpoint import CommitReason
 from mapreduce_operator.core.dispatching import MAX_UNCOMMITTED
 from mapreduce_operator.core.effects import (
@@ -31,7 +32,7 @@ from mapreduce_operator.core.journal import Record, Start
 from mapreduce_operator.core.names import Stage
 from mapreduce_operator.core.outcomes import Outcome, Verdict
 from mapreduce_operator.core.phases import Turn
-from mapreduce_operator.core.run import VANISHED_SECONDS, RunState
+from mapreduce_operator.core.run import RunState
 from mapreduce_operator.core.sightings import LOST_SECONDS, OUTLIVED_SECONDS, POD_GRACE_SECONDS
 from mapreduce_operator.core.templates import REVERIFY_SECONDS
 from mapreduce_operator.core.workloads import Carried, ContainerEnd, Dispatch, JobSeen, PodSeen
@@ -90,7 +91,7 @@ def test_a_rejected_template_stops_everything_and_burns_no_attempt() -> None:
     revision = run.templates.revision(Stage.MAP)
     assert revision is not None
 
-    run.refused(Stage.MAP, 0, 1)
+    run.agents.refused(Stage.MAP, 0, 1)
     run.templates.tried(Stage.MAP, revision.hash, "forbidden by a policy", NOW)
 
     assert launch(run) == []
@@ -158,7 +159,7 @@ def test_a_refused_launch_is_no_dispatch_and_is_tried_again_with_the_same_number
     run = verified_run("a")
     (first,) = run.dispatching.launch(1, NOW)
 
-    run.refused(Stage.MAP, 0, 1)
+    run.agents.refused(Stage.MAP, 0, 1)
 
     assert run.active == 0
     assert run.dispatching.launch(1, NOW) == [first]
@@ -200,7 +201,7 @@ def test_an_item_does_not_run_again_before_its_outcome_is_durable(end: PodSeen) 
 
 def test_an_item_does_not_run_again_before_its_outcome_is_durable_when_its_job_was_adopted() -> None:
     run = verified_run("a")
-    run.observe_job(job("demo-a-d1"), deleted=False, now=NOW)
+    run.agents.observe_job(job("demo-a-d1"), deleted=False, now=NOW)
     observe(run, pod("demo-a-d1", gone=True))
 
     assert launch(run, seconds=60) == []
@@ -221,7 +222,7 @@ def test_dispatching_pauses_when_too_many_outcomes_wait_for_storage() -> None:
     take_templates(run)
     for effect in run.dispatching.launch(MAX_UNCOMMITTED + 1, NOW):
         assert isinstance(effect, Launch)
-        run.started(Stage.MAP, effect.position, 1, f"uid-{effect.position}", NOW)
+        run.agents.started(Stage.MAP, effect.position, 1, f"uid-{effect.position}", NOW)
     ends = [
         replace(
             pod("demo-a-d1", DONE),
@@ -557,7 +558,7 @@ def test_a_reduce_that_is_taken_away_while_it_runs_does_not_keep_the_run_from_it
     run.respec(spec(), NOW)
     run.decide(NOW)
     observe(run, pod(name, gone=True))
-    run.observe_job(job(name), deleted=True, now=NOW)
+    run.agents.observe_job(job(name), deleted=True, now=NOW)
     run.decide(NOW + 2 * POD_GRACE_SECONDS)
     commit(run)
 
@@ -581,7 +582,7 @@ def test_a_job_that_ended_waits_for_the_account_of_its_pod(seen: JobSeen, delete
     run = verified_run("a")
     launch(run)
 
-    run.observe_job(seen, deleted, NOW)
+    run.agents.observe_job(seen, deleted, NOW)
 
     assert run.next_wake(NOW) == NOW + POD_GRACE_SECONDS
     run.decide(NOW + POD_GRACE_SECONDS - 0.1)
@@ -591,7 +592,7 @@ def test_a_job_that_ended_waits_for_the_account_of_its_pod(seen: JobSeen, delete
 def test_the_account_of_a_pod_that_comes_in_time_counts() -> None:
     run = verified_run("a")
     launch(run)
-    run.observe_job(job("demo-a-d1", complete=True), deleted=False, now=NOW)
+    run.agents.observe_job(job("demo-a-d1", complete=True), deleted=False, now=NOW)
 
     observe(run, pod("demo-a-d1", DONE), seconds=4)
     run.decide(NOW + 1000)
@@ -618,7 +619,7 @@ def test_a_job_whose_pod_stays_silent_is_judged_by_itself(seen: JobSeen, deleted
     run = verified_run("a")
     launch(run)
 
-    run.observe_job(seen, deleted, NOW)
+    run.agents.observe_job(seen, deleted, NOW)
 
     assert find_no_pod(run, POD_GRACE_SECONDS - 0.1) == []
     assert find_no_pod(run, POD_GRACE_SECONDS) == ["demo-a-d1"]
@@ -630,13 +631,13 @@ def test_a_pod_whose_news_is_late_is_asked_for_once_and_tells_how_it_ended() -> 
     launch(run)
     commit(run)
     ended = job("demo-a-d1", complete=True)
-    run.observe_job(ended, deleted=False, now=NOW)
+    run.agents.observe_job(ended, deleted=False, now=NOW)
 
     assert run.decide(NOW + 60) == [FindPod(ended)]
     assert run.decide(NOW + 120) == []
 
     observe(run, pod("demo-a-d1", DONE), seconds=130)
-    assert run.no_pod(ended, NOW + 131) == [], "an answer that comes later changes nothing"
+    assert run.agents.no_pod(ended, NOW + 131) == [], "an answer that comes later changes nothing"
     assert run.ledgers[Stage.MAP][0] == Item(ItemState.SUCCEEDED, attempts=1)
 
 
@@ -645,7 +646,7 @@ def test_an_agent_that_outlives_its_job_is_waited_for() -> None:
     launch(run)
     commit(run)
     observe(run, pod("demo-a-d1"))
-    run.observe_job(job("demo-a-d1"), deleted=True, now=NOW)
+    run.agents.observe_job(job("demo-a-d1"), deleted=True, now=NOW)
 
     assert find_no_pod(run, POD_GRACE_SECONDS) == []
     assert run.ledgers[Stage.MAP][0].state is ItemState.RUNNING
@@ -660,9 +661,9 @@ def test_an_agent_that_outlives_its_job_is_waited_for() -> None:
 def test_more_news_of_a_job_that_ended_do_not_prolong_the_wait() -> None:
     run = verified_run("a")
     launch(run)
-    run.observe_job(job("demo-a-d1", complete=True), deleted=False, now=NOW)
+    run.agents.observe_job(job("demo-a-d1", complete=True), deleted=False, now=NOW)
 
-    run.observe_job(job("demo-a-d1", complete=True), deleted=True, now=NOW + 4)
+    run.agents.observe_job(job("demo-a-d1", complete=True), deleted=True, now=NOW + 4)
 
     assert run.next_wake(NOW) == NOW + POD_GRACE_SECONDS
 
@@ -684,7 +685,7 @@ def test_an_agent_with_a_result_is_done_while_other_containers_go_on() -> None:
     assert DeleteJob("demo-a-d1", "uid-demo-a-d1") in commit(run)
     assert run.ledgers[Stage.MAP][0].state is ItemState.SUCCEEDED
     assert observe(run, replace(outlived(DONE), phase="Failed", gone=True), seconds=30) == []
-    assert run.take_stale() == 0
+    assert run.agents.take_stale() == 0
 
 
 def test_an_agent_that_failed_is_judged_when_its_node_is_not_about_to_end_the_pod() -> None:
@@ -725,7 +726,7 @@ def test_an_agent_that_failed_since_its_node_ended_the_pod_was_interrupted() -> 
 def test_a_job_that_is_alive_is_adopted_and_not_launched_again() -> None:
     run = verified_run("ab")
 
-    effects = run.observe_job(job("demo-a-d1"), deleted=False, now=NOW)
+    effects = run.agents.observe_job(job("demo-a-d1"), deleted=False, now=NOW)
 
     assert effects == []
     assert launch(run) == ["demo-b-d1"]
@@ -735,7 +736,7 @@ def test_a_job_that_is_alive_is_adopted_and_not_launched_again() -> None:
 def test_a_job_that_is_found_ended_is_judged_like_any_other() -> None:
     run = verified_run("a")
 
-    run.observe_job(job("demo-a-d1", complete=True), deleted=False, now=NOW)
+    run.agents.observe_job(job("demo-a-d1", complete=True), deleted=False, now=NOW)
     find_no_pod(run, POD_GRACE_SECONDS)
 
     assert run.ledgers[Stage.MAP][0] == Item(ItemState.PENDING, interruptions=1, reason=Reason.DELETED)
@@ -745,7 +746,7 @@ def test_a_pod_that_is_seen_to_end_before_its_job_is_seen_counts() -> None:
     run = verified_run("a")
 
     observe(run, pod("demo-a-d1", DONE))
-    effects = run.observe_job(job("demo-a-d1", complete=True), deleted=False, now=NOW)
+    effects = run.agents.observe_job(job("demo-a-d1", complete=True), deleted=False, now=NOW)
 
     assert effects == []
     assert run.ledgers[Stage.MAP][0] == Item(ItemState.SUCCEEDED, attempts=1)
@@ -758,7 +759,7 @@ def test_a_job_whose_outcome_is_durable_is_deleted() -> None:
         segment(Record(Outcome(Stage.MAP, Dispatch("a", 1), "uid-demo-a-d1", Verdict.FAILED), Item(attempts=1)))
     )
 
-    assert run.observe_job(job("demo-a-d1", complete=True), deleted=False, now=NOW) == [
+    assert run.agents.observe_job(job("demo-a-d1", complete=True), deleted=False, now=NOW) == [
         DeleteJob("demo-a-d1", "uid-demo-a-d1")
     ]
 
@@ -774,13 +775,13 @@ def test_a_job_that_is_being_deleted_is_not_deleted_again(seen: JobSeen, deleted
         segment(Record(Outcome(Stage.MAP, Dispatch("a", 1), "uid-demo-a-d1", Verdict.FAILED), Item(attempts=1)))
     )
 
-    assert run.observe_job(seen, deleted, NOW) == []
+    assert run.agents.observe_job(seen, deleted, NOW) == []
 
 
 def test_a_job_of_no_item_of_this_run_is_left_alone() -> None:
     run = verified_run("a")
 
-    assert run.observe_job(job("demo-z-d1"), deleted=False, now=NOW) == []
+    assert run.agents.observe_job(job("demo-z-d1"), deleted=False, now=NOW) == []
 
 
 @pytest.mark.parametrize("known", [Item(), Item(ItemState.SUCCEEDED, attempts=1)], ids=["pending", "succeeded"])
@@ -788,7 +789,7 @@ def test_a_job_ahead_of_what_is_known_is_left_alone(known: Item) -> None:
     run = verified_run("a")
     run.ledgers[Stage.MAP].restore(0, known)
 
-    assert run.observe_job(job("demo-a-d2"), deleted=False, now=NOW) == []
+    assert run.agents.observe_job(job("demo-a-d2"), deleted=False, now=NOW) == []
     assert run.ledgers[Stage.MAP][0] == known
 
 
@@ -797,7 +798,7 @@ def test_a_job_that_is_kept_until_its_outcome_is_durable_is_not_taken_for_a_left
     launch(run)
     observe(run, pod("demo-a-d1", CRASHED))
 
-    assert run.observe_job(job("demo-a-d1", failed_reason="BackoffLimitExceeded"), deleted=False, now=NOW) == []
+    assert run.agents.observe_job(job("demo-a-d1", failed_reason="BackoffLimitExceeded"), deleted=False, now=NOW) == []
 
 
 def test_what_was_committed_comes_back_as_it_was() -> None:
@@ -841,13 +842,13 @@ def test_news_of_an_old_dispatch_are_counted_and_ignored() -> None:
     observe(run, pod("demo-a-d1", gone=True))
     commit(run)
     assert launch(run) == ["demo-a-d2"]
-    run.observe_job(job("demo-a-d1"), deleted=True, now=NOW)
+    run.agents.observe_job(job("demo-a-d1"), deleted=True, now=NOW)
 
     assert observe(run, pod("demo-a-d1", DONE)) == []
 
     assert run.ledgers[Stage.MAP][0].state is ItemState.RUNNING
     assert run.uncommitted == []
-    assert (run.take_stale(), run.take_stale()) == (1, 0)
+    assert (run.agents.take_stale(), run.agents.take_stale()) == (1, 0)
 
 
 @pytest.mark.parametrize("order", sorted(set(permutations("jjpp"))))
@@ -860,15 +861,15 @@ def test_what_is_told_of_a_job_and_its_pod_until_they_are_gone_is_no_news(order:
     deleted, gone = iter([False, True]), iter([False, True])
     for stream in order:
         if stream == "j":
-            assert run.observe_job(job("demo-a-d1", deleting=True), deleted=next(deleted), now=NOW) == []
+            assert run.agents.observe_job(job("demo-a-d1", deleting=True), deleted=next(deleted), now=NOW) == []
         else:
             assert observe(run, pod("demo-a-d1", CRASHED, deleting=True, gone=next(gone))) == []
 
     assert run.ledgers[Stage.MAP].attempts == 1
-    assert run.take_stale() == 0
+    assert run.agents.take_stale() == 0
 
     observe(run, pod("demo-a-d1", CRASHED, gone=True))
-    assert run.take_stale() == 1, "both are gone, so nothing was remembered"
+    assert run.agents.take_stale() == 1, "both are gone, so nothing was remembered"
 
 
 @given(st.permutations(["job ended", "job deleted", "pod leaves", "pod gone", "waits", "suspends"]))
@@ -882,9 +883,9 @@ def test_nothing_is_remembered_of_a_dispatch_when_its_job_and_pod_are_gone(story
         now += 1
         match next(streams.get(word.partition(" ")[0], iter([word]))):
             case "job ended":
-                run.observe_job(job("demo-a-d1", failed_reason="BackoffLimitExceeded"), deleted=False, now=now)
+                run.agents.observe_job(job("demo-a-d1", failed_reason="BackoffLimitExceeded"), deleted=False, now=now)
             case "job deleted":
-                run.observe_job(job("demo-a-d1", deleting=True), deleted=True, now=now)
+                run.agents.observe_job(job("demo-a-d1", deleting=True), deleted=True, now=now)
             case "pod leaves":
                 observe(run, pod("demo-a-d1", deleting=True, grace_seconds=30.0), now - NOW)
             case "pod gone":
@@ -897,11 +898,11 @@ def test_nothing_is_remembered_of_a_dispatch_when_its_job_and_pod_are_gone(story
                 run.decide(now)
     commit(run, now - NOW)
     assert run.ledgers[Stage.MAP][0].interruptions == 1
-    run.take_stale()
+    run.agents.take_stale()
 
     observe(run, pod("demo-a-d1", gone=True))
 
-    assert run.take_stale() == 1, "news of an old dispatch, not of one that is remembered"
+    assert run.agents.take_stale() == 1, "news of an old dispatch, not of one that is remembered"
     assert run.decide(now + 1000) == []
     assert run.next_wake(now) is None
 
@@ -924,7 +925,7 @@ def test_the_end_of_a_pod_of_no_item_of_this_run_is_counted_and_ignored() -> Non
 
     assert observe(run, pod("demo-z-d1", DONE)) == []
 
-    assert run.take_stale() == 1
+    assert run.agents.take_stale() == 1
 
 
 def test_the_end_of_another_job_with_the_same_dispatch_is_ignored() -> None:
@@ -934,7 +935,7 @@ def test_the_end_of_another_job_with_the_same_dispatch_is_ignored() -> None:
     observe(run, replace(pod("demo-a-d1", DONE), job_uid="uid-other"))
 
     assert run.ledgers[Stage.MAP][0].state is ItemState.RUNNING
-    assert run.take_stale() == 1
+    assert run.agents.take_stale() == 1
 
 
 def test_a_pod_that_no_job_owns_is_not_believed() -> None:
@@ -950,7 +951,7 @@ def test_the_answer_to_a_creation_may_come_after_the_end_of_the_agent() -> None:
     run.dispatching.launch(1, NOW)
     observe(run, pod("demo-a-d1", CRASHED))
 
-    run.started(Stage.MAP, 0, 1, "uid-demo-a-d1", NOW)
+    run.agents.started(Stage.MAP, 0, 1, "uid-demo-a-d1", NOW)
 
     assert run.ledgers[Stage.MAP][0].state is ItemState.RETRY_WAIT
     assert run.active == 0
@@ -1014,7 +1015,7 @@ def test_the_item_of_a_lost_pod_does_not_run_again_before_the_pod_is_gone() -> N
     run = verified_run("a")
     launch(run)
     observe(run, LEAVING)
-    run.observe_job(job("demo-a-d1", deleting=True), deleted=True, now=NOW)
+    run.agents.observe_job(job("demo-a-d1", deleting=True), deleted=True, now=NOW)
     commit(run)
 
     assert run.decide(NOW + 90) == [REMOVE]
@@ -1047,8 +1048,8 @@ def test_a_lost_pod_is_removed_by_an_operator_that_was_started_meanwhile_after_t
     run = verified_run("a")
     run.books.replay(segment(starts=(Start(Stage.MAP, "a", 1, "uid-demo-a-d1"),)))
     run.resume(NOW, CHECKPOINT)
-    (vanished,) = run.carrying()
-    run.observe_job(vanished, deleted=True, now=NOW)
+    (vanished,) = run.agents.carrying()
+    run.agents.observe_job(vanished, deleted=True, now=NOW)
 
     observe(run, LEAVING)
 
@@ -1078,7 +1079,7 @@ def test_a_job_is_awaited_until_something_is_seen_of_it(seen: JobSeen | PodSeen 
     run.dispatching.launch(1, NOW)
 
     if isinstance(seen, JobSeen):
-        run.observe_job(seen, deleted=False, now=NOW)
+        run.agents.observe_job(seen, deleted=False, now=NOW)
     elif isinstance(seen, PodSeen):
         observe(run, seen)
 
@@ -1230,8 +1231,8 @@ def test_what_is_being_launched_waits_when_the_spec_does_not_let_it_start_any_mo
 
     run.respec(spec({"maxParallel": 1}), NOW)
     assert not run.dispatching.awaits_job(Stage.MAP, 0, 1)
-    run.refused(Stage.MAP, 0, 1)
-    run.refused(Stage.MAP, 1, 1)
+    run.agents.refused(Stage.MAP, 0, 1)
+    run.agents.refused(Stage.MAP, 1, 1)
     assert run.dispatching.awaits_job(Stage.MAP, 2, 1), "this one is the one that may"
 
     run.respec(spec({"maxParallel": 1}, suspend=True), NOW)
@@ -1248,7 +1249,7 @@ def test_jobs_that_came_and_went_untold_are_asked_for_once_a_minute_while_agents
     assert run.next_wake(NOW + 62) == NOW + 2 * VANISHED_SECONDS
     assert run.decide(NOW + 2 * VANISHED_SECONDS) == [FindVanished()]
     assert run.decide(NOW + 2 * VANISHED_SECONDS) == []
-    assert [job.name for job in run.carrying()] == ["demo-a-d1"]
+    assert [job.name for job in run.agents.carrying()] == ["demo-a-d1"]
 
 
 def test_a_job_of_an_earlier_dispatch_is_over_whatever_waits_of_the_last() -> None:
@@ -1260,7 +1261,7 @@ def test_a_job_of_an_earlier_dispatch_is_over_whatever_waits_of_the_last() -> No
     observe(run, pod("demo-a-d2", gone=True))
     stale = replace(job("demo-a-d1"), uid="uid-of-a-former-leader")
 
-    assert run.observe_job(stale, deleted=False, now=NOW) == [DeleteJob("demo-a-d1", "uid-of-a-former-leader")]
+    assert run.agents.observe_job(stale, deleted=False, now=NOW) == [DeleteJob("demo-a-d1", "uid-of-a-former-leader")]
 
 
 def test_a_job_whose_outcome_is_settled_and_not_durable_is_nobodys_to_delete() -> None:
@@ -1269,9 +1270,9 @@ def test_a_job_whose_outcome_is_settled_and_not_durable_is_nobodys_to_delete() -
     observe(run, pod("demo-a-d1", gone=True))
     of_another_leader = replace(job("demo-a-d1"), uid="uid-of-another-leader")
 
-    assert run.observe_job(of_another_leader, deleted=False, now=NOW) == []
+    assert run.agents.observe_job(of_another_leader, deleted=False, now=NOW) == []
     commit(run)
-    assert run.observe_job(of_another_leader, deleted=False, now=NOW) == [
+    assert run.agents.observe_job(of_another_leader, deleted=False, now=NOW) == [
         DeleteJob("demo-a-d1", "uid-of-another-leader")
     ]
 
@@ -1282,7 +1283,7 @@ def test_an_agent_whose_job_is_still_being_created_is_interrupted_when_the_job_i
     run.respec(spec(suspend=True, suspendPolicy="Interrupt"), NOW)
     assert run.decide(NOW) == []
 
-    run.started(Stage.MAP, 0, 1, "uid-demo-a-d1", NOW)
+    run.agents.started(Stage.MAP, 0, 1, "uid-demo-a-d1", NOW)
     commit(run)
 
     assert run.decide(NOW) == [DeleteJob("demo-a-d1", "uid-demo-a-d1")]
@@ -1335,7 +1336,7 @@ def test_a_run_wakes_for_the_earliest_of_what_it_waits_for() -> None:
     commit(run)
     assert run.next_wake(NOW) == NOW + 10, "the retry of a"
 
-    run.observe_job(job("demo-b-d1"), deleted=True, now=NOW + 2)
+    run.agents.observe_job(job("demo-b-d1"), deleted=True, now=NOW + 2)
     assert run.next_wake(NOW) == NOW + 7, "the silence of b's pod"
 
     observe(run, pod("demo-c-d1", DONE), seconds=1)

@@ -91,12 +91,12 @@ def end(run: RunState, position: int, agent: ContainerEnd | None, stage: Stage =
     dispatch = Dispatch(ledger.key(position), ledger[position].dispatch)
     carried = Carried("run-1", stage, (dispatch,), "5f1c")
     uid = f"uid-{stage}-{position}"
-    run.observe_job(JobSeen("default", uid, uid, "run-1", carried), deleted=False, now=NOW)
+    run.agents.observe_job(JobSeen("default", uid, uid, "run-1", carried), deleted=False, now=NOW)
     phase = "Running" if agent is None else "Failed"
     pod = PodSeen(
         "default", "pod", "pod", uid, uid, carried, phase=phase, gone=agent is None, agent=agent, started=True
     )
-    run.observe_pod(pod, run.templates.rule(stage), NOW)
+    run.agents.observe_pod(pod, run.templates.rule(stage), NOW)
 
 
 def status(run: RunState, report: Report = REPORT, id_of: Callable[[int], str] = str) -> MapReduceJobStatus:

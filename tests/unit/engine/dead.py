@@ -98,7 +98,7 @@ class Office:
         position = self.ids.index(name)
         dispatch = Dispatch(ledger.key(position), ledger[position].dispatch)
         job = job_name(RUN, dispatch.item_key, dispatch.number)
-        self.state.started(Stage.MAP, position, dispatch.number, f"uid-{job}", now)
+        self.state.agents.started(Stage.MAP, position, dispatch.number, f"uid-{job}", now)
         exit_code = 0 if succeeds else 1
         agent = ContainerEnd(
             exit_code, message='{"ok": true}' if succeeds else message, started_at=now - 5, finished_at=now
@@ -115,7 +115,7 @@ class Office:
             node="node-1",
             agent=agent,
         )
-        self.state.observe_pod(pod, self.state.templates.rule(Stage.MAP), now)
+        self.state.agents.observe_pod(pod, self.state.templates.rule(Stage.MAP), now)
 
     async def commit(self) -> None:
         """What was decided becomes durable: bodies first, as engine.effects does it."""

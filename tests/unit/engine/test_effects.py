@@ -48,7 +48,7 @@ async def finds_vanished(process: Process) -> list[tuple[Workload, bool]]:
         effects.start(FindVanished())
     for workload, deleted in told:
         assert isinstance(workload, JobSeen)
-        loaded.state.observe_job(workload, deleted, NOW)
+        loaded.state.agents.observe_job(workload, deleted, NOW)
     process.state = loaded.state
     return told
 
@@ -62,11 +62,11 @@ async def test_a_recorded_start_whose_job_vanished_becomes_one_interruption() ->
     assert process.jobs.asked == [vanished.name]
     assert isinstance(vanished, JobSeen)
     assert FindPod(vanished) in process.state.decide(NOW + POD_GRACE_SECONDS)
-    process.state.no_pod(vanished, NOW + POD_GRACE_SECONDS)
+    process.state.agents.no_pod(vanished, NOW + POD_GRACE_SECONDS)
     assert items_of(process.state) == [Item(ItemState.PENDING, interruptions=1, reason=Reason.DELETED), Item()]
     await process.journal.append(process.state.commits.begin(CommitReason.ITEMS, NOW))
     again = await Process(store).load(planned_before=True)
-    assert again.state.carrying() == []
+    assert again.state.agents.carrying() == []
     assert items_of(again.state) == items_of(process.state)
 
 
@@ -75,7 +75,7 @@ async def test_a_recorded_start_whose_job_vanished_becomes_one_interruption() ->
 )
 async def test_what_the_informer_does_not_know_is_asked_for_by_name_and_uid(uid: str | None, is_gone: bool) -> None:
     process = await comes_back(MemoryStore())
-    (expected,) = (await process.load(planned_before=True)).state.carrying()
+    (expected,) = (await process.load(planned_before=True)).state.agents.carrying()
     if uid is not None:
         process.jobs.jobs[expected.name] = (uid, RUN.uid)
 
@@ -87,7 +87,7 @@ async def test_what_the_informer_does_not_know_is_asked_for_by_name_and_uid(uid:
 @pytest.mark.parametrize(("what", "asked"), [("job", 0), ("pod", 1)])
 async def test_a_job_that_the_informer_knows_is_not_asked_for_and_its_pod_is_not_it(what: str, asked: int) -> None:
     process = await comes_back(MemoryStore())
-    (job,) = (await process.load(planned_before=True)).state.carrying()
+    (job,) = (await process.load(planned_before=True)).state.agents.carrying()
     carried = Carried(RUN.uid, Stage.MAP, (Dispatch(job.carried.dispatches[0].item_key, 1),), "5f1c")
     known: dict[str, Workload] = {
         "job": JobSeen("default", job.name, "uid-1", RUN.uid, carried),
@@ -100,7 +100,7 @@ async def test_a_job_that_the_informer_knows_is_not_asked_for_and_its_pod_is_not
 
 async def test_an_api_server_that_does_not_answer_is_asked_again_and_is_no_sign() -> None:
     process = await comes_back(MemoryStore())
-    (job,) = (await process.load(planned_before=True)).state.carrying()
+    (job,) = (await process.load(planned_before=True)).state.agents.carrying()
     process.jobs.jobs[job.name] = ("uid-1", RUN.uid)
     process.jobs.error = ClusterError(ClusterErrorReason.UNAVAILABLE, "no answer")
     asyncio.get_running_loop().call_later(5, lambda: setattr(process.jobs, "error", None))

@@ -113,7 +113,7 @@ async def left_running(store: MemoryStore) -> None:
     """A run whose first item has a recorded start."""
     process = Process(store)
     loaded = await process.load()
-    assert loaded.state.started(Stage.MAP, 0, 1, "uid-1", NOW)
+    assert loaded.state.agents.started(Stage.MAP, 0, 1, "uid-1", NOW)
     await process.journal.append(loaded.state.commits.begin(CommitReason.TIME, NOW))
 
 
@@ -218,7 +218,7 @@ async def test_a_run_comes_back_from_its_snapshot_and_without_it(damaged: bool) 
     loaded = await process.load()
     state = loaded.state
     for position, uid in enumerate(["uid-1", "uid-2"]):
-        assert state.started(Stage.MAP, position, 1, uid, NOW)
+        assert state.agents.started(Stage.MAP, position, 1, uid, NOW)
         batch = state.commits.begin(CommitReason.TIME, NOW, with_snapshot=position == 0)
         await process.journal.append(batch)
         state.commits.done(batch, NOW)
@@ -229,7 +229,7 @@ async def test_a_run_comes_back_from_its_snapshot_and_without_it(damaged: bool) 
     again = await Process(store).load(planned_before=True)
 
     assert items_of(again.state) == items_of(state)
-    assert sorted(job.uid for job in again.state.carrying()) == ["uid-1", "uid-2"]
+    assert sorted(job.uid for job in again.state.agents.carrying()) == ["uid-1", "uid-2"]
 
 
 async def test_the_phase_comes_back_with_its_reason() -> None:

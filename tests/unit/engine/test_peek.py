@@ -14,7 +14,7 @@ from tests.unit.engine.test_journal import KEYS, journal, planned, stored_head
 
 async def started(writer: Journal, job_uid: str) -> None:
     state = RunState(RUN, spec(), [item_key(RUN.uid, Stage.MAP, name) for name in "ab"], PLANNED)
-    state.started(Stage.MAP, 0, 1, job_uid, NOW)
+    state.agents.started(Stage.MAP, 0, 1, job_uid, NOW)
     await writer.append(state.commits.begin(CommitReason.TIME, NOW))
 
 

@@ -202,7 +202,7 @@ async def test_with_nothing_but_its_plan_a_run_begins_anew_and_no_dispatch_gets_
     assert [item.dispatch for item in story.items()] == [1, 2, 1, 1]
     assert story.item(1).excused == 1
     for one in alive:
-        story.state.observe_job(one, deleted=False, now=story.now)
+        story.state.agents.observe_job(one, deleted=False, now=story.now)
     assert story.states == [WAITS, RUNNING, RUNNING, RUNNING]
 
 

@@ -144,7 +144,7 @@ async def write_run(store: FileStore) -> None:
     await operator.commit()
     again = operator.state.dispatching.launch(1, NOW + 90)
     assert [getattr(effect, "position", None) for effect in again] == [1]
-    operator.state.started(Stage.MAP, 1, 2, "uid-again-2", NOW + 90)
+    operator.state.agents.started(Stage.MAP, 1, 2, "uid-again-2", NOW + 90)
     await operator.commit()
 
 
