@@ -83,9 +83,9 @@ class ApiServer:
         await self.closing.aclose()
 
     def advised(self, words: str) -> str:
-        """A command line of ours, for people to copy: it leads to the same place."""
+        """A command line of ours, for people to copy: it leads to the same place by the same options."""
         place = self.place
-        where = {"-n": self.namespace, "--context": place.context, "--kubeconfig": place.kubeconfig}
+        where = {"-n": place.namespace, "--context": place.context, "--kubeconfig": place.kubeconfig}
         options = "".join(f" {name} {quote(value)}" for name, value in where.items() if value)
         return f"`kubectl mapreduce {words}{options}`"
 

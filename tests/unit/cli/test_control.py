@@ -118,7 +118,7 @@ async def test_a_job_that_has_ended_is_left_alone(
     assert (code, patches(api)) == (1 if command == "checkpoint" else 0, [])
     output = "".join(capsys.readouterr())
     assert "has ended" in output
-    assert ("`kubectl mapreduce restart words --phase Map -n team` runs" in output) == (command == "resume")
+    assert ("`kubectl mapreduce restart words --phase Map` runs" in output) == (command == "resume")
 
 
 async def test_a_job_that_ends_while_its_going_on_is_waited_for(

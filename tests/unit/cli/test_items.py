@@ -127,7 +127,7 @@ async def test_ids_that_leave_nothing_out_are_told(api: FakeApi, call: Call) -> 
     assert err.splitlines() == [
         "warning: the item well has ended (Succeeded) and stays as it is",
         "warning: the item open has ended (DeadLettered) and stays as it is",
-        'warning: demo has no item a\\"ö: `kubectl mapreduce items list demo -n default` shows all',
+        'warning: demo has no item a\\"ö: `kubectl mapreduce items list demo` shows all',
     ]
 
 

@@ -96,7 +96,7 @@ async def test_a_log_that_is_not_kept(
     assert await call("logs", "words", "a b", *dispatch) == 5
     error = capsys.readouterr().err
     assert told in error
-    assert "`kubectl mapreduce items show words 'a b' -n team`" in error
+    assert "`kubectl mapreduce items show words 'a b'`" in error
 
 
 async def test_the_port_forward_goes_to_the_same_cluster(reading: FakeApi, tmp_path: Path) -> None:
@@ -160,7 +160,7 @@ def refused(status: int, message: str) -> Answer:
         (
             answer({"state": "Pending", "dispatch": 1, "history": []}),
             5,
-            "the item 'a' of words has not started: it is Pending; `kubectl mapreduce items show words a -n team`",
+            "the item 'a' of words has not started: it is Pending; `kubectl mapreduce items show words a`",
         ),
     ],
 )

@@ -216,7 +216,7 @@ async def test_old_letters_are_purged_by_the_policy_of_the_queue(
     assert asked.body == {"spec": policy}
     output = capsys.readouterr().out
     assert f"it has {count} letters of these" in output
-    undone = "`kubectl mapreduce dlq purge words --older-than 1h -n team` ends that"
+    undone = "`kubectl mapreduce dlq purge words --older-than 1h` ends that"
     assert (undone in output) == ("--open" in words)
 
 

@@ -98,11 +98,12 @@ async def test_who_manages_which_field_is_no_matter(api: FakeApi, capsys: pytest
     assert yaml.safe_load(await told(capsys, "-o", "yaml"))["items"] == [job()]
 
 
-async def test_no_jobs(api: FakeApi, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("options", [(), ("-n", "team")], ids=["as the kubeconfig says", "as told"])
+async def test_no_jobs(api: FakeApi, capsys: pytest.CaptureFixture[str], options: tuple[str, ...]) -> None:
     api.on("GET", JOBS, answer({"items": []}))
-    assert await call("status") == 0
+    assert await call("status", *options) == 0
     output = capsys.readouterr()
     assert (output.out, output.err) == (
         "",
-        "no MapReduceJobs in the namespace team; `kubectl mapreduce run FILE -n team` makes one\n",
+        f"no MapReduceJobs in the namespace team; `kubectl mapreduce {' '.join(('run FILE', *options))}` makes one\n",
     )

@@ -82,7 +82,7 @@ async def test_a_job_that_nobody_has_taken_up(api: FakeApi, capsys: pytest.Captu
     assert await call("watch", "words", "--timeout", "1s") == 7
     output = capsys.readouterr()
     assert output.out.endswith("Z  not taken up by an operator yet\n")
-    assert "has not ended within 1s; it goes on, and so does `kubectl mapreduce watch words -n team`" in output.err
+    assert "has not ended within 1s; it goes on, and so does `kubectl mapreduce watch words`" in output.err
 
 
 async def test_an_end_that_a_change_of_the_spec_has_made_old_is_none(api: FakeApi) -> None:
