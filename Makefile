@@ -6,7 +6,7 @@ SHELL := /bin/bash
 
 VENV := .venv
 BIN := $(VENV)/bin
-# For tests that need no cluster; more processes than these would start longer than they run.
+# For tests that leave one another alone; more processes than these would start longer than they run.
 PROCESSES := --numprocesses auto --maxprocesses 4
 # Tools, DOCKER_HOST and KUBECONFIG of the cluster at hand.
 CLUSTER := eval "$$(dev/cluster/cluster.sh env)" &&
@@ -53,7 +53,7 @@ soak: $(VENV)/.complete ## 1,000 simulated runs with every kind of fault; deaths
 
 .PHONY: integration
 integration: $(VENV)/.complete cluster-up images ## Adapters and CRD against a real API server
-	@$(CLUSTER) $(BIN)/pytest tests/integration
+	@$(CLUSTER) $(BIN)/pytest $(PROCESSES) tests/integration
 
 .PHONY: e2e
 e2e: $(VENV)/.complete deploy ## The installed operator with real agents
