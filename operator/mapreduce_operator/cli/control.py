@@ -199,10 +199,8 @@ def _check(session: Session, body: Body, kind: str) -> None:
     if _is_hopeless(body, kind):
         found = condition(body, kind)
         name = body["metadata"]["name"]
-        raise CommandError(
-            f"{name}: {found['reason']}: {found['message']}; {session.advised(f'checkpoints list {name}')} shows what "
-            "there is"
-        )
+        advice = f"; {session.advised(f'checkpoints list {name}')} shows what there is" if kind == "Restored" else ""
+        raise CommandError(f"{name}: {found['reason']}: {found['message']}{advice}")
 
 
 @command("checkpoint")

@@ -203,6 +203,15 @@ async def test_a_restart_is_waited_for_unless_somebody_has_to_act(api: FakeApi, 
     assert await call("restart", "words", "--wait", "--timeout", "1s") == code
 
 
+async def test_a_restart_that_is_refused_says_why_and_no_more(api: FakeApi, capsys: pytest.CaptureFixture[str]) -> None:
+    there(api, job(conditions=GOES_ON | {"Restarted": ("False", "NoReduce")}))
+    api.on("GET", JOBS, chunks(hangs=True))
+    assert await call("restart", "words", "--wait", "--timeout", "1s") == 1
+    error = capsys.readouterr().err
+    assert "words: NoReduce: " in error
+    assert "checkpoints list" not in error
+
+
 async def test_a_checkpoint_is_asked_for_by_its_token(api: FakeApi, capsys: pytest.CaptureFixture[str]) -> None:
     written = {"sequence": 14, "token": "mine"}
     there(api, job(conditions=GOES_ON), job(conditions=GOES_ON, checkpoint={"sequence": 13, "token": "old"}))
