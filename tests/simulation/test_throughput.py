@@ -19,5 +19,10 @@ async def test_the_status_tells_how_fast_it_goes_and_when_it_is_done() -> None:
         told = operator.status_of(RUN)["throughput"]
         assert 2.5 <= told["itemsPerMinute"] <= 3.0
         assert 120 <= told["remainingSeconds"] <= 144
+        operator.edit(lambda spec: spec.update(suspend=True))
+        await operator.until(lambda: operator.condition("Suspended")["status"] == "True", 30)
+        assert "throughput" not in operator.status_of(RUN), "what stands still is not done at any time"
+        operator.edit(lambda spec: spec.update(suspend=False))
+        await operator.until(lambda: "throughput" in operator.status_of(RUN), 60)
         await operator.until_finished()
         assert "throughput" not in operator.status_of(RUN)

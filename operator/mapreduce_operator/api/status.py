@@ -132,7 +132,7 @@ class AttemptCounts(Model):
 
 
 class ThroughputStatus(Model):
-    """How fast items end. It is there once at least five have ended under the present leader."""
+    """How fast items end. It is there once at least five have ended under the present leader, while the job goes on."""
 
     items_per_minute: float = Field(ge=0)
     """Items that ended, per minute, over the last ten minutes."""

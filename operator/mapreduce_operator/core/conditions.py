@@ -97,7 +97,7 @@ def conditions_of(situation: Situation) -> dict[str, tuple[bool, str, str]]:
     found["Suspended"] = (
         (True, "Suspended", f"spec.suspend is true{running}")
         if stopped_by_user
-        else (False, "NotSuspended", "spec.suspend is false")
+        else (False, "NotSuspended", "the job has ended" if situation.suspended else "spec.suspend is false")
     )
     problem = situation.obstacle if situation.lost else situation.storage_problem
     found["CheckpointHealthy"] = (False, *problem) if problem else situation.checkpoints

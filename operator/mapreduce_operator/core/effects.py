@@ -81,6 +81,8 @@ class Announce:
     kind: Literal["Normal", "Warning"]
     reason: str
     message: str
+    item: int | None = None
+    """Position of the map item that it is about, whose id is not known here."""
 
 
 Effect = Launch | DeleteJob | FindPod | FindVanished | RemovePod | Commit | VerifyTemplate | PrepareReduce | Announce

@@ -206,7 +206,8 @@ def status_of(
 
 def _throughput(run: RunState, left: int, now: float) -> ThroughputStatus | None:
     rate = run.commits.throughput.per_minute(now)
-    if rate is None or not left:
+    stands = run.spec.suspend or run.committed_turn.phase in FINAL_PHASES
+    if rate is None or not left or stands:
         return None
     return ThroughputStatus(items_per_minute=rate, remaining_seconds=round(two_digits(60.0 * left / rate)))
 

@@ -1,11 +1,12 @@
 """The story of a run, as its Events tell it: that of the job, not that of its items."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Final
 
 from mapreduce_operator.api import BreakerState, Phase, Reason
 from mapreduce_operator.core.effects import Announce
-from mapreduce_operator.core.failures import MEANINGS, end_of
+from mapreduce_operator.core.failures import MEANINGS, Action, end_of
 from mapreduce_operator.core.names import Stage
 from mapreduce_operator.core.outcomes import Outcome, Verdict
 from mapreduce_operator.core.phases import Turn
@@ -38,12 +39,15 @@ class Story:
         if outcome.reason is None or outcome.reason in self._announced:
             return
         self._announced.add(outcome.reason)
-        what = "reduce" if outcome.stage is Stage.REDUCE else f"item {position}"
+        meaning, what = MEANINGS[outcome.reason], "reduce " if outcome.stage is Stage.REDUCE else ""
+        passes = outcome.verdict is Verdict.INTERRUPTED and meaning.action is not Action.PROBE
+        # A line for people; agents print several.
+        said = " ".join(end_of(outcome.message, 300).split())
         yield Announce(
-            "Normal" if outcome.verdict is Verdict.INTERRUPTED else "Warning",
+            "Normal" if passes else "Warning",
             f"First{outcome.reason}",
-            f"{what} (Job {outcome.job}): {end_of(outcome.message, 300)} - {MEANINGS[outcome.reason].hint} "
-            "Further ones are counted, not announced.",
+            f"{what}(Job {outcome.job}): {said} - {meaning.hint} Further ones are counted, not announced.",
+            item=position if outcome.stage is Stage.MAP else None,
         )
 
     def turned(self, before: Turn, turn: Turn) -> Iterator[Announce]:
@@ -75,7 +79,7 @@ class Story:
         """One when other ids are to be skipped than before that no item has."""
         before, self._unknown = self._unknown, unknown
         if unknown and unknown != before:
-            named = ", ".join(repr(end_of(one, _ID_CHARACTERS)) for one in unknown[:_NAMED])
+            named = ", ".join(_named(one) for one in unknown[:_NAMED])
             yield Announce(
                 "Warning",
                 "UnknownItemsSkipped",
@@ -86,3 +90,14 @@ class Story:
     def resume(self, outgrown: str | None, unknown: tuple[str, ...]) -> None:
         """An earlier operator has told of these."""
         self._outgrown, self._unknown = outgrown is not None, unknown
+
+
+def with_id(event: Announce, ids: Sequence[str]) -> Announce:
+    """The Event with the name of the item that it is about, as people know it."""
+    if event.item is None:
+        return event
+    return replace(event, message=f"item {_named(ids[event.item])} {event.message}", item=None)
+
+
+def _named(item: str) -> str:
+    return repr(end_of(item, _ID_CHARACTERS))

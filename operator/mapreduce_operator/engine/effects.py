@@ -31,6 +31,7 @@ from mapreduce_operator.core.phases import FINAL_PHASES
 from mapreduce_operator.core.plan import PlannedItem
 from mapreduce_operator.core.results import Handover, ReduceInput, ResultsTooLargeError, reduce_input
 from mapreduce_operator.core.run import RunState
+from mapreduce_operator.core.story import with_id
 from mapreduce_operator.core.workloads import Dispatch, JobSeen, Workload
 from mapreduce_operator.engine.dispatcher import Dispatcher, Launched, LaunchRefused, TemplateRejected
 from mapreduce_operator.engine.handover import write_parts
@@ -111,7 +112,7 @@ class Effects:
             case PrepareReduce(results_as):
                 self._do(self._prepare_reduce(results_as))
             case Announce():
-                self._do(announce(self._world, self._run, effect))
+                self._do(announce(self._world, self._run, with_id(effect, self._ids)))
             case _:
                 assert_never(effect)
 

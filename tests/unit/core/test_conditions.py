@@ -321,3 +321,9 @@ def test_results_that_outgrow_reduce_are_told_and_hold_nothing_up() -> None:
     assert found.pop("ResultsFit") == (False, "ResultsTooLarge", outgrown.outgrown)
     assert found == conditions_of(RUNNING)
     assert "ResultsFit" not in conditions_of(replace(outgrown, phase=Phase.FAILED))
+
+
+def test_a_job_that_has_ended_is_not_suspended_whatever_its_spec_says() -> None:
+    ended = replace(RUNNING, phase=Phase.SUCCEEDED, reason="AllItemsSucceeded")
+    assert conditions_of(replace(ended, suspended=True))["Suspended"] == (False, "NotSuspended", "the job has ended")
+    assert conditions_of(ended)["Suspended"] == (False, "NotSuspended", "spec.suspend is false")

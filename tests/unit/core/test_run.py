@@ -34,6 +34,7 @@ from mapreduce_operator.core.outcomes import Outcome, Verdict
 from mapreduce_operator.core.phases import Turn
 from mapreduce_operator.core.run import RunState
 from mapreduce_operator.core.sightings import LOST_SECONDS, OUTLIVED_SECONDS, POD_GRACE_SECONDS
+from mapreduce_operator.core.story import with_id
 from mapreduce_operator.core.templates import REVERIFY_SECONDS
 from mapreduce_operator.core.workloads import Carried, ContainerEnd, Dispatch, JobSeen, PodSeen
 from tests.unit.core.scenes import (
@@ -1103,7 +1104,9 @@ def test_the_first_failure_of_each_reason_is_announced_and_no_other() -> None:
     (announced,) = first
     assert isinstance(announced, Announce)
     assert (announced.kind, announced.reason) == ("Warning", "FirstError")
-    assert announced.message.startswith("item 1 (Job demo-b-d1): boom - The agent exited with an error;")
+    assert with_id(announced, ["a", "the second", "c", "d"]).message.startswith(
+        "item 'the second' (Job demo-b-d1): boom - The agent exited with an error;"
+    )
     assert again == []
     assert [effect.reason for effect in other if isinstance(effect, Announce)] == ["FirstOOMKilled"]
     assert [(effect.kind, effect.reason) for effect in evicted if isinstance(effect, Announce)] == [
