@@ -7,7 +7,7 @@ cluster, so nothing is lost by it, and no other run notices. Only a run that fin
 import asyncio
 import contextlib
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Coroutine, Iterator, Mapping
 from typing import Any, Final, TypeVar
 
 from pydantic import ValidationError
@@ -157,7 +157,7 @@ class Supervisor:
     def _care_for_fork(self, fork: _Fork, tasks: asyncio.TaskGroup) -> None:
         if fork.task is None or fork.task.done():
             with about_run(fork.filling.run):
-                fork.task = tasks.create_task(self._keep_filling(fork.filling), name=f"fill in {fork.filling.run.name}")
+                fork.task = _begun(tasks, self._keep_filling(fork.filling), f"fill in {fork.filling.run.name}")
 
     async def _keep_filling(self, filling: Filling) -> None:
         failures = 0
@@ -234,7 +234,7 @@ class Supervisor:
     def _care(self, charge: _Charge, tasks: asyncio.TaskGroup) -> None:
         if charge.task is None:
             with about_run(RunRef.of(charge.job)):
-                charge.task = tasks.create_task(self._keep_alive(charge), name=charge.job.metadata.name)
+                charge.task = _begun(tasks, self._keep_alive(charge), charge.job.metadata.name)
 
     async def _keep_alive(self, charge: _Charge) -> None:
         failures = 0
@@ -263,6 +263,16 @@ class Supervisor:
                         await self._stopping.wait()
             else:
                 return
+
+
+def _begun(tasks: asyncio.TaskGroup, work: Coroutine[None, None, None], name: str) -> asyncio.Task[None] | None:
+    """The work as a task; None where all work is coming to its end, of which Kopf has not heard yet."""
+    try:
+        return tasks.create_task(work, name=name)
+    except RuntimeError:
+        # A group has no other way to say that it takes no tasks any more.
+        work.close()
+        return None
 
 
 ModelT = TypeVar("ModelT", bound=Model)

@@ -51,6 +51,16 @@ async def test_a_run_that_finds_another_leader_ends_all_of_them_by_one_plain_err
     assert operator.cluster.streams == {"jobs": [], "pods": []}
 
 
+async def test_what_kopf_tells_when_all_work_has_ended_begins_nothing(operator: Operator) -> None:
+    operator.cluster.faults["create_job"] = DeposedError("epoch 2 leads")
+    operator.supervisor.observe(body("run-1"))
+    with pytest.raises(DeposedError):
+        await operator.engine
+    operator.supervisor.observe(body("run-2"))
+    await asyncio.sleep(60)
+    assert operator.jobs_of("run-2") == 0
+
+
 async def test_a_write_of_a_job_that_finds_another_leader_ends_the_process_too(operator: Operator) -> None:
     operator.cluster.faults["create_job"] = DeposedError("epoch 2 leads")
     operator.supervisor.observe(body())
