@@ -13,10 +13,11 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(180)]
 EXAMPLE: Final = PROJECT / "examples" / "review.yaml"
 
 MODEL: Final = """
+import itertools
 import json
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-asked = 0
+questions = itertools.count(1)
 
 class Model(BaseHTTPRequestHandler):
     def do_GET(self):
@@ -24,12 +25,11 @@ class Model(BaseHTTPRequestHandler):
         self.end_headers()
 
     def do_POST(self):
-        global asked
-        asked += 1
+        number = next(questions)
         question = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         text = question["messages"][1]["content"]
         known = self.headers["Authorization"] == "Bearer opensesame"
-        self.send_response(503 if asked == 1 else 200 if known else 401)
+        self.send_response(503 if number == 1 else 200 if known else 401)
         self.end_headers()
         verdict = {"verdict": "reject" if "no way" in text else "accept", "why": question["model"]}
         answer = {"choices": [{"message": {"content": json.dumps(verdict)}}], "usage": {"total_tokens": 10}}
@@ -40,7 +40,7 @@ ThreadingHTTPServer(("", 8000), Model).serve_forever()
 """Is away for the first question, and then answers whoever has the key."""
 
 
-def model(image: str) -> list[dict[str, Any]]:
+def model(image: str) -> dict[str, Any]:
     container = {
         "name": "model",
         "image": image,
@@ -49,21 +49,12 @@ def model(image: str) -> list[dict[str, Any]]:
         "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
     }
     security = {"runAsNonRoot": True, "runAsUser": 65532, "seccompProfile": {"type": "RuntimeDefault"}}
-    labels = {"app": "model"}
-    return [
-        {
-            "apiVersion": "v1",
-            "kind": "Pod",
-            "metadata": {"name": "model", "labels": labels},
-            "spec": {"containers": [container], "securityContext": security, "terminationGracePeriodSeconds": 1},
-        },
-        {
-            "apiVersion": "v1",
-            "kind": "Service",
-            "metadata": {"name": "model"},
-            "spec": {"selector": labels, "ports": [{"port": 80, "targetPort": 8000}]},
-        },
-    ]
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "model"},
+        "spec": {"containers": [container], "securityContext": security, "terminationGracePeriodSeconds": 1},
+    }
 
 
 def test_texts_are_reviewed(sandbox: Sandbox) -> None:
@@ -73,12 +64,15 @@ def test_texts_are_reviewed(sandbox: Sandbox) -> None:
         *("--output", "jsonpath={.spec.template.spec.containers[0].image}"),
     )
     sandbox.kubectl("create", "secret", "generic", "review-model", "--from-literal=key=opensesame")
-    sandbox.kubectl("apply", "--filename=-", stdin=yaml.safe_dump_all(model(image)))
+    sandbox.kubectl("apply", "--filename=-", stdin=yaml.safe_dump(model(image)))
     sandbox.kubectl("wait", "--for=condition=Ready", "pod/model", "--timeout=60s")
+    # Not by a Service: the pod's readiness does not say that every node's kube-proxy knows of it.
+    address = sandbox.kubectl("get", "pod/model", "--output", "jsonpath={.status.podIP}")
 
     written = EXAMPLE.read_text()
     manifest = written.replace("docker.io/library/python:3.13-slim", image)
-    sandbox.kubectl("apply", "--filename=-", stdin=manifest.replace("https://model.example.org/v1", "http://model/v1"))
+    manifest = manifest.replace("https://model.example.org/v1", f"http://{address}:8000/v1")
+    sandbox.kubectl("apply", "--filename=-", stdin=manifest)
     status = sandbox.until_finished("review")
 
     assert status["phase"] == "Succeeded", json.dumps(status)
