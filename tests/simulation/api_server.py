@@ -310,10 +310,14 @@ class ApiServer:
         for hook in list(self.on_fill_in):
             hook(run.uid)
 
+    def begin_deletion(self, uid: str) -> None:
+        """Somebody deletes a MapReduceJob."""
+        self.deleted.add(uid)
+        self.mapreducejobs[uid]["metadata"]["deletionTimestamp"] = "2027-01-15T08:00:00Z"
+
     def delete_run(self, run: RunRef) -> None:
         if run.uid not in self.deleted and run.uid in self.finalizers:
-            self.deleted.add(run.uid)
-            self.mapreducejobs[run.uid]["metadata"]["deletionTimestamp"] = "2027-01-15T08:00:00Z"
+            self.begin_deletion(run.uid)
             for hook in list(self.on_deletion):
                 hook(run.uid)
 

@@ -126,8 +126,7 @@ class OperatorInMemory:
     def delete(self, uid: str = "") -> None:
         """The user deletes an object."""
         uid = uid or self.uid
-        self.cluster.deleted.add(uid)
-        self.cluster.mapreducejobs[uid]["metadata"]["deletionTimestamp"] = "2027-01-15T08:00:00Z"
+        self.cluster.begin_deletion(uid)
         self.observe(uid)
 
     def series(self, name: str = "mapreduce_") -> dict[tuple[str, frozenset[tuple[str, str]]], float]:

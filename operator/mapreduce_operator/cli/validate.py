@@ -47,14 +47,14 @@ def validate(files: Sequence[str]) -> None:
                 click.echo(f"{where}: passed over, since {kind_in_words(body)} is not of {API_VERSION}")
                 continue
             seen += 1
-            problems = problems_of(body)
+            problems, plan = examined(body)
             wrong += bool(problems)
             metadata = body.get("metadata")
             name = metadata.get("name", "") if isinstance(metadata, dict) else ""
             click.echo(f"{where}: {kind} {name}: {counted(len(problems), 'problem') if problems else 'valid'}")
             for problem in problems:
                 click.echo(f"  {problem}")
-            if kind == KIND and not problems and (plan := plan_of(_input_in(_filled_in(body)))) is not None:
+            if plan is not None:
                 click.echo(f"  {with_ids(plan)}")
     if not seen:
         raise CommandError(f"nothing to validate: there is no {', '.join(_OURS[:-1])} or {_OURS[-1]} in the files")
@@ -62,16 +62,27 @@ def validate(files: Sequence[str]) -> None:
         raise CommandError(f"{wrong} of {counted(seen, 'object')} would not be taken; correct what is named above")
 
 
-def problems_of(body: Body) -> list[str]:
-    """What the API server would refuse an object for; where it takes it, what the operator would not run it for."""
+def examined(body: Body) -> tuple[list[str], Body | None]:
+    """What the API server would refuse an object for; where it takes it, what the operator would not run it for.
+
+    And what would be planned of a job with which nothing is wrong, if its items stand in it.
+    """
     if body.get("apiVersion") != API_VERSION:
-        return [f"apiVersion: {body.get('apiVersion')!r} is not served: it is {API_VERSION}"]
+        return [f"apiVersion: {body.get('apiVersion')!r} is not served: it is {API_VERSION}"], None
+    plan, faults = None, list[str]()
     try:
         if refused := complaints_about(body):
-            return [str(one) for one in refused]
-        return [f"the operator: {problem}" for problem in _not_run(body)]
+            return [str(one) for one in refused], None
+        made = _filled_in(body)
+        if body["kind"] == KIND:
+            try:
+                plan = plan_of(Input.model_validate(made.get("input", {})))
+            except InputError as error:
+                faults.append(f"{error.reason}: {error}")
+        faults += _faults_of(body["kind"], made)
     except ValidationError as error:
-        return [str(error)]
+        return [str(error)], None
+    return [f"the operator: {fault}" for fault in faults], None if faults else plan
 
 
 def _filled_in(body: Body) -> Body:
@@ -82,18 +93,9 @@ def _filled_in(body: Body) -> Body:
     return spec
 
 
-def _input_in(spec: Body) -> Input:
-    return Input.model_validate(spec.get("input", {}))
-
-
-def _not_run(body: Body) -> Iterator[str]:
-    made = _filled_in(body)
-    match body["kind"]:
+def _faults_of(kind: str, made: Body) -> Iterator[str]:
+    match kind:
         case "MapReduceJob":
-            try:
-                plan_of(_input_in(made))
-            except InputError as error:
-                yield f"{error.reason}: {error}"
             if "map" in made:
                 yield from _faults_of_job(MapReduceJobSpec.model_validate(made))
         case "Redrive":

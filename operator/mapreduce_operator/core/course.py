@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from mapreduce_operator.api import ItemState, MapReduceJobSpec, Phase, RestartPhase, ResultsAs, Retry
+from mapreduce_operator.api import ItemState, Phase, RestartPhase, ResultsAs, Retry
 from mapreduce_operator.core.batches import Uncommitted
 from mapreduce_operator.core.books import Books
 from mapreduce_operator.core.guard import Guard
@@ -10,6 +10,7 @@ from mapreduce_operator.core.items import Redriven
 from mapreduce_operator.core.journal import Claim
 from mapreduce_operator.core.names import Stage
 from mapreduce_operator.core.phases import CLOSED, FINAL_PHASES, NEXT, Turn, after_map, after_reduce
+from mapreduce_operator.core.works import Works
 
 CANCELLED: Final = "Cancelled"
 OVERDUE: Final = "DeadlineExceeded"
@@ -36,11 +37,11 @@ def end_without_plan(
 class Course:
     """`turn` is the last change of phase, `committed` the last one that is durable."""
 
-    def __init__(self, books: Books, guard: Guard, unsaved: Uncommitted, spec: MapReduceJobSpec, turn: Turn) -> None:
+    def __init__(self, books: Books, guard: Guard, unsaved: Uncommitted, works: Works, turn: Turn) -> None:
         self._books: Final = books
         self._guard: Final = guard
         self._unsaved: Final = unsaved
-        self._spec = spec
+        self._works: Final = works
         self.turn = turn
         self.committed = turn
         self.reduce_ready: ResultsAs | None = None
@@ -53,9 +54,9 @@ class Course:
     @property
     def deadline(self) -> float | None:
         """When all agents are interrupted, in seconds since the epoch; None for a run that may take any time."""
-        if self._spec.active_deadline_seconds is None or self.turn.phase in FINAL_PHASES:
+        if self._works.spec.active_deadline_seconds is None or self.turn.phase in FINAL_PHASES:
             return None
-        return self.opened_at + self._spec.active_deadline_seconds
+        return self.opened_at + self._works.spec.active_deadline_seconds
 
     def at(self, now: float) -> None:
         """Time has passed."""
@@ -64,10 +65,7 @@ class Course:
     @property
     def ends_now(self) -> bool:
         """The run waits for none of its agents: they are interrupted, and it ends."""
-        return self.overdue or (self._spec.cancel and self.turn.phase not in FINAL_PHASES)
-
-    def respec(self, spec: MapReduceJobSpec) -> None:
-        self._spec = spec
+        return self.overdue or (self._works.spec.cancel and self.turn.phase not in FINAL_PHASES)
 
     @property
     def settled(self) -> bool:
@@ -85,14 +83,14 @@ class Course:
 
     def stop(self) -> tuple[str, str] | None:
         """(reason, message) of why no more items are started for good; those that run come to their end."""
-        if self.ends_now and self._spec.cancel:
+        if self.ends_now and self._works.spec.cancel:
             message = (
                 "spec.cancel is true; its agents were interrupted. Set it to false, and restart the map to go on: what "
                 "has succeeded stays"
             )
             return CANCELLED, message
         if self.overdue:
-            seconds = self._spec.active_deadline_seconds
+            seconds = self._works.spec.active_deadline_seconds
             message = (
                 f"the job was not done within the {seconds:,} s of activeDeadlineSeconds; its agents were interrupted. "
                 "Raise them, and restart the map to go on"
@@ -117,7 +115,7 @@ class Course:
 
     def redrive_waits(self) -> tuple[str, str] | None:
         """(reason, message) of why no letters can be taken just now; None when they can."""
-        if self._spec.cancel:
+        if self._works.spec.cancel:
             return "Cancelled", "spec.cancel is true: set it to false, and this is done"
         if self.turn.phase is Phase.REDUCE:
             return "Reducing", "the reduce of the job runs over the results as they are; letters are taken when it ends"
@@ -133,7 +131,7 @@ class Course:
         A reduce that is asked for while the map runs follows the map.
         """
         if phase is RestartPhase.REDUCE:
-            if self._spec.reduce is None:
+            if self._works.spec.reduce is None:
                 return "NoReduce", "the job has no reduce: give it spec.reduce, and this is done"
             if self.turn.phase in FINAL_PHASES and (turn := self._outlook()).phase is not Phase.REDUCE:
                 return turn.reason, f"the reduce would not run: {turn.message}. Mend that, and this is done"
@@ -168,18 +166,18 @@ class Course:
             return
         elif not reducing.running and not reducing.finished and (stop := self.stop()) is not None:
             self.turn_to(Turn(Phase.FAILED, *stop))
-        elif self._spec.reduce is not None and reducing.finished:
-            self.turn_to(after_reduce(reducing[0].state is ItemState.SUCCEEDED, ledger.judged, self._spec))
-        elif self._spec.reduce is None and not reducing.running:
+        elif self._works.spec.reduce is not None and reducing.finished:
+            self.turn_to(after_reduce(reducing[0].state is ItemState.SUCCEEDED, ledger.judged, self._works.spec))
+        elif self._works.spec.reduce is None and not reducing.running:
             # It was taken out of the spec: one that runs may end, and decides nothing.
-            self.turn_to(after_map(ledger.judged, self._spec))
+            self.turn_to(after_map(ledger.judged, self._works.spec))
 
     def _outlook(self) -> Turn:
         """Where a map that is over leads, by what its items came to."""
         counts = self._books.ledgers[Stage.MAP].judged
         if (stop := self._guard.stop(counts, self._given_up)) is not None:
             return Turn(Phase.FAILED, *stop)
-        return after_map(counts, self._spec)
+        return after_map(counts, self._works.spec)
 
     def _after_map(self, reduce_retry: Retry, now: float) -> Turn:
         """Where the run goes; a reduce that has run before runs again only when somebody asked for that."""
@@ -189,7 +187,7 @@ class Course:
         if reducing[0].final:
             if not self._books.reduce_again:
                 succeeded, counts = reducing[0].state is ItemState.SUCCEEDED, self._books.ledgers[Stage.MAP].judged
-                return after_reduce(succeeded, counts, self._spec)
+                return after_reduce(succeeded, counts, self._works.spec)
             item = reducing.apply(0, Redriven(0, reduce_retry.max_attempts), reduce_retry, now)
             if item is None:
                 raise RuntimeError("the reduce cannot be run again")

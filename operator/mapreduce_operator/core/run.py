@@ -66,7 +66,7 @@ class RunState:
         self.ledgers: Final = self.books.ledgers
         self.unsaved: Final = Uncommitted()
         self.guard: Final = Guard(spec, len(keys))
-        self.course: Final = Course(self.books, self.guard, self.unsaved, spec, turn)
+        self.course: Final = Course(self.books, self.guard, self.unsaved, self.works, turn)
         self.letterbox: Final = Letterbox(ref, spec, self.books, self.guard, self.unsaved)
         self.templates: Final = Templates(ref, spec)
         self._starting: Final = Starting(self.books, self.templates, spec)
@@ -192,7 +192,6 @@ class RunState:
         """The user changed the spec: it serves all decisions from now on."""
         self.works.respec(spec)
         self.guard.respec(spec, now)
-        self.course.respec(spec)
         self.letterbox.respec(spec)
         before = {stage: self.templates.revision(stage) for stage in Stage}
         self.templates.respec(spec)

@@ -20,19 +20,19 @@ LOOKS_SECONDS: Final = 10.0
 """Between two looks."""
 
 
-async def expire(world: World, jobs: Callable[[], Iterable[MapReduceJob]]) -> None:
-    """Looks until cancelled. `jobs` gives those in our care, with the status that was written last."""
+async def expire(world: World, jobs: Callable[[], Iterable[tuple[MapReduceJob, MapReduceJobStatus | None]]]) -> None:
+    """Looks until cancelled. `jobs` gives those in our care, each with the status that was written last."""
     while True:
         await asyncio.sleep(LOOKS_SECONDS)
         now = world.clock.now()
-        for job in [one for one in jobs() if _is_over(one, one.spec.ttl_seconds_after_finished, one.status, now)]:
+        for job in [one for one, status in jobs() if _is_over(one, status, now)]:
             run = RunRef.of(job)
             # Letters that it has not taken yet would be gone under its hands.
             if not world.desk.waiting_for(run):
                 with about_run(run):
                     await _delete(f"the job {run.namespace}/{run.name}", world.cluster.delete_run(run))
         for redrive in world.desk.redrives():
-            if _is_over(redrive, redrive.spec.ttl_seconds_after_finished, redrive.status, now):
+            if _is_over(redrive, redrive.status, now):
                 namespace, name = redrive.metadata.namespace, redrive.metadata.name
                 await _delete(
                     f"the Redrive {namespace}/{name}",
@@ -40,9 +40,8 @@ async def expire(world: World, jobs: Callable[[], Iterable[MapReduceJob]]) -> No
                 )
 
 
-def _is_over(
-    one: MapReduceJob | Redrive, lives: int | None, status: MapReduceJobStatus | RedriveStatus | None, now: float
-) -> bool:
+def _is_over(one: MapReduceJob | Redrive, status: MapReduceJobStatus | RedriveStatus | None, now: float) -> bool:
+    lives = one.spec.ttl_seconds_after_finished
     if lives is None or status is None or status.completion_time is None:
         return False
     if one.metadata.deletion_timestamp is not None or status.observed_generation != one.metadata.generation:

@@ -234,16 +234,13 @@ class Requests:
 
     def conditions(self, job: MapReduceJob, state: RunState) -> dict[str, Told]:
         """Restored and Restarted, as far as somebody asked for them."""
-        found: dict[str, Told] = {}
-        restore, restart = open_restore(job.spec, state.commits.answers), open_restart(job.spec, state.commits.answers)
-        if (
-            restored := restored_condition(job.spec, state.commits.answers, self._why(job, state, restore))
-        ) is not None:
+        answers, found = state.commits.answers, dict[str, Told]()
+        why = self._why(job, state, open_restore(job.spec, answers))
+        if (restored := restored_condition(job.spec, answers, why)) is not None:
             found["Restored"] = restored
+        why = self._why(job, state, open_restart(job.spec, answers))
         outcome = state.what_became_of(job.spec.restart) if job.spec.restart is not None else ""
-        if (
-            restarted := restarted_condition(job.spec, state.commits.answers, self._why(job, state, restart), outcome)
-        ) is not None:
+        if (restarted := restarted_condition(job.spec, answers, why, outcome)) is not None:
             found["Restarted"] = restarted
         return found
 

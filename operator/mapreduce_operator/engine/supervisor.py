@@ -12,7 +12,7 @@ from typing import Any, Final, TypeVar
 
 from pydantic import ValidationError
 
-from mapreduce_operator.api import DeadLetterQueue, MapReduceJob, Redrive, lacks_map
+from mapreduce_operator.api import DeadLetterQueue, MapReduceJob, MapReduceJobStatus, Redrive, lacks_map
 from mapreduce_operator.api.model import Model
 from mapreduce_operator.core.names import ANNOTATION_CHECKPOINT, RunRef
 from mapreduce_operator.core.workloads import JobSeen, PodSeen, Workload
@@ -211,11 +211,10 @@ class Supervisor:
         for fork in self._forks.values():
             yield Vitals(fork.filling.run, fork.filling.reported)
 
-    def _jobs(self) -> Iterator[MapReduceJob]:
-        """All in our care, with the status that was written last."""
+    def _jobs(self) -> Iterator[tuple[MapReduceJob, MapReduceJobStatus | None]]:
+        """All in our care, each with the status that was written last."""
         for charge in self._charges.values():
-            status = charge.run.reported if charge.run is not None else charge.job.status
-            yield charge.job.model_copy(update={"status": status})
+            yield charge.job, charge.run.reported if charge.run is not None else charge.job.status
 
     async def drain(self, seconds: float) -> None:
         """Saves everything and stops all runs; agents keep running. Returns within the given time."""
