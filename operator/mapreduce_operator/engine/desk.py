@@ -3,7 +3,8 @@
 Dead letter queues and Redrives as they were told last, and jobs by their names, since others may be forked from them.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Final
 
 from mapreduce_operator.api import (
@@ -27,6 +28,7 @@ class Desk:
         self._queues_of: Final[dict[RunRef, set[str]]] = {}
         """Uids of the queues of each run: asked for by every run, again and again."""
         self._redrives: Final[dict[str, Redrive]] = {}
+        self._being_answered: Final[set[str]] = set()
         self._overwritten: Final[dict[str, None]] = {}
         """Uids of Redrives that were answered for good, and whose status may not say so."""
         self._runs: Final[dict[tuple[str, str], RunRef]] = {}
@@ -108,6 +110,23 @@ class Desk:
         self._overwritten.pop(uid, None)
         if redrive is not None:
             self._tell_queue_of(redrive)
+
+    @contextmanager
+    def answering(self, redrive: Redrive) -> Iterator[bool]:
+        """Whether its status may be written: nobody else is at it, and it is as whoever decided on it knew it.
+
+        Of two writes under way either may be the last one to arrive.
+        """
+        uid = redrive.metadata.uid
+        known = self._redrives.get(uid)
+        if uid in self._being_answered or known is None or known.status != redrive.status:
+            yield False
+            return
+        self._being_answered.add(uid)
+        try:
+            yield True
+        finally:
+            self._being_answered.remove(uid)
 
     def answered(self, redrive: Redrive, status: RedriveStatus, *, written: bool = True) -> None:
         """A status was written, or may have been: then it is written again, since somebody may have read it."""

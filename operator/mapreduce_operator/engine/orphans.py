@@ -19,6 +19,7 @@ from mapreduce_operator.core.letters import Letter
 from mapreduce_operator.core.names import RunRef, Stage, StorageKeys, item_key
 from mapreduce_operator.core.queue_report import queue_status
 from mapreduce_operator.core.redrive_report import refused, waiting
+from mapreduce_operator.engine.answers import write_answer
 from mapreduce_operator.engine.journal import Journal
 from mapreduce_operator.engine.loading import read_books
 from mapreduce_operator.engine.reading import read_letters
@@ -128,18 +129,11 @@ class Orphans:
     async def answer_again(self, redrive: Redrive) -> None:
         """Writes the answer that a former leader has overwritten. Raises ClusterError."""
         if redrive.status is not None:
-            await self._put(redrive, redrive.status)
+            await write_answer(self._world, redrive, redrive.status)
 
     async def _write(self, redrive: Redrive, status: RedriveStatus) -> None:
         if status != redrive.status:
-            await self._put(redrive, status)
-
-    async def _put(self, redrive: Redrive, status: RedriveStatus) -> None:
-        metadata = redrive.metadata
-        await self._world.cluster.write_redrive_status(
-            metadata.namespace, metadata.name, metadata.uid, status.to_kubernetes()
-        )
-        self._world.desk.answered(redrive, status)
+            await write_answer(self._world, redrive, status)
 
     async def _job_is_gone(self, queue: DeadLetterQueue) -> bool:
         run = RunRef.of_queue(queue)

@@ -25,7 +25,6 @@ from mapreduce_operator.core.plan import PlannedItem
 from mapreduce_operator.core.redrive_report import (
     SKIPPED,
     Skipped,
-    is_over,
     nothing_selected,
     refused,
     under_way,
@@ -33,11 +32,12 @@ from mapreduce_operator.core.redrive_report import (
 )
 from mapreduce_operator.core.redrives import patch_problem, patched_item
 from mapreduce_operator.core.run import RunState
+from mapreduce_operator.engine.answers import write_answer
 from mapreduce_operator.engine.dispatcher import Dispatcher
 from mapreduce_operator.engine.letters import Letters
 from mapreduce_operator.engine.pauses import pause_after
 from mapreduce_operator.engine.world import World
-from mapreduce_operator.ports import ClusterError, ClusterErrorReason, StorageError
+from mapreduce_operator.ports import ClusterError, StorageError
 
 log = logging.getLogger(__name__)
 
@@ -131,7 +131,7 @@ class Redriving:
             if status is None:
                 progress = self._state.redrives.find(uid)
             elif status != redrive.status:
-                await self._write(redrive, status)
+                await write_answer(self._world, redrive, status)
         if progress is None or not progress.durable:
             return
         over = not progress.remaining and (
@@ -140,7 +140,7 @@ class Redriving:
         now = self._world.clock.now()
         status = under_way(redrive, progress, over=over, hindrance=self._hindrance(now), now=now)
         if status != redrive.status:
-            await self._write(redrive, status)
+            await write_answer(self._world, redrive, status)
 
     def _hindrance(self, now: float) -> tuple[str, str] | None:
         """(reason, message) of what keeps the items of Redrives from being run."""
@@ -150,21 +150,6 @@ class Redriving:
         if state.spec.map.max_parallel == 0:
             return "MaxParallelIsZero", "spec.map.maxParallel of the job is 0"
         return state.obstacle or state.guard.circuit() or state.not_starting(now)
-
-    async def _write(self, redrive: Redrive, status: RedriveStatus) -> None:
-        try:
-            await self._world.cluster.write_redrive_status(
-                redrive.metadata.namespace, redrive.metadata.name, redrive.metadata.uid, status.to_kubernetes()
-            )
-        except ClusterError as error:
-            if error.reason is not ClusterErrorReason.NOT_FOUND:
-                if is_over(redrive.model_copy(update={"status": status})):
-                    # It may be there all the same: what was decided for good is not decided anew.
-                    self._world.desk.answered(redrive, status, written=False)
-                raise
-            self._world.desk.forget_redrive(redrive.metadata.uid)
-        else:
-            self._world.desk.answered(redrive, status)
 
     # --------------------------------------------------------------------------------------------- what it takes
 

@@ -160,6 +160,23 @@ def test_what_an_earlier_process_wrote_counts() -> None:
     assert desk.waiting_for(RUN) == []
 
 
+def test_one_at_a_time_answers_a_redrive_and_only_as_it_is() -> None:
+    desk, one = Desk(), redrive()
+    with desk.answering(one) as unknown:
+        pass
+    desk.observe_redrive(one)
+
+    with desk.answering(one) as first, desk.answering(one) as second:
+        desk.answered(one, waiting(one, "QueueNotFound", "there is none", NOW))
+    with desk.answering(one) as outdated:
+        pass
+    (now,) = desk.waiting()
+    with desk.answering(now) as third:
+        pass
+
+    assert (unknown, first, second, outdated, third) == (False, True, False, False, True)
+
+
 def test_an_answer_that_was_overwritten_is_to_be_written_again_until_it_is_seen() -> None:
     desk, one = Desk(), redrive()
     desk.observe_redrive(one)

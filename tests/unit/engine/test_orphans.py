@@ -308,6 +308,22 @@ async def test_a_redrive_of_a_queue_that_there_is_not_waits_for_it_and_says_so_o
     assert len(office.cluster.redrive_statuses) == 1
 
 
+async def test_of_two_who_answer_a_redrive_the_first_one_comes_to_its_end_and_the_other_looks_again() -> None:
+    office, orphans = await orphaned("MIT")
+    redrive = office.redrive()
+    under_way = asyncio.create_task(orphans.answer(redrive, None))
+    await asyncio.sleep(0)
+
+    await orphans.answer(redrive, queue_of(office))
+    await under_way
+    await orphans.answer(redrive, queue_of(office))
+
+    assert [status["phase"] for _, status in office.cluster.redrive_statuses] == ["Waiting"]
+    (now,) = office.world.desk.waiting()
+    await orphans.answer(now, queue_of(office))
+    assert [status["phase"] for _, status in office.cluster.redrive_statuses] == ["Waiting", "Failed"]
+
+
 async def test_a_redrive_of_letters_whose_job_is_gone_is_refused() -> None:
     office, orphans = await orphaned("MIT")
 
