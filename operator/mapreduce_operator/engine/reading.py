@@ -15,19 +15,24 @@ T = TypeVar("T")
 _AT_ONCE: Final = 8
 _PAUSES: Final = (0.2, 0.5, 1.0, 2.0)
 _LONG_SECONDS: Final = 5.0
-"""Storage that hangs is not asked again: whoever reads has waited long enough to say so."""
+"""Storage that hangs so long is asked once more, and then no more: whoever reads has waited long enough to say so."""
 
 
 async def read(store: ObjectStore, key: str) -> StoredObject | None:
-    """The object, or None where there is none. Raises StorageError when storage has failed for some seconds."""
-    clock = asyncio.get_running_loop()
-    began = clock.time()
+    """The object, or None where there is none. Raises StorageError when storage has failed for some seconds.
+
+    One answer that never comes must not end a reading of hundreds of objects, which would begin anew with the first.
+    """
+    clock, hung = asyncio.get_running_loop(), False
     for pause in _PAUSES:
+        began = clock.time()
         try:
             return await store.get(key)
         except StorageError:
-            if clock.time() - began > _LONG_SECONDS:
+            hangs = clock.time() - began > _LONG_SECONDS
+            if hung and hangs:
                 raise
+            hung = hung or hangs
             await asyncio.sleep(pause)
     return await store.get(key)
 
