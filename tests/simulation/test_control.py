@@ -69,6 +69,7 @@ async def test_max_parallel_is_followed_up_and_down_at_once() -> None:
         operator.edit(lambda spec: spec["map"].update(maxParallel=0))
         await asyncio.sleep(60)
         assert cluster.status["active"] == 0
+        assert operator.condition("Progressing")["reason"] == "MaxParallelIsZero"
         operator.edit(lambda spec: spec["map"].update(maxParallel=5))
         status = await operator.until_finished()
     assert status["items"]["succeeded"] == 60

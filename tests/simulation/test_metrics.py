@@ -212,6 +212,10 @@ async def test_a_job_is_idle_while_nothing_of_it_runs_and_not_because_its_agents
         await asyncio.sleep(3000)
         assert 1900 < operator.counted("mapreduce_idle_seconds") < 2001
         assert values(operator, "mapreduce_jobs_hindered", "reason") == {"QuotaLimited": 1}
+        operator.edit(lambda spec: spec["map"].update(maxParallel=0))
+        await asyncio.sleep(60)
+        assert operator.counted("mapreduce_idle_seconds") == 0
+        assert values(operator, "mapreduce_jobs_hindered", "reason") == {"MaxParallelIsZero": 1}
         operator.edit(lambda spec: spec.update(suspend=True))
         await asyncio.sleep(60)
         assert operator.counted("mapreduce_idle_seconds") == 0

@@ -112,7 +112,7 @@ def _by_namespace(jobs: list[Vitals], queues: list[DeadLetterQueue], now: float)
     yield _family(
         "idle_seconds",
         "Since when no item was started or came to an end, of the job for which that is longest and of which no agent "
-        "is known to run; 0 where all go on. Suspended jobs do not count.",
+        "is known to run; 0 where all go on. Jobs that are suspended, or whose maxParallel is 0, do not count.",
         idle,
     )
 

@@ -110,8 +110,14 @@ class Course:
             return None
         if self.turn.reason in CLOSED and not self.ends_now:
             # A queue that is full keeps back only what no Redrive has taken.
-            return self._guard.circuit()
-        return self.stop() or self._guard.hindrance(self._books.account.dead_letters.open_count)
+            return self.closed() or self._guard.circuit()
+        return self.stop() or self.closed() or self._guard.hindrance(self._books.account.dead_letters.open_count)
+
+    def closed(self) -> tuple[str, str] | None:
+        """(reason, message) while the user wants no items to be started; None while any may be."""
+        if self.turn.phase is not Phase.MAP or self._works.spec.map.max_parallel:
+            return None
+        return "MaxParallelIsZero", "spec.map.maxParallel of the job is 0: items are started when it is raised"
 
     def redrive_waits(self) -> tuple[str, str] | None:
         """(reason, message) of why no letters can be taken just now; None when they can."""

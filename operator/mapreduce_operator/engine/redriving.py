@@ -147,9 +147,7 @@ class Redriving:
         state = self._state
         if state.spec.suspend:
             return "Suspended", "spec.suspend of the job is true"
-        if state.spec.map.max_parallel == 0:
-            return "MaxParallelIsZero", "spec.map.maxParallel of the job is 0"
-        return state.obstacle or state.guard.circuit() or state.not_starting(now)
+        return state.course.closed() or state.obstacle or state.guard.circuit() or state.not_starting(now)
 
     # --------------------------------------------------------------------------------------------- what it takes
 

@@ -102,13 +102,13 @@ class Standing:
         state = self.state
         if state is None or state.checkpoint is None:
             return Vitals(self._ref, written)
-        startup, stands = state.books.startup, state.spec.suspend or state.phase in FINAL_PHASES
+        startup, paused = state.books.startup, state.spec.suspend or state.course.closed() is not None
         moved_at = max(startup.moved_at or state.checkpoint.committed_at, state.course.opened_at)
         return Vitals(
             self._ref,
             written,
             unsaved_since=state.unsaved.since if state.unsaved else None,
-            idle_since=None if stands or startup.agents_run else moved_at,
+            idle_since=None if paused or state.phase in FINAL_PHASES or startup.agents_run else moved_at,
         )
 
     def status(self, written: MapReduceJobStatus | None) -> MapReduceJobStatus | None:
