@@ -29,6 +29,8 @@ async def test_items_that_wait_are_skipped_and_the_job_succeeds_without_them() -
     async with operating(cluster, job("abcd")) as operator:
         await until_items(operator, succeeded=1)
         skip(operator, "cd")
+        await until_items(operator, succeeded=1, skipped=2)
+        assert cluster.status["checkpoint"]["reason"] == "Skip"
         status = await operator.until_finished(120)
         assert (status["phase"], status["reason"]) == ("Succeeded", "AllItemsSucceeded")
         assert items(operator) == {"succeeded": 2, "skipped": 2}

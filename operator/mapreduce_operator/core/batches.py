@@ -103,10 +103,11 @@ class Uncommitted:
         return bool(self.starts or self.records or self.urgent)
 
     @property
-    def urgent(self) -> bool:
-        """Somebody waits for it."""
+    def urgent(self) -> CommitReason | None:
+        """What somebody waits for; None while nobody does."""
         taken = self.redrives or self.claims or self.marks or self.called_off or self.given_back
-        return bool(taken or self.left_out or self.reduce_again or self.asked)
+        skipped = CommitReason.SKIP if self.left_out else None
+        return self.asked or (CommitReason.REDRIVE if taken or self.reduce_again else skipped)
 
     @property
     def unrecorded(self) -> set[str]:

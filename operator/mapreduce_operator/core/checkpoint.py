@@ -44,6 +44,7 @@ class CommitReason(StrEnum):
     PHASE_CHANGE = "PhaseChange"
     IDLE = "Idle"
     REDRIVE = "Redrive"
+    SKIP = "Skip"
     SHUTDOWN = "Shutdown"
     MANUAL = "Manual"
     RESTORE = "Restore"

@@ -79,8 +79,8 @@ class Commits:
             return [Commit(CommitReason.RESTART if restarts else CommitReason.PHASE_CHANGE)]
         if not self._unsaved:
             return []
-        if self._unsaved.urgent:
-            return [Commit(self._unsaved.asked or CommitReason.REDRIVE)]
+        if (urgent := self._unsaved.urgent) is not None:
+            return [Commit(urgent)]
         if len(self._unsaved.records) >= spec.checkpoint.every_items:
             return [Commit(CommitReason.ITEMS)]
         if now >= self._next_in_time:
