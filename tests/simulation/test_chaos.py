@@ -10,7 +10,7 @@ import pytest
 from tests.simulation.chaos import chaos, replay
 
 
-@pytest.mark.parametrize("seed", range(50))
+@pytest.mark.parametrize("seed", range(100))
 def test_whatever_happens(seed: int) -> None:
     verdict = chaos(seed)
     assert verdict.violations == [], replay(seed)
