@@ -8,13 +8,10 @@ address.
 """
 
 import json
-import random
 import signal
-import socket
 import subprocess
 import sys
 import time
-from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
@@ -22,6 +19,8 @@ from typing import TYPE_CHECKING, Final, Self
 import boto3.session
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
+
+from tests.ports import free_ports
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -33,10 +32,9 @@ UNGUARDED_BUCKET: Final = "unguarded"
 
 _WEED: Final = Path(sys.executable).parent / "weed"
 _SERVERS: Final = ("master", "volume", "filer", "s3", "admin")
-_PORTS: Final = range(20_000, 32_000)
-"""Below those of outgoing connections, one of which could take the place of a service that is stopped."""
-_START_SECONDS: Final = 30.0
-_STOP_SECONDS: Final = 15.0
+_START_SECONDS: Final = 120.0
+"""Several workers start one each at the same time; alone it takes two or three."""
+_STOP_SECONDS: Final = 30.0
 
 
 class SeaweedFS:
@@ -45,7 +43,7 @@ class SeaweedFS:
     def __init__(self, folder: Path, *, address: str = "127.0.0.1") -> None:
         self._folder: Final = folder
         self._address: Final = address
-        self._ports: Final = _free_ports(address, 2 * len(_SERVERS))
+        self._ports: Final = free_ports(2 * len(_SERVERS), address)
         self._process: subprocess.Popen[bytes] | None = None
         self.url: Final = f"http://{address}:{self._port('s3')}"
         self.environment: Final = {
@@ -57,7 +55,7 @@ class SeaweedFS:
         self._client: Final[S3Client] = boto3.session.Session(ACCESS_KEY, SECRET_KEY, region_name="us-east-1").client(
             "s3",
             endpoint_url=self.url,
-            config=Config(connect_timeout=2, read_timeout=5, retries={"total_max_attempts": 1}),
+            config=Config(connect_timeout=10, read_timeout=30, retries={"total_max_attempts": 1}),
         )
 
     def __enter__(self) -> Self:
@@ -168,18 +166,3 @@ def _identities() -> object:
             {"name": "anonymous", "actions": unguarded},
         ]
     }
-
-
-def _free_ports(address: str, number: int) -> list[int]:
-    """Ports that nobody listens on, all different since each is held until the last is found."""
-    with ExitStack() as held:
-        ports: list[int] = []
-        while len(ports) < number:
-            port = random.choice(_PORTS)
-            candidate = held.enter_context(socket.socket())
-            try:
-                candidate.bind((address, port))
-            except OSError:
-                continue
-            ports.append(port)
-    return ports

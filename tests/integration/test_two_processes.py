@@ -8,20 +8,20 @@ import json
 import os
 import secrets
 import signal
-import socket
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.integration.api.conftest import CREATED_BY_TESTS, until
+from tests.ports import free_ports
 
 pytestmark = pytest.mark.cluster
 
@@ -31,12 +31,6 @@ LEASE = "mapreduce-operator"
 def kubectl(*words: str, given: Any = None) -> str:
     text = None if given is None else json.dumps(given)
     return subprocess.run(["kubectl", *words], input=text, check=True, capture_output=True, text=True).stdout
-
-
-def free_port() -> int:
-    with socket.socket() as chosen:
-        chosen.bind(("127.0.0.1", 0))
-        return int(chosen.getsockname()[1])
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +43,7 @@ class Operator:
     def readiness(self) -> str:
         """Status and text of the probe, "" while nobody answers."""
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/readyz", timeout=2) as answer:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/readyz", timeout=10) as answer:
                 return f"{answer.status} {answer.read().decode()}"
         except urllib.error.HTTPError as error:
             with error:
@@ -58,7 +52,7 @@ class Operator:
             return ""
 
     def metrics(self) -> str:
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=5) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=30) as answer:
             return str(answer.read().decode())
 
     def leads(self) -> bool:
@@ -74,7 +68,7 @@ class Operator:
     def tell(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
 
-    def exit_code(self, seconds: float = 20.0) -> int:
+    def exit_code(self, seconds: float = 60.0) -> int:
         return self.process.wait(seconds)
 
 
@@ -87,7 +81,8 @@ class Stage:
     started: list[Operator]
 
     def start(self, name: str, *, lease_seconds: int) -> Operator:
-        port, log_file = free_port(), self.folder / f"{name}.log"
+        (port,) = free_ports(1)
+        log_file = self.folder / f"{name}.log"
         environment = {
             **os.environ,
             "MAPREDUCE_STORAGE_URL": f"file://{self.folder}/storage",
@@ -133,63 +128,74 @@ def stage(tmp_path: Path) -> Iterator[Stage]:
         kubectl("delete", "namespace", namespace, "--wait=false")
 
 
-def within(seconds: float, condition: Callable[[], bool], operator: Operator, what: str) -> float:
-    """Waits for it, as long as the operator lives; returns the seconds."""
-    began = time.monotonic()
+def within(seconds: float, condition: Callable[[], bool], operator: Operator, what: str) -> None:
+    """Waits for it, as long as the operator lives."""
     until(lambda: condition() or operator.process.poll() is not None, f"{what}\n{operator.log}", seconds)
     assert operator.process.poll() is None, operator.log
-    return time.monotonic() - began
 
 
 def a_leader_and_followers(stage: Stage, number: int = 1, *, lease_seconds: int) -> tuple[Operator, list[Operator]]:
     operators = [stage.start(f"operator-{n}", lease_seconds=lease_seconds) for n in range(number + 1)]
-    within(30, lambda: any(one.leads() for one in operators), operators[0], "one leads")
-    (leader,) = (one for one in operators if one.leads())
+    leading: list[Operator] = []
+
+    def one_leads() -> bool:
+        leading[:] = [one for one in operators if one.leads()]
+        return bool(leading)
+
+    within(120, one_leads, operators[0], "one leads")
+    (leader,) = leading
     followers = [one for one in operators if one is not leader]
     for follower in followers:
-        within(30, follower.follows, follower, f"{follower.name} follows")
+        within(120, follower.follows, follower, f"{follower.name} follows")
     return leader, followers
 
 
 def test_a_leader_that_is_killed_is_followed_in_less_than_half_a_minute(stage: Stage) -> None:
     leader, (follower,) = a_leader_and_followers(stage, lease_seconds=15)
-    assert stage.lease()["holderIdentity"].startswith(f"{leader.name}_")
-    assert stage.lease()["leaseTransitions"] == 7
     assert "mapreduce_leader 1.0" in leader.metrics()
     assert "mapreduce_leader 0.0" in follower.metrics()
+    before = stage.lease()
+    assert before["holderIdentity"].startswith(f"{leader.name}_")
+    assert before["leaseTransitions"] == 7
 
     leader.tell(signal.SIGKILL)
+    killed_at = datetime.now(UTC)
 
-    assert within(30, follower.leads, follower, f"{follower.name} leads") > 8
-    assert stage.lease()["holderIdentity"].startswith(f"{follower.name}_")
-    assert stage.lease()["leaseTransitions"] == 8
+    within(90, follower.leads, follower, f"{follower.name} leads")
+    after = stage.lease()
+    assert after["holderIdentity"].startswith(f"{follower.name}_")
+    assert after["leaseTransitions"] == 8
+    # What the Lease says, and not when it was seen: on a busy machine, looking takes its time.
+    renewed_at, acquired_at = map(datetime.fromisoformat, (before["renewTime"], after["acquireTime"]))
+    assert acquired_at - renewed_at > timedelta(seconds=14), "it did not wait until the Lease had run out"
+    assert acquired_at - killed_at < timedelta(seconds=30)
 
 
 def test_a_leader_that_was_stopped_and_goes_on_after_the_takeover_ends_and_says_why(stage: Stage) -> None:
-    leader, (follower,) = a_leader_and_followers(stage, lease_seconds=9)
+    leader, (follower,) = a_leader_and_followers(stage, lease_seconds=15)
 
     leader.tell(signal.SIGSTOP)
-    within(20, follower.leads, follower, f"{follower.name} leads")
+    within(90, follower.leads, follower, f"{follower.name} leads")
     leader.tell(signal.SIGCONT)
 
-    assert leader.exit_code(5) == 1
-    assert "deposed, so this process ends at once: the Lease was not renewed within 6 s" in leader.log
+    assert leader.exit_code() == 1
+    assert "deposed, so this process ends at once: the Lease was not renewed within 10 s" in leader.log
     assert "Traceback" not in leader.log
     assert stage.lease()["holderIdentity"].startswith(f"{follower.name}_")
     assert follower.leads()
 
 
 def test_who_is_told_to_end_gives_the_lease_back(stage: Stage) -> None:
-    leader, (follower, other) = a_leader_and_followers(stage, 2, lease_seconds=15)
+    leader, (follower, other) = a_leader_and_followers(stage, 2, lease_seconds=60)
 
     other.tell(signal.SIGTERM)
-    assert other.exit_code(3) == 0
+    assert other.exit_code() == 0
     assert leader.leads()
 
     leader.tell(signal.SIGTERM)
     leader.tell(signal.SIGTERM)
-    within(5, follower.leads, follower, f"{follower.name} leads")
-    assert leader.exit_code(5) == 0
+    within(50, follower.leads, follower, f"{follower.name} leads, long before the Lease would have run out")
+    assert leader.exit_code() == 0
     lines = leader.log.splitlines()
     saving, released = (
         next(n for n, line in enumerate(lines) if text in line) for text in ("saving", "gave the Lease")

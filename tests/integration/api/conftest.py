@@ -21,7 +21,7 @@ from mapreduce_operator.api.crd import RESOURCES
 CREATED_BY_TESTS = {"app.kubernetes.io/managed-by": "mapreduce-tests"}
 
 
-def until(condition: Callable[[], bool], what: str, seconds: float = 30) -> None:
+def until(condition: Callable[[], bool], what: str, seconds: float = 90) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, f"not within {seconds} s: {what}"
@@ -147,7 +147,8 @@ def is_served(api_client: client.ApiClient, group: str, plural: str) -> bool:
     try:
         client.CustomObjectsApi(api_client).list_cluster_custom_object(group, "v1alpha1", plural)
     except client.ApiException as error:
-        if error.status == 404:
+        # "storage is (re)initializing" comes as 429.
+        if error.status in {404, 429}:
             return False
         raise
     return True
