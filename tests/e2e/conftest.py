@@ -14,7 +14,7 @@ from tests.e2e.sandbox import Sandbox
 def cluster() -> None:
     """Fails, rather than skips, where no cluster is: a green run must have run."""
     config.load_kube_config()  # type: ignore[no-untyped-call]
-    client.CoreV1Api().list_node(_request_timeout=10)
+    client.CoreV1Api().list_node(_request_timeout=60)
 
 
 def namespace(request: pytest.FixtureRequest) -> Iterator[Sandbox]:
@@ -25,7 +25,7 @@ def namespace(request: pytest.FixtureRequest) -> Iterator[Sandbox]:
     core.create_namespace(client.V1Namespace(metadata=client.V1ObjectMeta(name=name, labels=labels)))
     # A pod needs it, and it comes a moment after the namespace.
     sandbox = Sandbox(name)
-    sandbox.kubectl("wait", "--for=create", "serviceaccount/default", "--timeout=30s")
+    sandbox.kubectl("wait", "--for=create", "serviceaccount/default", "--timeout=180s")
     failed_before = request.session.testsfailed
     yield sandbox
     if request.session.testsfailed > failed_before:
@@ -45,4 +45,4 @@ def _dump(namespace: str) -> None:
         ["kubectl", "logs", "--namespace", "mapreduce-system", "deployment/mapreduce-operator", "--tail", "60"],
     ):
         print(f"\n$ {' '.join(command)}", flush=True)  # noqa: T201
-        subprocess.run(command, check=False, timeout=30)
+        subprocess.run(command, check=False, timeout=120)

@@ -1,13 +1,15 @@
 """A namespace of a test on the real cluster, and what a user does in it."""
 
 import json
+import math
 import re
 import shlex
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 import yaml
@@ -18,7 +20,11 @@ PLUGIN = str(Path(sys.executable).with_name("kubectl-mapreduce"))
 GROUP, VERSION = "mapreduce.dev", "v1alpha1"
 PLURAL, QUEUES, REDRIVES = "mapreducejobs", "deadletterqueues", "redrives"
 LABEL_JOB = f"{GROUP}/job"
+CREATIONS: Final = "reason=SuccessfulCreate,involvedObject.kind=Job"
+"""Of pods by the Job controller, among Events."""
 AGENT_IMAGE = "debian:bookworm-slim"
+PATIENCE_SECONDS: Final = 180
+"""For what takes seconds: a machine that others use as well may be much slower, and to wait costs nothing else."""
 
 # How long an agent runs must decide nothing: one whose item says "gated" waits, in its first dispatch, until the test
 # lets it go or it is interrupted.
@@ -51,7 +57,8 @@ def job(name: str, items: list[Any], script: str, *, map_: Body | None = None, *
         "metadata": {"name": name},
         "spec": {
             "input": {"items": items},
-            "map": {"template": agent(script), "maxParallel": 10, "timeoutSeconds": 180} | (map_ or {}),
+            # Agents may wait at their gates until the last test of a module comes to them.
+            "map": {"template": agent(script), "maxParallel": 10, "timeoutSeconds": 3600} | (map_ or {}),
         }
         | spec,
     }
@@ -95,7 +102,7 @@ class Sandbox:
             check=False,
             text=True,
             capture_output=True,
-            timeout=120,
+            timeout=300,
         )
 
     def create(self, body: Body) -> str:
@@ -130,21 +137,19 @@ class Sandbox:
         status: Body = self.get(name, of).get("status", {})
         return status
 
-    def until(self, name: str, holds: Callable[[Body], bool], seconds: int = 60, *, of: str = PLURAL) -> Body:
-        """Waits until the status is so; returns it. `of` is the kind, in the plural."""
-        stream = _stream(
-            self._objects.list_namespaced_custom_object,
-            GROUP,
-            VERSION,
-            self.namespace,
-            of,
-            field_selector=f"metadata.name={name}",
-            timeout_seconds=seconds,
-        )
+    def until(
+        self, name: str, holds: Callable[[Body], bool], seconds: int = PATIENCE_SECONDS, *, of: str = PLURAL
+    ) -> Body:
+        """Waits until there is a status and it is so; returns it. `of` is the kind, in the plural."""
         status: Body = {}
-        for event in stream:
-            status = event["object"].get("status", {})
-            if holds(status):
+        for found in _looks(
+            self._objects.list_namespaced_custom_object,
+            *(GROUP, VERSION, self.namespace, of),
+            seconds=seconds,
+            field_selector=f"metadata.name={name}",
+        ):
+            status = found[0].get("status", {}) if found else {}
+            if status and holds(status):
                 return status
         raise AssertionError(f"{name} was not so within {seconds} s; its status: {json.dumps(status, indent=1)}")
 
@@ -168,7 +173,7 @@ class Sandbox:
     def dlq(self, command: str, queue: str, *arguments: str) -> str:
         """What `kubectl mapreduce dlq` tells of a queue."""
         line = [PLUGIN, "--namespace", self.namespace, "dlq", command, queue, *arguments]
-        return subprocess.run(line, check=True, text=True, capture_output=True, timeout=60).stdout
+        return subprocess.run(line, check=True, text=True, capture_output=True, timeout=120).stdout
 
     def stored(self, pattern: str) -> str:
         """What the operator's volume holds under this URL, in which * stands for any name; "" for nothing."""
@@ -183,29 +188,21 @@ class Sandbox:
         """Waits until so many items have succeeded; returns the status."""
         return self.until(name, lambda status: status.get("items", {}).get("succeeded", 0) >= items)
 
-    def until_finished(self, name: str, seconds: int = 90) -> Body:
+    def until_finished(self, name: str, seconds: int = PATIENCE_SECONDS) -> Body:
         """Waits for the end of the job, good or bad; returns its status."""
         return self.until(name, lambda status: "completionTime" in status, seconds)
 
-    def until_pods(self, holds: Callable[[list[Any]], bool], seconds: int = 60, *, job: str = "") -> list[Any]:
+    def until_pods(
+        self, holds: Callable[[list[Any]], bool], seconds: int = PATIENCE_SECONDS, *, job: str = ""
+    ) -> list[Any]:
         """Waits until the pods of the namespace, or of one job in it, are so; returns them."""
-        alive: dict[str, Any] = {}
-        if holds([]):
-            return []
+        pods: list[Any] = []
         selector = f"{LABEL_JOB}={job}" if job else ""
-        for event in _stream(
-            self._core.list_namespaced_pod, self.namespace, label_selector=selector, timeout_seconds=seconds
-        ):
-            pod = event["object"]
-            if event["type"] == "DELETED":
-                alive.pop(pod.metadata.name, None)
-            else:
-                alive[pod.metadata.name] = pod
-            if holds(list(alive.values())):
-                return list(alive.values())
-        raise AssertionError(
-            f"the pods were not so within {seconds} s: {[(n, p.status.phase) for n, p in alive.items()]}"
-        )
+        for pods in _looks(self._core.list_namespaced_pod, self.namespace, seconds=seconds, label_selector=selector):
+            if holds(pods):
+                return pods
+        found = [(pod.metadata.name, pod.status.phase) for pod in pods]
+        raise AssertionError(f"the pods were not so within {seconds} s: {found}")
 
     def until_running(self, number: int, *, job: str = "") -> list[Any]:
         """Waits until so many pods run, and no other is there; returns them."""
@@ -236,45 +233,106 @@ class Sandbox:
         jobs: list[Any] = self._batch.list_namespaced_job(self.namespace).items
         return jobs
 
-    def pods_started(self, job: str) -> list[str]:
-        """Names of all pods that the Jobs of a MapReduceJob ever had: Events speak of them when they are gone."""
-        found = self._core.list_namespaced_event(
-            self.namespace, field_selector="reason=SuccessfulCreate,involvedObject.kind=Job"
-        ).items
-        return [
-            (event.message or "").removeprefix("Created pod: ")
-            for event in found
-            if re.fullmatch(rf"{job}-[a-z2-7]+-d[0-9]+", event.involved_object.name or "")
-        ]
+    def until_printed(self, pod: Any) -> None:
+        """Waits until an agent has printed its first line: that its container runs does not say so much."""
+        for _ in _stream(self._core.read_namespaced_pod_log, pod.metadata.name, self.namespace):
+            return
+        raise AssertionError(f"{pod.metadata.name} ended and printed nothing")
 
-    def until_no_job(self, seconds: int = 30) -> None:
+    def until_may(self, account: str, *what: str) -> None:
+        """Waits until a service account has a right, in the words of `kubectl auth can-i`.
+
+        An API server goes by a role that was given a moment later than it takes it.
+        """
+        line = ("auth", "can-i", *what, f"--as=system:serviceaccount:{self.namespace}:{account}")
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while self._run_kubectl(*line).stdout.strip() != "yes":
+            assert time.monotonic() < deadline, f"{account} may not {' '.join(what)}"
+
+    def pods_started(self, job: str) -> list[str]:
+        """Names of all pods that the Jobs of a MapReduceJob ever had, as far as Events speak of them."""
+        return _started(job, self._core.list_namespaced_event(self.namespace, field_selector=CREATIONS).items)
+
+    def until_started(self, job: str, number: int) -> None:
+        """Waits until Events speak of so many pods of a MapReduceJob, be they gone or not; fails if it had more.
+
+        The Job controller posts them beside its work, and may be behind.
+        """
+        names: list[str] = []
+        for events in _looks(
+            self._core.list_namespaced_event, self.namespace, seconds=PATIENCE_SECONDS, field_selector=CREATIONS
+        ):
+            names = _started(job, events)
+            if len(names) >= number:
+                break
+        assert len(names) == number, f"pods of {job}: {names}"
+
+    def until_no_job(self, seconds: int = PATIENCE_SECONDS) -> None:
         """Waits until no Job is left: the status of a run may say that it ended while its last Jobs are deleted."""
         if self.jobs():
             self.kubectl("wait", "--for=delete", "jobs", "--all", f"--timeout={seconds}s")
         assert self.jobs() == []
 
-    def until_gone(self, name: str, seconds: int = 90) -> None:
+    def until_gone(self, name: str, seconds: int = PATIENCE_SECONDS) -> None:
         """Waits until the MapReduceJob does not exist any more."""
         self.kubectl("wait", "--for=delete", f"mrj/{name}", f"--timeout={seconds}s")
 
     def reasons(self, name: str) -> set[str]:
-        """Reasons of the Events about a job."""
-        found = self._core.list_namespaced_event(self.namespace, field_selector=f"involvedObject.name={name}").items
-        return {event.reason or "" for event in found}
+        """Reasons of the Events about a job, as far as they were posted."""
+        return next(self._reasons(name))
 
-    def until_events(self, name: str, reasons: set[str], seconds: int = 30) -> None:
+    def until_event(self, name: str, reason: str) -> None:
+        """Waits until an Event of this reason was posted about a job, among others."""
+        seen: set[str] = set()
+        for seen in self._reasons(name):
+            if reason in seen:
+                return
+        raise AssertionError(f"no Event {reason} about {name}, only {sorted(seen)}")
+
+    def until_events(self, name: str, reasons: set[str]) -> None:
         """Waits until Events of exactly these reasons were posted about a job."""
         seen: set[str] = set()
-        for event in _stream(
-            self._core.list_namespaced_event,
-            self.namespace,
-            field_selector=f"involvedObject.name={name}",
-            timeout_seconds=seconds,
-        ):
-            seen.add(event["object"].reason)
+        for seen in self._reasons(name):
             if seen >= reasons:
                 break
         assert seen == reasons
+
+    def _reasons(self, name: str) -> Iterator[set[str]]:
+        about = f"involvedObject.name={name}"
+        for events in _looks(
+            self._core.list_namespaced_event, self.namespace, seconds=PATIENCE_SECONDS, field_selector=about
+        ):
+            yield {event.reason or "" for event in events}
+
+
+def _started(job: str, creations: list[Any]) -> list[str]:
+    return [
+        (event.message or "").removeprefix("Created pod: ")
+        for event in creations
+        if re.fullmatch(rf"{job}-[a-z2-7]+-d[0-9]+", event.involved_object.name or "")
+    ]
+
+
+def _looks(function: Callable[..., Any], *arguments: str, seconds: float, **options: Any) -> Iterator[list[Any]]:
+    """What a list has, now and again after each change, for so many seconds."""
+    deadline = time.monotonic() + seconds
+    while (left := deadline - time.monotonic()) > 0:
+        # A watch alone would tell of what is there one by one, and nothing where nothing is.
+        found = function(*arguments, **options)
+        is_custom = isinstance(found, dict)
+        items = found["items"] if is_custom else found.items
+        version = found["metadata"]["resourceVersion"] if is_custom else found.metadata.resource_version
+        there = {item["metadata"]["name"] if is_custom else item.metadata.name: item for item in items}
+        yield list(there.values())
+        for event in _stream(
+            function, *arguments, resource_version=version, timeout_seconds=math.ceil(left), **options
+        ):
+            name = event["raw_object"]["metadata"]["name"]
+            if event["type"] == "DELETED":
+                there.pop(name, None)
+            else:
+                there[name] = event["object"]
+            yield list(there.values())
 
 
 def _stream(function: Callable[..., Any], *arguments: str, **options: Any) -> Iterator[Body]:
