@@ -96,6 +96,22 @@ async def test_one_of_ten_fails_again_and_its_history_is_longer() -> None:
     assert letter["firstAttemptAt"] < letter["lastAttemptAt"]
 
 
+async def test_whoever_waits_for_a_redrive_finds_the_job_and_the_queue_as_it_leaves_them() -> None:
+    class SlowStatus(NoFaults):
+        def trip(self, call: str) -> Trip:
+            return Trip(2.0, 0.1) if call in {"write status", "write queue status"} else Trip()
+
+    broken = {"a": "boom"}
+    cluster = SimulatedCluster(fails(broken))
+    async with operating(cluster, job(["a", "b"]), faults=SlowStatus()) as operator:
+        await operator.until_finished()
+        assert letters(cluster) == {"total": 1, "open": 1}
+        broken.clear()
+        await operator.redrive("again")
+        assert cluster.status["phase"] == "Succeeded"
+        assert letters(cluster) == {"total": 1, "resolved": 1}
+
+
 async def test_items_and_template_can_be_patched_and_the_plan_stays_as_it_is() -> None:
     def agent(seen: Seen) -> Ends:
         return Ends(exit_code=0 if seen.item.get("url") == "new" else 1, message='{"ok": true}')

@@ -68,14 +68,19 @@ class Redriving:
         *,
         item: Callable[[int], Awaitable[PlannedItem]],
         wake: Callable[[], None],
+        tell: Callable[[], Awaitable[None]],
     ) -> None:
-        """`item` gives the planned item at a position; `wake` lets the run look at its state again."""
+        """`item` gives the planned item at a position; `wake` lets the run look at its state again.
+
+        `tell` writes what there is to say of the queue and of the job.
+        """
         self._world: Final = world
         self._state: Final = state
         self._letters: Final = letters
         self._ids: Final = ids
         self._item: Final = item
         self._wake: Final = wake
+        self._tell: Final = tell
         self._news: Final = asyncio.Event()
         self._settled_at: Final = world.clock.now() + DELETED_SECONDS
 
@@ -140,6 +145,9 @@ class Redriving:
         now = self._world.clock.now()
         status = under_way(redrive, progress, over=over, hindrance=self._hindrance(now), now=now)
         if status != redrive.status:
+            if over:
+                # Whoever waits for the end of the Redrive looks there next.
+                await self._tell()
             await write_answer(self._world, redrive, status)
 
     def _hindrance(self, now: float) -> tuple[str, str] | None:

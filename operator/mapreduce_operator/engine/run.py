@@ -239,7 +239,13 @@ class Run:
         ids, letters = self._standing.ids, Letters(self._world, self.ref, self._journal)
         keeper = QueueKeeper(self._world, state, letters, ids.__getitem__, self._awake.set)
         self._redriving = redriving = Redriving(
-            self._world, state, letters, ids, item=self._journal.plan.item, wake=self._awake.set
+            self._world,
+            state,
+            letters,
+            ids,
+            item=self._journal.plan.item,
+            wake=self._awake.set,
+            tell=lambda: self._tell(keeper),
         )
         input_watch = self._input_watch()
         self._standing.begin_work(keeper, input_watch)
@@ -277,7 +283,7 @@ class Run:
                         self._reload = True
                         return
                     await self._step(state, effects)
-                await self._tell_the_end(keeper)
+                await self._tell(keeper)
             finally:
                 for helper in helpers:
                     helper.cancel()
@@ -335,7 +341,7 @@ class Run:
         except StorageError as error:
             log.warning("%s: letters whose time is over are not purged yet: %s", self._name, error)
 
-    async def _tell_the_end(self, keeper: QueueKeeper) -> None:
+    async def _tell(self, keeper: QueueKeeper) -> None:
         """The queue first: whoever waits for the end of the job looks there next."""
         try:
             await keeper.keep()

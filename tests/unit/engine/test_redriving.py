@@ -22,6 +22,10 @@ INVALID = ClusterError(ClusterErrorReason.INVALID, "no such image pull policy")
 @contextlib.asynccontextmanager
 async def answering(office: Office, *, commits: bool = True) -> AsyncIterator[Redriving]:
     """Answers Redrives, and makes what they claim durable."""
+
+    async def tell() -> None:
+        """Nobody is there who would keep the queue."""
+
     redriving = Redriving(
         office.world,
         office.state,
@@ -29,6 +33,7 @@ async def answering(office: Office, *, commits: bool = True) -> AsyncIterator[Re
         office.ids,
         item=office.journal.plan.item,
         wake=office.woken.set,
+        tell=tell,
     )
 
     async def commit() -> None:
