@@ -8,7 +8,7 @@ import pytest
 
 from tests.e2e.sandbox import Sandbox, condition, job
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
 LINES = 20_000
 OK = """echo '{"ok":true}' > "$MAPREDUCE_RESULT_FILE" """
@@ -31,7 +31,7 @@ def test_a_few_items_are_taken_from_a_long_compressed_list(sandbox: Sandbox, tmp
         "limit": 3,
     }
     name = sandbox.create(body)
-    status = sandbox.until_finished(name)
+    status = sandbox.until_finished(name, 300)
     assert status["items"]["succeeded"] == 3
     # Of those from 10,000 on, two have each of the ten sizes.
     counts = {one: status["plan"][one] for one in ("read", "filteredOut", "duplicates", "outOfRange", "items")}

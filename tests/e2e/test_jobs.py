@@ -10,14 +10,14 @@ from kubernetes import client
 
 from tests.e2e.sandbox import AGENT_IMAGE, Sandbox, agent, condition, job
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
 OK = """echo '{"ok":true}' > "$MAPREDUCE_RESULT_FILE" """
 
 
 def test_the_licence_example_counts_as_wc_does(sandbox: Sandbox) -> None:
     name = sandbox.apply_example("licence-words.yaml")
-    status = sandbox.until_finished(name, 150)
+    status = sandbox.until_finished(name, 300)
     assert status["phase"] == "Succeeded"
     assert status["progress"] == "14/14"
     assert status["result"]["words"] == counted_by_wc(sandbox, list(status["result"]["words"]))
@@ -29,7 +29,7 @@ def test_the_licence_example_counts_as_wc_does(sandbox: Sandbox) -> None:
 def counted_by_wc(sandbox: Sandbox, files: list[str]) -> dict[str, int]:
     """`wc -w` over the same files in the same image, without the operator."""
     client.CoreV1Api().create_namespaced_pod(sandbox.namespace, wc_pod(["wc", "-w", *files]))
-    sandbox.kubectl("wait", "--for=jsonpath={.status.phase}=Succeeded", "pod/wc", "--timeout=60s")
+    sandbox.kubectl("wait", "--for=jsonpath={.status.phase}=Succeeded", "pod/wc", "--timeout=180s")
     lines = [line.split() for line in sandbox.kubectl("logs", "wc").splitlines()]
     return {file: int(words) for words, file in lines if file != "total"}
 

@@ -4,7 +4,7 @@ import pytest
 
 from tests.e2e.sandbox import Sandbox, job
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
 OK = """echo '{"ok":true}' > "$MAPREDUCE_RESULT_FILE" """
 
@@ -18,17 +18,17 @@ def test_explain_describes_the_fields(sandbox: Sandbox) -> None:
 
 def test_get_shows_progress_and_wait_returns_at_the_end(sandbox: Sandbox) -> None:
     name = sandbox.create(job("story", ["a", "b"], OK))
-    sandbox.kubectl("wait", "--for=condition=Complete", f"mrj/{name}", "--timeout=60s")
+    sandbox.kubectl("wait", "--for=condition=Complete", f"mrj/{name}", "--timeout=180s")
     header, row = sandbox.kubectl("get", "mrj").splitlines()
     assert header.split() == ["NAME", "PHASE", "PROGRESS", "FAILED", "PARALLEL", "AGE"]
     assert row.split()[:5] == ["story", "Succeeded", "2/2", "0", "10"]
-    sandbox.kubectl("wait", "--for=condition=Finished", f"mrj/{name}", "--timeout=5s")
+    sandbox.kubectl("wait", "--for=condition=Finished", f"mrj/{name}", "--timeout=60s")
     assert sandbox.kubectl("get", "agents", "--output", "name").strip() == "mapreducejob.mapreduce.dev/story"
 
 
 def test_wait_for_failed_returns_when_a_job_fails(sandbox: Sandbox) -> None:
     name = sandbox.create(job("failing", [1], "exit 1", map_={"retry": {"maxAttempts": 1}}))
-    sandbox.kubectl("wait", "--for=condition=Failed", f"mrj/{name}", "--timeout=60s")
+    sandbox.kubectl("wait", "--for=condition=Failed", f"mrj/{name}", "--timeout=180s")
 
 
 def test_describe_tells_the_story(sandbox: Sandbox) -> None:
@@ -54,4 +54,4 @@ def test_input_cannot_be_changed_once_it_is_planned(sandbox: Sandbox) -> None:
 def test_delete_returns_at_once_for_a_finished_job(sandbox: Sandbox) -> None:
     name = sandbox.create(job("done", [1], OK))
     sandbox.until_finished(name)
-    sandbox.kubectl("delete", "mrj", name, "--timeout=20s")
+    sandbox.kubectl("delete", "mrj", name, "--timeout=180s")

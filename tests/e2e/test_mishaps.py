@@ -9,7 +9,7 @@ from kubernetes import client
 from mapreduce_operator.core.names import RunRef, Stage, item_key, job_name
 from tests.e2e.sandbox import AGENT_IMAGE, GATED_OK, Sandbox, condition, job
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
 
 def test_a_job_whose_name_is_taken_runs_when_it_is_free(sandbox: Sandbox) -> None:

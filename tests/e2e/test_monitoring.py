@@ -4,6 +4,7 @@ Every panel of the dashboard has something to show, every rule can be evaluated,
 """
 
 import http.client
+import json
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -17,7 +18,7 @@ from tests.dashboard import RULES, Query, metrics_in, queries
 from tests.e2e.sandbox import Body, Sandbox, job, redrive
 from tests.prometheus import Prometheus
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
 SYSTEM: Final = "mapreduce-system"
 
@@ -88,10 +89,12 @@ def broken() -> Body:
 def pods(component: str) -> list[str]:
     """Names of the pods of a part of the release."""
     selector = f"app.kubernetes.io/name=mapreduce-operator,app.kubernetes.io/component={component}"
-    command = ["kubectl", "--namespace", SYSTEM, "get", "pods", f"--selector={selector}", "--output=name"]
-    found = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
-    assert found, f"no pod of the {component}"
-    return [name.removeprefix("pod/") for name in found]
+    command = ["kubectl", "--namespace", SYSTEM, "get", "pods", f"--selector={selector}", "--output=json"]
+    found = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)["items"]
+    # Those that an upgrade has replaced may go at any time.
+    names = [pod["metadata"]["name"] for pod in found if "deletionTimestamp" not in pod["metadata"]]
+    assert names, f"no pod of the {component}"
+    return names
 
 
 @contextmanager
@@ -207,7 +210,7 @@ def numbers(sandbox: Sandbox, prometheus: Prometheus) -> dict[str, dict[str, flo
 
 def asked(address: str, path: str, token: str) -> int:
     """The status of the read-only API's answer."""
-    connection = http.client.HTTPConnection(address, timeout=10)
+    connection = http.client.HTTPConnection(address, timeout=60)
     try:
         connection.request("GET", path, headers={"Authorization": f"Bearer {token}"})
         return connection.getresponse().status
@@ -222,7 +225,7 @@ def shows(query: Query, series: list[Any]) -> bool:
     )
 
 
-def until_equal(found: Callable[[], object], expected: object, seconds: float = 60) -> None:
+def until_equal(found: Callable[[], object], expected: object, seconds: float = 180) -> None:
     """Waits until something is found that can only be asked for."""
     deadline = time.monotonic() + seconds
     while (last := found()) != expected:

@@ -7,7 +7,7 @@ import pytest
 
 from tests.e2e.sandbox import Sandbox, agent, condition, job
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(540)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1800)]
 
 ITEMS = 255
 PADDING = "x" * 4050
@@ -30,18 +30,18 @@ SUM_UP = """
 
 def test_results_of_more_than_a_megabyte_are_told_of_and_reduced_in_parts(sandbox: Sandbox) -> None:
     items = [*range(ITEMS - 1), "gated"]
-    body = job("much", items, RETURN_4_KB, map_={"maxParallel": 40, "timeoutSeconds": 480})
+    body = job("much", items, RETURN_4_KB, map_={"maxParallel": 40, "pendingTimeoutSeconds": 3600})
     body["spec"]["input"]["idExpression"] = "string(item)"
     body["spec"]["reduce"] = {"template": agent(SUM_UP)}
     name = sandbox.create(body)
 
-    status = sandbox.until(name, lambda status: condition(status, "ResultsFit")["status"] == "False", 400)
+    status = sandbox.until(name, lambda status: condition(status, "ResultsFit")["status"] == "False", 1200)
     assert (status["phase"], condition(status, "ResultsFit")["reason"]) == ("Map", "ResultsTooLarge")
     sandbox.until_events(name, {"Planned", "ResultsTooLarge"})
     sandbox.patch(name, {"reduce": {"resultsAs": "Directory"}})
     sandbox.open_gates(sandbox.until_at_work(name, "gated"))
 
-    status = sandbox.until_finished(name, 120)
+    status = sandbox.until_finished(name, 300)
     lines = "".join(
         json.dumps({"id": str(item), "result": {"item": item, "padding": PADDING}}, separators=(",", ":")) + "\n"
         for item in items
@@ -55,5 +55,5 @@ def test_results_of_more_than_a_megabyte_are_told_of_and_reduced_in_parts(sandbo
         "told": ["/mapreduce/results/0001.jsonl", "/mapreduce/results/0002.jsonl"],
         "failures": 0,
     }
-    sandbox.kubectl("delete", "mapreducejob", name, "--cascade=orphan", "--timeout=60s")
+    sandbox.kubectl("delete", "mapreducejob", name, "--cascade=orphan", "--timeout=180s")
     assert sandbox.kubectl("get", "configmaps", "--selector", "mapreduce.dev/job=much", "--output", "name") == ""

@@ -8,7 +8,7 @@ import yaml
 
 from tests.e2e.sandbox import PROJECT, Sandbox
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
 EXAMPLE: Final = PROJECT / "examples" / "review.yaml"
 
@@ -65,7 +65,7 @@ def test_texts_are_reviewed(sandbox: Sandbox) -> None:
     )
     sandbox.kubectl("create", "secret", "generic", "review-model", "--from-literal=key=opensesame")
     sandbox.kubectl("apply", "--filename=-", stdin=yaml.safe_dump(model(image)))
-    sandbox.kubectl("wait", "--for=condition=Ready", "pod/model", "--timeout=60s")
+    sandbox.kubectl("wait", "--for=condition=Ready", "pod/model", "--timeout=180s")
     # Not by a Service: the pod's readiness does not say that every node's kube-proxy knows of it.
     address = sandbox.kubectl("get", "pod/model", "--output", "jsonpath={.status.podIP}")
 
@@ -73,7 +73,7 @@ def test_texts_are_reviewed(sandbox: Sandbox) -> None:
     manifest = written.replace("docker.io/library/python:3.13-slim", image)
     manifest = manifest.replace("https://model.example.org/v1", f"http://{address}:8000/v1")
     sandbox.kubectl("apply", "--filename=-", stdin=manifest)
-    status = sandbox.until_finished("review")
+    status = sandbox.until_finished("review", 300)
 
     assert status["phase"] == "Succeeded", json.dumps(status)
     assert status["result"] == {

@@ -13,7 +13,7 @@ import pytest
 
 from tests.e2e.tutorial import PROJECT, steps
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1800)]
 
 NAMESPACE: Final = "tutorial"
 
@@ -24,7 +24,7 @@ def _shell(tmp_path: Path) -> Iterator[dict[str, str]]:
     kubeconfig = tmp_path / "kubeconfig"
     shutil.copy(os.environ["KUBECONFIG"], kubeconfig)
     remove = ("kubectl", "delete", "namespace", NAMESPACE, "--ignore-not-found")
-    subprocess.run(remove, check=True, timeout=120)
+    subprocess.run(remove, check=True, timeout=300)
     # kubectl mapreduce is installed beside the tests.
     yield {**os.environ, "KUBECONFIG": str(kubeconfig), "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     subprocess.run((*remove, "--wait=false"), check=True, timeout=60)
@@ -41,7 +41,7 @@ def test_every_command_does_what_the_tutorial_says(shell: dict[str, str]) -> Non
             stderr=subprocess.STDOUT,
             text=True,
             check=False,
-            timeout=200,
+            timeout=400,
         )
         wanted = "\n".join(step.output)
         told = f"tutorial.md:{step.line}: {step.command}\n--- printed\n{done.stdout}--- as the tutorial says\n{wanted}"

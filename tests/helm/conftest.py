@@ -33,11 +33,11 @@ def as_it_was(deployed: Values) -> Iterator[None]:
     image = deployed["image"]
     name = f"{image['repository']}@{image['digest']}" if "digest" in image else f"{image['repository']}:{image['tag']}"
     deploy = [str(PROJECT / "dev" / "deploy.sh")]
-    subprocess.run(deploy, check=True, timeout=300, env=os.environ | {"OPERATOR_IMAGE": name})
+    subprocess.run(deploy, check=True, timeout=900, env=os.environ | {"OPERATOR_IMAGE": name})
 
 
 @pytest.fixture
 def place(sandbox: Sandbox) -> Iterator[Sandbox]:
     """A namespace whose jobs are deleted while there is an operator to do it."""
     yield sandbox
-    sandbox.kubectl("delete", "mrj,dlq", "--all", "--timeout=60s")
+    sandbox.kubectl("delete", "mrj,dlq", "--all", "--timeout=180s")

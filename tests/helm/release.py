@@ -50,14 +50,14 @@ class Release:
 
     def _helm(self, *arguments: str, values: Values | None = None) -> str:
         # `helm get` knows no time limit, and what does not wait needs none.
-        limit = [] if arguments[0] == "get" else ["--timeout=120s"]
+        limit = [] if arguments[0] == "get" else ["--timeout=300s"]
         done = subprocess.run(
             ["helm", *arguments, "--namespace", self.namespace, *limit],
             input=None if values is None else json.dumps(values),
             check=False,
             text=True,
             capture_output=True,
-            timeout=150,
+            timeout=330,
         )
         assert done.returncode == 0, f"helm {' '.join(arguments)}: {done.stderr}{done.stdout}"
         return done.stdout

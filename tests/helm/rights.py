@@ -56,5 +56,6 @@ def asked(namespace: str) -> dict[str, dict[Right, str]]:
 def _audit_log() -> Iterator[Body]:
     with subprocess.Popen([CLUSTER, "audit"], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
-        yield from map(json.loads, process.stdout)
+        # The last line may be half written.
+        yield from (json.loads(line) for line in process.stdout if line.endswith("\n"))
     assert process.returncode == 0

@@ -11,7 +11,7 @@ import yaml
 from tests.e2e.sandbox import GATED_OK, Body, Sandbox, condition, job
 from tests.helm.release import CHART, Release, Values
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1800)]
 
 ITEMS = ["gated a", "gated b", "c", "d"]
 PODS = "--selector=app.kubernetes.io/instance=mapreduce-operator,app.kubernetes.io/component in (operator, api)"
@@ -31,7 +31,7 @@ def pods_of(release: Release, place: Sandbox) -> set[str]:
 
 def pods_in_place_of(before: set[str], release: Release, place: Sandbox) -> set[str]:
     """Those that took the places of all of them."""
-    place.kubectl("wait", "--for=delete", *before, f"--namespace={release.namespace}", "--timeout=60s")
+    place.kubectl("wait", "--for=delete", *before, f"--namespace={release.namespace}", "--timeout=180s")
     after = pods_of(release, place)
     assert len(after) == len(before)
     return after
@@ -108,7 +108,7 @@ def test_what_an_uninstallation_leaves_is_gone_on_with(release: Release, deploye
     assert uids(place.until_at_work(name, *ITEMS[:2])) == uids(agents)
     # An agent that ends now does so with nobody to see it.
     place.open_gates(agents[:1])
-    place.kubectl("wait", "--for=condition=Complete", f"job/{agents[0].metadata.labels['job-name']}", "--timeout=30s")
+    place.kubectl("wait", "--for=condition=Complete", f"job/{agents[0].metadata.labels['job-name']}", "--timeout=180s")
 
     release.install(deployed)
 
@@ -154,13 +154,13 @@ def test_a_release_for_one_namespace_leaves_the_others_alone(
     roles = watched.kubectl("get", "clusterroles", "--selector=app.kubernetes.io/instance=small", "--output=name")
     assert roles == ""
     assert f"mapreducejobs {watched.namespace}/small-mapreduce-operator-test-" in small.test()
-    watched.kubectl("delete", "mrj", "--all", "--timeout=60s")
+    watched.kubectl("delete", "mrj", "--all", "--timeout=180s")
     small.uninstall()
 
 
 def test_with_no_values_it_is_ready_for_jobs(alone: Body, release: Release, sandbox: Sandbox) -> None:
     # From nothing: the claim is bound to a node that this release would not run on.
-    sandbox.kubectl("delete", CLAIM, "lease/mapreduce-operator", f"--namespace={release.namespace}", "--timeout=60s")
+    sandbox.kubectl("delete", CLAIM, "lease/mapreduce-operator", f"--namespace={release.namespace}", "--timeout=180s")
 
     # No registry has the image: where the nodes do not have it by the chart's name for it, they must be told.
     release.install({} if alone["repository"] == "mapreduce-operator" else {"image": alone})
@@ -168,5 +168,5 @@ def test_with_no_values_it_is_ready_for_jobs(alone: Body, release: Release, sand
     name = sandbox.create(job("first", ITEMS[2:], GATED_OK))
     assert condition(sandbox.until_finished(name), "Complete")["status"] == "True"
     assert "succeeded, and is deleted" in release.test()
-    sandbox.kubectl("delete", "mrj", "--all", "--timeout=60s")
+    sandbox.kubectl("delete", "mrj", "--all", "--timeout=180s")
     release.uninstall()

@@ -16,7 +16,7 @@ from tests.e2e.sandbox import GATED_OK, REDRIVES, Sandbox, job, redrive
 from tests.helm.release import Release
 from tests.helm.rights import CLUSTER, Right, asked, granted
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ FINALIZERS: Final = Right("mapreduce.dev", "mapreducejobs/finalizers", "update")
 @pytest.fixture(scope="module", autouse=True)
 def local_cluster() -> None:
     environment = {name: value for name, value in os.environ.items() if name != "KUBECONFIG"}
-    done = subprocess.run([CLUSTER, "kubeconfig"], env=environment, check=True, capture_output=True, timeout=10)
+    done = subprocess.run([CLUSTER, "kubeconfig"], env=environment, check=True, capture_output=True, timeout=60)
     if os.environ.get("KUBECONFIG") != done.stdout.decode().strip():
         pytest.skip("only the local cluster is known to have an audit log, and to guard owner references")
 

@@ -10,7 +10,7 @@ from tests.e2e.canary import holding, told
 from tests.e2e.sandbox import Sandbox, condition, job
 from tests.helm.release import Release, Values
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1800)]
 
 SECRET = "bucket-keys"  # noqa: S105 - the name of one
 NOBODY = "http://127.0.0.1:9"
