@@ -27,7 +27,7 @@ REAL_IMAGE = "docker.io/library/debian:bookworm-slim"
 CREATED_BY_TESTS = {"app.kubernetes.io/managed-by": "mapreduce-tests"}
 
 
-async def until(condition: Callable[[], Awaitable[bool]], what: str, seconds: float = 30) -> None:
+async def until(condition: Callable[[], Awaitable[bool]], what: str, seconds: float = 120) -> None:
     try:
         async with asyncio.timeout(seconds):
             # Nothing tells when a server's state has changed but asking again.

@@ -8,7 +8,7 @@ from mapreduce_operator.adapters.kube import ApiSession, KubeCluster
 from mapreduce_operator.ports import ClusterError, ClusterErrorReason
 from tests.integration.adapters.conftest import REAL_IMAGE, call, until
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.cluster
 
 
 class Pods:
@@ -31,14 +31,14 @@ class Pods:
         async def has_ended() -> bool:
             return await self._phase(name) in {"Succeeded", "Failed"}
 
-        await until(has_ended, f"{name} has ended", 60)
+        await until(has_ended, f"{name} has ended")
 
     async def waits(self, name: str) -> None:
         async def is_waiting() -> bool:
             statuses = (await self._get(name))["status"].get("containerStatuses", ())
             return any("reason" in status["state"].get("waiting", {}) for status in statuses)
 
-        await until(is_waiting, f"{name} waits", 60)
+        await until(is_waiting, f"{name} waits")
 
     async def _phase(self, name: str) -> str:
         return str((await self._get(name))["status"].get("phase"))

@@ -18,7 +18,7 @@ from mapreduce_operator.core.workloads import Dispatch, JobSeen, PodSeen
 from mapreduce_operator.ports import Change
 from tests.integration.adapters.conftest import call, until
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.cluster
 
 
 @pytest.fixture

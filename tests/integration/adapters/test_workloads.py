@@ -14,7 +14,7 @@ from mapreduce_operator.core.workloads import ContainerEnd, JobSeen, PodSeen
 from mapreduce_operator.ports import Bookmark, Change, ClusterError, ClusterErrorReason
 from tests.integration.adapters.conftest import REAL_IMAGE, call, until
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(180)]
+pytestmark = pytest.mark.cluster
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,7 @@ def anything(change: Change) -> bool:
 
 
 async def first(
-    watch: AsyncIterator[Change | Bookmark], wanted: Callable[[Change], bool], what: str, seconds: float = 60
+    watch: AsyncIterator[Change | Bookmark], wanted: Callable[[Change], bool], what: str, seconds: float = 120
 ) -> Change:
     try:
         async with asyncio.timeout(seconds):
@@ -263,7 +263,7 @@ async def test_all_jobs_of_a_run_are_deleted_and_no_others(here: Here, monkeypat
         pods = (await here.cluster.list_workloads("pods")).workloads
         return {seen.carried.run_uid for seen in pods} <= {other.uid}
 
-    await until(have_no_pods, "the pods are gone with their Jobs", 60)
+    await until(have_no_pods, "the pods are gone with their Jobs")
 
 
 async def test_a_list_of_several_pages_is_whole(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -282,7 +282,7 @@ async def test_a_watch_is_ended_by_the_server_in_time_with_a_bookmark(api: ApiSe
     cluster = KubeCluster(api, namespace=namespace, watch_seconds=(3, 3))
     listing = await cluster.list_workloads("jobs")
 
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         news = [one async for one in cluster.watch_workloads("jobs", listing.resource_version)]
 
     assert all(isinstance(one, Bookmark) for one in news)
