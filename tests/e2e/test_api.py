@@ -14,7 +14,7 @@ import pytest
 
 from tests.e2e.sandbox import QUEUES, Body, Sandbox, agent, job
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
 RELEASE = ("--namespace", "mapreduce-system")
 API = "deployment/mapreduce-operator-api"
@@ -36,7 +36,7 @@ class Api:
 
     def get(self, path: str, **query: Any) -> tuple[int, str]:
         """Code and text of the answer; the path is that behind the namespace."""
-        connection = HTTPConnection("127.0.0.1", self.port, timeout=30)
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=120)
         headers = {"Authorization": f"Bearer {self.token}"} if self.token else {}
         connection.request("GET", f"/v1/namespaces/{self.namespace}/{path}?{urlencode(query)}", headers=headers)
         response = connection.getresponse()
@@ -61,10 +61,12 @@ def forwarded(target: str, port: int) -> Iterator[int]:
     line = ["kubectl", *RELEASE, "port-forward", "--address=127.0.0.1", target, f":{port}"]
     with subprocess.Popen(line, text=True, stdout=subprocess.PIPE) as forward:
         assert forward.stdout is not None
-        found = re.search(r"127\.0\.0\.1:(\d+)", forward.stdout.readline())
-        assert found, "kubectl port-forward said nothing"
-        yield int(found[1])
-        forward.terminate()
+        try:
+            found = re.search(r"127\.0\.0\.1:(\d+)", forward.stdout.readline())
+            assert found, "kubectl port-forward said nothing"
+            yield int(found[1])
+        finally:
+            forward.terminate()
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +97,7 @@ def viewer(shared: Sandbox, port: int) -> Api:
     shared.kubectl(
         *("create", "rolebinding", "viewers", "--clusterrole=view"), f"--serviceaccount={shared.namespace}:viewer"
     )
+    shared.until_may("viewer", "get", f"mapreducejobs.mapreduce.dev/{NAME}")
     return Api(port, token, shared.namespace)
 
 
@@ -165,6 +168,7 @@ def test_a_right_may_be_given_for_one_thing_and_is_taken_away_again(shared: Sand
     shared.kubectl(
         *("create", "rolebinding", "results", "--role=results"), f"--serviceaccount={shared.namespace}:reader"
     )
+    shared.until_may("reader", "get", f"mapreducejobs.mapreduce.dev/{NAME}", "--subresource=results")
 
     assert len(reader.lines(f"mapreducejobs/{NAME}/results")) == 2
     assert reader.get(f"mapreducejobs/{NAME}/items")[0] == 403
@@ -173,8 +177,11 @@ def test_a_right_may_be_given_for_one_thing_and_is_taken_away_again(shared: Sand
 
 def test_it_takes_questions_on_loopback_only(shared: Sandbox) -> None:
     """From another pod, its probes answer and its questions do not."""
-    selector = "--selector=app.kubernetes.io/component=api"
-    address = shared.kubectl(*RELEASE, "get", "pods", selector, "--output=jsonpath={.items[0].status.podIP}")
+    pods = json.loads(
+        shared.kubectl(*RELEASE, "get", "pods", "--selector=app.kubernetes.io/component=api", "--output=json")
+    )["items"]
+    # One that an upgrade replaced answers no more.
+    address = next(pod["status"]["podIP"] for pod in pods if "deletionTimestamp" not in pod["metadata"])
     script = f"""
         exec 3<>/dev/tcp/{address}/8080
         printf 'GET /readyz HTTP/1.0\\r\\n\\r\\n' >&3

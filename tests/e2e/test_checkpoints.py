@@ -18,14 +18,13 @@ from kubernetes import client
 
 from tests.e2e.sandbox import GATED_OK, Body, Sandbox, agent, condition, job
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 
 log = logging.getLogger(__name__)
 
 NAMESPACE: Final = "mapreduce-system"
 OPERATOR: Final = "mapreduce-operator"
 VOLUME_POD: Final = "e2e-volume"
-SHUTDOWN_SECONDS: Final = 10
 
 DAMAGED: Final = {
     "segment": [("journal/segment-*", "verdict")],
@@ -134,13 +133,13 @@ def test_a_restore_runs_again_exactly_what_ended_after_the_checkpoint(shared: Sa
     shared.patch(name, {"suspend": False})
     status = shared.until_finished(name)
     assert status["result"]["dispatches"] == first["dispatches"] | {"gated 1": 2, "gated 2": 2}
-    assert len(shared.pods_started(name)) == (5 + 1) + (2 + 1)
+    shared.until_started(name, (5 + 1) + (2 + 1))
 
     # What came after the checkpoint is not lost by that.
     shared.patch(name, {"suspend": True, "restore": {"checkpoint": late}})
     status = shared.until(name, lambda status: status["restore"]["checkpoint"] == late and "completionTime" in status)
     assert (status["phase"], status["result"]) == ("Succeeded", first)
-    assert len(shared.pods_started(name)) == (5 + 1) + (2 + 1)
+    shared.until_started(name, (5 + 1) + (2 + 1))
 
 
 def expanded(intervals: str) -> set[int]:
@@ -156,7 +155,7 @@ def test_a_restart_of_the_reduce_runs_no_item(shared: Sandbox) -> None:
     status = shared.until(name, lambda status: "restart" in status and "completionTime" in status)
     assert status["result"] == before["result"] | {"word": "two"}
     assert condition(status, "Restarted")["status"] == "True"
-    assert len(shared.pods_started(name)) == (5 + 1) + (2 + 1) + 1
+    shared.until_started(name, (5 + 1) + (2 + 1) + 1)
 
 
 def test_the_example_goes_back_to_its_first_item(shared: Sandbox) -> None:
@@ -164,7 +163,7 @@ def test_the_example_goes_back_to_its_first_item(shared: Sandbox) -> None:
     status = shared.until_finished("steps")
     assert status["result"] == {"one": 1, "two": 2, "three": 2, "four": 2}
     assert (status["restore"]["checkpoint"], status["restart"]["phase"]) == (1, "Reduce")
-    assert len(shared.pods_started("steps")) == (4 + 1) + (3 + 1) + 1
+    shared.until_started("steps", (4 + 1) + (3 + 1) + 1)
 
 
 def test_a_restart_of_the_map_runs_what_was_given_up_and_nothing_else(shared: Sandbox) -> None:
@@ -175,7 +174,7 @@ def test_a_restart_of_the_map_runs_what_was_given_up_and_nothing_else(shared: Sa
     status = shared.until(name, lambda status: status["phase"] == "Succeeded")
     assert (status["restart"]["phase"], status["restart"]["token"]) == ("Map", "mended")
     assert status["items"]["succeeded"] == status["items"]["total"] == 4
-    assert len(shared.pods_started(name)) == 4 + 1
+    shared.until_started(name, 4 + 1)
     shared.until_queued(name, open=0, resolved=1)
     kept, sequence = expanded(status["checkpoint"]["kept"]), status["checkpoint"]["sequence"]
     assert {1, sequence - 1, sequence} <= kept
@@ -197,7 +196,7 @@ def operator_stopped(shared: Sandbox) -> Iterator[str]:
     """Stops the operator in order; gives the name of a pod that has its volume meanwhile, at the same place."""
     deployment: Any = client.AppsV1Api().read_namespaced_deployment(OPERATOR, NAMESPACE)
     replicas, spec = deployment.spec.replicas, deployment.spec.template.spec
-    (container,) = spec.containers
+    (container,), grace_seconds = spec.containers, spec.termination_grace_period_seconds
     container.command = ["sleep", "infinity"]
     container.liveness_probe = container.readiness_probe = spec.affinity = None
     spec.termination_grace_period_seconds = 0
@@ -210,22 +209,24 @@ def operator_stopped(shared: Sandbox) -> Iterator[str]:
     try:
         asked = time.monotonic()
         selector = f"--selector=app.kubernetes.io/name={OPERATOR},app.kubernetes.io/component=operator"
-        kubectl("wait", "--for=delete", "pods", selector, "--timeout=40s")
+        kubectl("wait", "--for=delete", "pods", selector, "--timeout=180s")
         seconds = time.monotonic() - asked
         log.info("the operator was gone %.1f s after it was asked to stop", seconds)
-        assert seconds < SHUTDOWN_SECONDS
+        # By then a kubelet kills one that has not ended by itself.
+        assert seconds < grace_seconds
         client.CoreV1Api().create_namespaced_pod(NAMESPACE, pod)
-        kubectl("wait", "--for=condition=Ready", f"pod/{VOLUME_POD}", "--timeout=30s")
+        kubectl("wait", "--for=condition=Ready", f"pod/{VOLUME_POD}", "--timeout=180s")
         yield VOLUME_POD
     finally:
         kubectl("scale", f"deployment/{OPERATOR}", f"--replicas={replicas}")
         kubectl("delete", "pod", VOLUME_POD, "--ignore-not-found")
-        kubectl("rollout", "status", f"deployment/{OPERATOR}", "--timeout=60s")
+        kubectl("rollout", "status", f"deployment/{OPERATOR}", "--timeout=180s")
 
 
 @pytest.fixture(scope="module")
 def stopped(shared: Sandbox) -> dict[str, Body]:
     """What the jobs said while the operator was away. Its storage was damaged then, and it is back."""
+    shared.until_at_work("reading", "gated")
     shared.until_succeeded("reading", 1)
     shared.patch("reading", {"suspend": True})
     shared.until("reading", lambda status: status["phase"] == "Paused" and status["active"] == 0)
@@ -268,7 +269,7 @@ def test_an_operator_that_is_stopped_saves_what_it_knows(shared: Sandbox, stoppe
     shared.open_gates(shared.until_at_work("seldom", "gated 2"))
     status = shared.until_finished("seldom")
     assert (status["phase"], status["attempts"]["total"]) == ("Succeeded", 3)
-    assert len(shared.pods_started("seldom")) == 3
+    shared.until_started("seldom", 3)
 
 
 def test_a_job_without_checkpoints_goes_on_all_the_same(shared: Sandbox, stopped: dict[str, Body]) -> None:
@@ -288,13 +289,13 @@ def test_one_bit_that_changed_in_storage_is_found_and_only_what_is_lost_runs_aga
     assert condition(status, "CheckpointHealthy")["status"] == "True"
     assert status["checkpoint"]["sequence"] > stopped[name]["checkpoint"]["sequence"]
     assert status["items"]["succeeded"] == 4 - lost
-    assert "CheckpointFallback" in shared.reasons(name)
+    shared.until_event(name, "CheckpointFallback")
     # One agent ran all the time.
     shared.open_gates(shared.until_at_work(name, "gated 2"))
     shared.patch(name, {"suspend": False})
     status = shared.until_finished(name)
     assert (status["phase"], status["items"]["succeeded"]) == ("Succeeded", 5)
-    assert len(shared.pods_started(name)) == 5 + lost
+    shared.until_started(name, 5 + lost)
 
 
 @pytest.mark.usefixtures("stopped")
@@ -310,4 +311,4 @@ def test_a_new_input_is_said_and_planned_when_somebody_asks_for_it(shared: Sandb
     shared.patch(name, {"suspend": False})
     status = shared.until_finished(name)
     assert (status["phase"], status["items"]["succeeded"]) == ("Succeeded", 2)
-    assert len(shared.pods_started(name)) == 3
+    shared.until_started(name, 3)

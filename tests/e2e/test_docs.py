@@ -12,7 +12,7 @@ import yaml
 
 from tests.e2e.sandbox import Sandbox, agent
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
 PROJECT: Final = Path(__file__).resolve().parents[2]
 CHART: Final = PROJECT / "charts" / "mapreduce-operator"
@@ -82,7 +82,7 @@ def strict_dry_run(sandbox: Sandbox, manifest: str) -> subprocess.CompletedProce
         check=False,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=180,
     )
 
 
@@ -107,7 +107,7 @@ def test_the_chart_takes_all_values_of_the_documents(shown: dict[str, Any]) -> N
         check=False,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=180,
     )
     assert done.returncode == 0, done.stderr
 

@@ -4,7 +4,7 @@ import pytest
 
 from tests.e2e.sandbox import QUEUES, Sandbox, job, redrive
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
 FAILS_IF_BAD = """
     grep -q bad /mapreduce/item.json && exit 1
@@ -20,11 +20,11 @@ def test_what_has_ended_goes_by_itself_and_leaves_its_letters(sandbox: Sandbox) 
     assert sandbox.until_finished("short")["phase"] == "PartiallySucceeded"
 
     sandbox.create(redrive("again", "short", {"all": True}, ttlSecondsAfterFinished=1))
-    sandbox.kubectl("wait", "--for=delete", "redrive/again", "--timeout=60s")
-    assert sandbox.until_finished("short")["attempts"]["total"] == 3
+    sandbox.kubectl("wait", "--for=delete", "redrive/again", "--timeout=180s")
+    sandbox.until("short", lambda status: status["attempts"]["total"] == 3 and "completionTime" in status)
 
     sandbox.patch("short", {"ttlSecondsAfterFinished": 1})
     sandbox.until_gone("short")
     assert sandbox.until_queued("short", open=1)["letters"]["total"] == 1
     assert list(sandbox.letters("short")) == ["bad"]
-    sandbox.kubectl("delete", QUEUES, "short", "--timeout=60s")
+    sandbox.kubectl("delete", QUEUES, "short", "--timeout=180s")
