@@ -77,15 +77,20 @@ lacks_audit_log() {
     grep -qx /etc/kubernetes/audit/policy.yaml
 }
 
+list_nodes() { nodes=$(kube get nodes -o name); }
+
 repair() {
+  local nodes
   say "cluster $CLUSTER: it is there but not well; trying to bring it back"
   alive_since=$(date +%s)
   # The control plane first: with it a worker's kubelet finds its API server at once.
-  node_containers -a | grep control-plane | xargs timeout 60 docker start >/dev/null || return 1
-  node_containers -a | xargs timeout 60 docker start >/dev/null || return 1
-  timeout 60 kind export kubeconfig --name "$CLUSTER" --kubeconfig "$OWN_KUBECONFIG" >/dev/null 2>&1 || return 1
-  wait_for "the API server" 60 api_answers || return 1
-  if [ -n "$(comm -23 <(node_containers) <(kube get nodes -o name | sed 's/.*\///' | sort))" ]; then
+  node_containers -a | grep control-plane | xargs timeout 180 docker start >/dev/null || return 1
+  node_containers -a | xargs timeout 180 docker start >/dev/null || return 1
+  timeout 180 kind export kubeconfig --name "$CLUSTER" --kubeconfig "$OWN_KUBECONFIG" >/dev/null 2>&1 || return 1
+  wait_for "the API server" 180 api_answers || return 1
+  # A list that does not come says nothing of the nodes, and must not cost the cluster.
+  wait_for "the list of nodes" 60 list_nodes || return 1
+  if [ -n "$(comm -23 <(node_containers) <(sed 's/.*\///' <<<"$nodes" | sort))" ]; then
     note "a container that is there is none of its nodes"
     return 1
   fi

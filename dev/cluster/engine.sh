@@ -2,7 +2,7 @@
 # One that answers is used, the one that DOCKER_HOST names before all; where there is none, dev/offline starts one.
 
 engine_is_ours() { [ "${DOCKER_HOST:-}" = "$OWN_DOCKER_HOST" ]; }
-engine_answers() { [ -n "$(timeout 10 docker version --format '{{.Server.Version}}' 2>/dev/null)" ]; }
+engine_answers() { [ -n "$(timeout 30 docker version --format '{{.Server.Version}}' 2>/dev/null)" ]; }
 can_have_own_engine() { [ "$(id -u)" = 0 ] && [ -f /etc/debian_version ] && command -v apt-get >/dev/null; }
 
 # Points DOCKER_HOST to the engine, if one answers.

@@ -42,8 +42,8 @@ wait_for() { # wait_for TEXT SECONDS COMMAND
 }
 
 wait_until_healthy() {
-  wait_for "the API server" 60 api_answers &&
-    wait_for "the nodes to be Ready" 90 nodes_are_ready &&
-    wait_for "CoreDNS to answer" 90 dns_answers &&
-    wait_for "the default service account" 30 has_default_service_account
+  wait_for "the API server" 180 api_answers &&
+    wait_for "the nodes to be Ready" 240 nodes_are_ready &&
+    wait_for "CoreDNS to answer" 240 dns_answers &&
+    wait_for "the default service account" 90 has_default_service_account
 }

@@ -9,8 +9,8 @@ set -euo pipefail
 export DOCKER_HOST=$OWN_DOCKER_HOST
 containerd_socket=$OWN_ENGINE/containerd.sock
 
-answers() { timeout 10 docker info >/dev/null 2>&1; }
-containerd_answers() { timeout 10 ctr -a "$containerd_socket" version >/dev/null 2>&1; }
+answers() { timeout 30 docker info >/dev/null 2>&1; }
+containerd_answers() { timeout 30 ctr -a "$containerd_socket" version >/dev/null 2>&1; }
 
 install_packages() {
   local command missing=no
@@ -65,7 +65,7 @@ disabled_plugins = ["io.containerd.grpc.v1.cri"]
   address = "$containerd_socket"
 EOF
   start containerd containerd --config "$OWN_ENGINE/containerd.toml"
-  until_true 30 containerd_answers || fail "containerd did not start within 30 s" "see $CACHE/log/containerd.log"
+  until_true 90 containerd_answers || fail "containerd did not start within 90 s" "see $CACHE/log/containerd.log"
 }
 
 start_dockerd() {
@@ -84,7 +84,7 @@ start_dockerd() {
     --data-root "$OWN_ENGINE/docker" --exec-root "$OWN_ENGINE/run/docker" --pidfile "$OWN_ENGINE/run/dockerd.pid" \
     --host "$DOCKER_HOST" --exec-opt native.cgroupdriver=cgroupfs --oom-score-adjust 0 \
     --bip 172.30.0.1/24 --default-address-pool base=172.31.0.0/16,size=24 "${options[@]}"
-  until_true 60 answers || fail "the Docker engine did not start within 60 s" "$(tail -n 3 "$CACHE/log/dockerd.log")"
+  until_true 180 answers || fail "the Docker engine did not start within 180 s" "$(tail -n 3 "$CACHE/log/dockerd.log")"
 }
 
 up() {
