@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from mapreduce_operator.cli import parameters
 from mapreduce_operator.cli.app import complete
 from tests.unit.adapters.kube.fake_api import FakeApi, answer, broken, chunks, failure, text
 from tests.unit.cli.little_cluster import JOBS, call, job, little_cluster, there
@@ -160,7 +161,10 @@ async def test_a_context_that_is_not_there(api: FakeApi, capsys: pytest.CaptureF
     assert api.asked == []
 
 
-async def test_the_names_of_jobs_are_completed(api: FakeApi, capsys: pytest.CaptureFixture[str]) -> None:
+async def test_the_names_of_jobs_are_completed(
+    api: FakeApi, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parameters, "_COMPLETION_SECONDS", 60.0)
     api.on("GET", ELSEWHERE.format("other"), answer({"items": [job("words"), job("worms"), job("pages")]}))
     assert await call_completion("-n", "other", "watch", "wor") == 0
     assert capsys.readouterr().out == "words\nworms\n:4\n"

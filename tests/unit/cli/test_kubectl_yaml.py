@@ -121,9 +121,7 @@ def of_kubectl(values: list[str]) -> Any:
     manifest = f"apiVersion: example.com/v1\nkind: Any\nmetadata: {{name: any}}\nspec:\n{lines}"
     words = [KUBECTL, "annotate", "--local", "--filename=-", "--output=json", "some=thing"]
     environment = {"PATH": os.environ["PATH"], "KUBECONFIG": os.devnull}
-    done = subprocess.run(
-        words, input=manifest, text=True, capture_output=True, check=True, env=environment, timeout=50
-    )
+    done = subprocess.run(words, input=manifest, text=True, capture_output=True, check=True, env=environment)
     return json.loads(done.stdout)["spec"]
 
 

@@ -565,7 +565,7 @@ SECONDS = st.sampled_from([0.1, 1.0, 4.0, 9.0, 16.0, 25.0])
 SCHEDULES = st.lists(st.tuples(st.sampled_from([None, None, 0, 1, 2]), DEEDS, SECONDS), min_size=3, max_size=20)
 
 
-@settings(max_examples=40, deadline=None, derandomize=True)
+@settings(max_examples=40)
 @given(lines=st.tuples(LINES, LINES, LINES), schedule=SCHEDULES, first=st.sampled_from(["", "", "somebody", None]))
 def test_there_is_never_more_than_one_leader(
     lines: tuple[list[tuple[float, float]], ...], schedule: list[tuple[int | None, str, float]], first: str | None

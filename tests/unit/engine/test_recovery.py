@@ -5,7 +5,7 @@ from typing import Any, Final
 
 import msgspec
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mapreduce_operator.adapters.storage.memory import MemoryStore
@@ -683,7 +683,7 @@ def surviving(story: Story) -> dict[str, ItemState]:
     }
 
 
-@settings(deadline=None, max_examples=300, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=300)
 @given(
     letters=st.integers(0, 4),
     steps=st.lists(STEPS, max_size=25),

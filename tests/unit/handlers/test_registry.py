@@ -48,7 +48,7 @@ class Witness(Supervisor):
         self._tell("redrive gone", uid)
 
     async def until_told(self, number: int) -> list[tuple[str, str]]:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(120):
             while len(self.told) < number:
                 self.news.clear()
                 await self.news.wait()

@@ -123,7 +123,7 @@ class TestAllOfThem:
 
         def slow(self: ItemFilter, status: ItemStatus, payload: bytes, now: float) -> bool:
             loop.call_soon_threadsafe(began.set)
-            assert ends.wait(20)
+            assert ends.wait(120)
             return matches(self, status, payload, now)
 
         monkeypatch.setattr(ItemFilter, "matches", slow)

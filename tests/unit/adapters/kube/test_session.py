@@ -1,5 +1,4 @@
 import asyncio
-import time
 from types import MappingProxyType
 
 import pytest
@@ -81,17 +80,16 @@ async def test_a_body_that_breaks_off_leaves_the_outcome_open(api: FakeApi, sess
 
 @pytest.mark.parametrize("given", [silence(), chunks(b"{", hangs=True)], ids=["no answer", "half an answer"])
 async def test_a_server_that_does_not_answer_is_not_waited_for(
-    api: FakeApi, session: ApiSession, given: object
+    api: FakeApi, impatient: ApiSession, given: object
 ) -> None:
     assert callable(given)
     api.on("POST", PATH, given)
-    started = time.monotonic()
 
-    error = await refusal(session)
+    async with asyncio.timeout(20):
+        error = await refusal(impatient)
 
     assert error.reason is ClusterErrorReason.UNAVAILABLE
     assert "no answer in time" in str(error)
-    assert time.monotonic() - started < 3
 
 
 async def test_a_server_that_is_not_there_is_unavailable() -> None:
@@ -171,7 +169,7 @@ async def test_a_write_that_waited_for_a_connection_is_not_sent_by_who_was_depos
     async with ApiSession(Anonymous(api.url), connections=1, may_write=lambda: leads) as session:
         first = asyncio.create_task(session.request("POST", PATH, about="things", body={}))
         second = asyncio.create_task(session.request("POST", PATH, about="things", body={}))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not api.asked:  # noqa: ASYNC110 - the fake has no event for it
                 await asyncio.sleep(0.01)
         leads = False

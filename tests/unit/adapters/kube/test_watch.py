@@ -184,29 +184,30 @@ async def test_a_watch_that_is_refused_or_talks_nonsense_is_an_error(
 
 
 @pytest.mark.parametrize("given", [silence(), chunks(event("ADDED", pod()), hangs=True)], ids=["at once", "later"])
-async def test_a_stream_that_falls_silent_is_an_error(api: FakeApi, cluster: KubeCluster, given: object) -> None:
+async def test_a_stream_that_falls_silent_is_an_error(api: FakeApi, impatient: ApiSession, given: object) -> None:
     assert callable(given)
     api.on("GET", PODS, given)
     started = time.monotonic()
 
-    _, error = await told_until_error(cluster)
+    async with asyncio.timeout(20):
+        _, error = await told_until_error(KubeCluster(impatient))
 
     assert error.reason is ClusterErrorReason.UNAVAILABLE
-    assert 1.9 < time.monotonic() - started < 10
+    assert time.monotonic() - started > 1.9
 
 
-async def test_a_slow_stream_is_no_silent_one(api: FakeApi, cluster: KubeCluster) -> None:
-    api.on("GET", PODS, chunks(*[event("BOOKMARK", BOOKMARK)] * 5, pause=0.2))
+async def test_a_slow_stream_is_no_silent_one(api: FakeApi, impatient: ApiSession) -> None:
+    api.on("GET", PODS, chunks(*[event("BOOKMARK", BOOKMARK)] * 12, pause=0.2))
 
-    assert versions(await told(cluster)) == ["3003"] * 5
+    assert versions(await told(KubeCluster(impatient))) == ["3003"] * 12
 
 
-async def test_a_slow_reader_is_no_silent_stream(api: FakeApi, cluster: KubeCluster) -> None:
+async def test_a_slow_reader_is_no_silent_stream(api: FakeApi, impatient: ApiSession) -> None:
     large = event("ADDED", pod(annotations={"mapreduce.dev/item": "x" * 1_000_000}))
     api.on("GET", PODS, chunks(*[large] * 8))
 
     count = 0
-    async for _ in cluster.watch_workloads("pods", "1"):
+    async for _ in KubeCluster(impatient).watch_workloads("pods", "1"):
         await asyncio.sleep(0.35)
         count += 1
 
@@ -219,7 +220,7 @@ async def test_a_watch_that_is_left_ends_its_connection(api: FakeApi, cluster: K
     async with aclosing(cluster.watch_workloads("pods", "1")) as news:
         await anext(news)
 
-    async with asyncio.timeout(1.5):
+    async with asyncio.timeout(20):
         await api.left.wait()
 
 

@@ -22,7 +22,7 @@ def free() -> Iterator[threading.Event]:
 
 @pytest.fixture
 async def workers() -> AsyncIterator[Workers]:
-    workers = Workers("test", THREADS, seconds=0.2)
+    workers = Workers("test", THREADS, seconds=2.0)
     yield workers
     await workers.close()
 
