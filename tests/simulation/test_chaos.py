@@ -9,6 +9,9 @@ import pytest
 
 from tests.simulation.chaos import chaos, replay
 
+# Some stories are long: 40 s of a processor at rest, and several minutes of a busy one.
+pytestmark = pytest.mark.timeout(900)
+
 
 @pytest.mark.parametrize("seed", range(100))
 def test_whatever_happens(seed: int) -> None:
