@@ -6,6 +6,7 @@ import pytest
 
 from mapreduce_operator.adapters.storage.memory import MemoryStore
 from tests.simulation.agents import Ends, Seen
+from tests.simulation.connection import NoFaults, Trip
 from tests.simulation.jobs import condition_of, map_reduce_job
 from tests.simulation.letters import bodies, fails, job, letters, queue_of
 from tests.simulation.operator_in_memory import operating
@@ -54,6 +55,17 @@ async def test_an_item_that_is_interrupted_too_often_tells_of_every_interruption
     (letter,) = bodies(store).values()
     assert letter["cause"] == "TooManyInterruptions"
     assert [one["verdict"] for one in letter["history"]] == ["Interrupted", "Interrupted"]
+
+
+async def test_whoever_waits_for_the_end_of_a_job_finds_its_letters_in_the_queue() -> None:
+    class SlowQueues(NoFaults):
+        def trip(self, call: str) -> Trip:
+            return Trip(2.0, 0.1) if call == "write queue status" else Trip()
+
+    cluster = SimulatedCluster(lambda seen: Ends(1.0 if seen.item == "a" else 1.5, 1, "boom"))
+    async with operating(cluster, job(["a", "b"]), faults=SlowQueues()) as operator:
+        await operator.until_finished()
+        assert letters(cluster) == {"total": 2, "open": 2}
 
 
 async def test_the_letter_is_in_storage_before_the_job_is_failed_by_it() -> None:

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 from typing import Final
 
-from mapreduce_operator.api import DeadLetterQueue, DeadLetterQueueStatus
+from mapreduce_operator.api import DeadLetterQueue, DeadLetterQueueStatus, LetterState
 from mapreduce_operator.core.expressions import ExpressionError
 from mapreduce_operator.core.letter_queries import Eligibility
 from mapreduce_operator.core.names import Stage
@@ -61,8 +61,15 @@ class QueueKeeper:
 
     @property
     def owes(self) -> bool:
-        """There are letters and no queue, and nothing is known to keep it from being made."""
-        return len(self._state.dead_letters) > 0 and self._queue is None and not self._failed
+        """There are letters of which no queue tells, and nothing is known to keep it from that."""
+        found = self._state.dead_letters
+        if not len(found) or self._failed:
+            return False
+        told = self._written.letters if self._queue is not None and self._written is not None else None
+        if told is None:
+            return True
+        resolved = found.counts[LetterState.RESOLVED]
+        return (told.total, told.open, told.resolved) != (len(found), found.open_count, resolved)
 
     @property
     def name(self) -> str:
@@ -112,7 +119,17 @@ class QueueKeeper:
         """Makes the queue if there is none, and writes its status if that changed. Raises ClusterError."""
         # One at a time: a status that is slow must not arrive after one that was composed later.
         async with self._turn:
-            await self._keep()
+            owed = self.owes
+            try:
+                await self._keep()
+                self._failed = False
+            except ClusterError:
+                self._failed = True
+                raise
+            finally:
+                if owed and not self.owes:
+                    # The end of the run may be told now.
+                    self._wake()
 
     async def _keep(self) -> None:
         known = self._world.desk.queue_of(self._run)
@@ -128,12 +145,7 @@ class QueueKeeper:
         if self._queue is None:
             if not len(self._state.dead_letters):
                 return
-            try:
-                self._queue = await self._make()
-            except ClusterError:
-                self._failed = True
-                raise
-            self._failed = False
+            self._queue = await self._make()
             self._wake()
         await self._write(self._queue)
 
