@@ -14,6 +14,7 @@ from mapreduce_operator.core.batches import Batch, Uncommitted
 from mapreduce_operator.core.breaker import Breaker
 from mapreduce_operator.core.carrying import carried, undone_since
 from mapreduce_operator.core.checkpoint import (
+    Answers,
     Checkpoint,
     CommitReason,
     JournalError,
@@ -235,12 +236,14 @@ class Requests:
     def conditions(self, job: MapReduceJob, state: RunState) -> dict[str, Told]:
         """Restored and Restarted, as far as somebody asked for them."""
         answers, found = state.commits.answers, dict[str, Told]()
+        # What was answered is told when it is durable; until then it is about to be done.
+        durable = state.checkpoint.answers if state.checkpoint is not None else Answers()
         why = self._why(job, state, open_restore(job.spec, answers))
-        if (restored := restored_condition(job.spec, answers, why)) is not None:
+        if (restored := restored_condition(job.spec, durable, why)) is not None:
             found["Restored"] = restored
         why = self._why(job, state, open_restart(job.spec, answers))
         outcome = state.what_became_of(job.spec.restart) if job.spec.restart is not None else ""
-        if (restarted := restarted_condition(job.spec, answers, why, outcome)) is not None:
+        if (restarted := restarted_condition(job.spec, durable, why, outcome)) is not None:
             found["Restarted"] = restarted
         return found
 

@@ -122,6 +122,7 @@ class Run:
         to_do = not self._over or self._is_due
         while not self._deleting and not self._stopping:
             self._awake.clear()
+            self._standing.at_rest = not to_do
             if to_do:
                 await self._establish()
                 if self._standing.state is not None:

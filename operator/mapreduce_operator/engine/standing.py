@@ -52,6 +52,8 @@ class Standing:
         """The operator's own cap grants less than the run wants."""
         self.ended = job.status if job.status is not None and job.status.completion_time is not None else None
         """The last status of a run that has ended, until it is at work again."""
+        self.at_rest = False
+        """Nothing is asked of the run, which has ended."""
         started = job.status.start_time if job.status is not None else None
         self.start_time = started.timestamp() if started is not None else world.clock.now()
         """In seconds since the epoch."""
@@ -116,6 +118,8 @@ class Standing:
         now = self._world.clock.now()
         if self.state is None:
             if self.ended is not None and not self._troubles.any:
+                if not self.at_rest:
+                    return written
                 return seen_at(self.ended, self.job.metadata.generation, asked_token(self.job))
             turn = Turn(Phase.PLANNING, "Planning", "the input is being planned")
             if written is not None and written.plan is not None:
@@ -137,7 +141,7 @@ class Standing:
     def _report(self, turn: Turn, written: MapReduceJobStatus | None, *, planned: bool = True) -> Report:
         return Report(
             ref=self._ref,
-            generation=self.job.metadata.generation,
+            generation=self._answered_generation(turn, written),
             situation=self._situation(turn, planned=planned),
             storage_url=self._world.storage_url,
             start_time=self.start_time,
@@ -146,6 +150,18 @@ class Standing:
             keeps={"PlanCurrent"} if self.input_watch is not None else (),
             kept=self._kept(),
         )
+
+    def _answered_generation(self, turn: Turn, written: MapReduceJobStatus | None) -> int:
+        """Which version of the object the status answers to.
+
+        A run that is about to leave its end does not answer yet to the one that asks for it: whoever waits for the next
+        end would take the last one for it.
+        """
+        state, generation = self.state, self.job.metadata.generation
+        if state is None or turn.phase not in FINAL_PHASES or written is None or written.observed_generation is None:
+            return generation
+        leaves = not state.course.settled or self._requests.is_due(self.job, state, self._world.clock.now())
+        return written.observed_generation if leaves else generation
 
     def _situation(self, turn: Turn, *, planned: bool = True) -> Situation:
         state = self.state
