@@ -30,6 +30,7 @@ SECRET_KEY: Final = "test-secret-key"  # noqa: S105 - of a service that lives as
 UNGUARDED_BUCKET: Final = "unguarded"
 """Read and written by whoever sends no signature; to be made like any other."""
 
+_OWN_BUCKET: Final = "started"
 _WEED: Final = Path(sys.executable).parent / "weed"
 _SERVERS: Final = ("master", "volume", "filer", "s3", "admin")
 _START_SECONDS: Final = 120.0
@@ -68,7 +69,7 @@ class SeaweedFS:
         self.kill()
 
     def start(self) -> None:
-        """Returns when requests are answered; RuntimeError, with the end of the log, when that does not happen."""
+        """Returns when objects can be written; RuntimeError, with the end of the log, when that does not happen."""
         (self._folder / "data").mkdir(parents=True, exist_ok=True)
         identities = self._folder / "identities.json"
         identities.write_text(json.dumps(_identities()), encoding="utf-8")
@@ -131,8 +132,11 @@ class SeaweedFS:
         ]
 
     def _answers(self) -> bool:
+        """Whether it takes data. After a restart, buckets can be listed up to 20 s before anything can be written."""
         try:
-            self._client.list_buckets()
+            if _OWN_BUCKET not in {bucket["Name"] for bucket in self._client.list_buckets()["Buckets"]}:
+                self._client.create_bucket(Bucket=_OWN_BUCKET)
+            self._client.put_object(Bucket=_OWN_BUCKET, Key="started", Body=b"yes")
         except (BotoCoreError, ClientError):
             return False
         return True

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
 
+from tests.ports import free_ports
+
 END_OF_HEAD: Final = b"\r\n\r\n"
 
 
@@ -53,7 +55,7 @@ class FaultyProxy:
         self.requests = 0
         parts = urlsplit(service_url)
         self._service: Final = (str(parts.hostname), int(parts.port or 80))
-        self._port = 0
+        (self._port,) = free_ports(1)
         self._server: asyncio.Server | None = None
         self._connections: Final[set[asyncio.Task[None]]] = set()
 
@@ -63,16 +65,16 @@ class FaultyProxy:
 
     async def listen(self) -> None:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", self._port)
-        self._port = self._server.sockets[0].getsockname()[1]
 
     async def refuse(self) -> None:
         """Connections are refused from now on, and those that are open end, until it listens again."""
         if self._server is not None:
             self._server.close()
-            await self._server.wait_closed()
         for connection in self._connections:
             connection.cancel()
         await asyncio.gather(*self._connections, return_exceptions=True)
+        if self._server is not None:
+            await self._server.wait_closed()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mapreduce_operator.adapters.storage import FileStore, MemoryStore, OpenedStore, S3Options, open_store
@@ -103,7 +103,6 @@ class History:
         await self.written.restore(kept[number % len(kept)])
 
 
-@settings(deadline=None)
 @given(st.lists(STEPS, max_size=40), NUMBERS)
 def test_any_history_is_read_back_as_it_was(steps: list[tuple[str, int]], number: int) -> None:
     async def scenario() -> None:

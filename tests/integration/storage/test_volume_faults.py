@@ -105,7 +105,7 @@ def said(script: str, volume: Path) -> dict[str, object]:
     if not allowed:
         pytest.skip("this machine lets nobody mount a volume in a namespace of his own")
     command = [*_UNSHARE, sys.executable, "-c", _PROLOGUE + script, str(volume)]
-    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=30)
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     told: dict[str, object] = json.loads(done.stdout)
     return told
