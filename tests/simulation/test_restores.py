@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from mapreduce_operator.adapters.storage.memory import MemoryStore
+from mapreduce_operator.ports import StoredObject
 from tests.simulation.agents import steady
 from tests.simulation.going_back import (
     RUN,
@@ -244,6 +245,27 @@ async def test_a_job_that_goes_on_after_a_refused_restore_is_not_busy() -> None:
         ask(operator, suspend=False)
         await operator.until_finished()
         assert items(operator) == {"succeeded": 2}
+
+
+async def test_the_next_operator_does_not_load_an_ended_job_again_and_again_for_a_refused_restore() -> None:
+    class Counting(MemoryStore):
+        reads = 0
+
+        async def get(self, key: str) -> StoredObject | None:
+            self.reads += 1
+            return await super().get(key)
+
+    cluster, store, body = SimulatedCluster(Agents("b")), Counting(), job("ab")
+    async with operating(cluster, body, store) as operator:
+        await operator.until_finished()
+        await suspend(operator)
+        ask(operator, restore={"checkpoint": 99})
+        await operator.until(lambda: operator.condition("Restored")["reason"] == "CheckpointNotFound", 60)
+    async with operating(cluster, operator.body, store):
+        await asyncio.sleep(30)
+        store.reads = 0
+        await asyncio.sleep(600)
+        assert store.reads < 50
 
 
 async def test_the_same_request_is_done_once_and_with_another_token_again() -> None:

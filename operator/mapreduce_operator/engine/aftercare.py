@@ -32,10 +32,10 @@ class Aftercare:
         self._may_pass = True
         self._looks = 0
 
-    def looked(self, spec: MapReduceJobSpec | None, *, may_pass: bool) -> None:
+    def looked(self, spec: MapReduceJobSpec, *, may_pass: bool) -> None:
         """The run was looked at just now, with this spec. `may_pass`: what that asks for may become possible yet."""
         self._rested_at = self._world.clock.now() + LOOKS_SECONDS
-        asked = (spec.restart, spec.restore) if spec is not None else (None, None)
+        asked = spec.restart, spec.restore
         self._looks = self._looks + 1 if asked == self._asked else 0
         self._asked, self._may_pass = asked, may_pass
 

@@ -8,7 +8,7 @@ import asyncio
 import logging
 from typing import Final
 
-from mapreduce_operator.api import MapReduceJob, MapReduceJobSpec, MapReduceJobStatus
+from mapreduce_operator.api import MapReduceJob, MapReduceJobStatus
 from mapreduce_operator.core.checkpoint import JournalError
 from mapreduce_operator.core.effects import Announce
 from mapreduce_operator.core.names import RunRef
@@ -67,8 +67,8 @@ class Run:
         self._thorough = False
         """Storage is known to be damaged."""
         self._thorough_loads = 0
-        self._seen: MapReduceJobSpec | None = None
-        """As of the last step."""
+        self._seen = job.spec
+        """As of the last step, or load."""
         self._name: Final = f"{self.ref.namespace}/{self.ref.name}"
 
     # ----------------------------------------------------------------------------------------------- from outside
@@ -237,6 +237,8 @@ class Run:
     # ----------------------------------------------------------------------------------------------------- work
 
     async def _work(self, state: RunState) -> None:
+        # A run that has ended may have no step to do.
+        self._seen = state.spec
         ids, letters = self._standing.ids, Letters(self._world, self.ref, self._journal)
         keeper = QueueKeeper(self._world, state, letters, ids.__getitem__, self._awake.set)
         self._redriving = redriving = Redriving(
