@@ -8,9 +8,11 @@ set -euo pipefail
 RELEASE=mapreduce-operator
 NAMESPACE=mapreduce-system
 
+has_deployment() { kubectl get deployment "$RELEASE" --namespace "$NAMESPACE" >/dev/null 2>&1; }
+
 # A local volume never leaves its node: the pods would wait for ever. The jobs go with it, as it holds their state.
 give_up_volume_of_a_worker() {
-  local volume node control_planes
+  local volume node control_planes waits
   volume=$(kubectl get pvc "$RELEASE" --namespace "$NAMESPACE" --ignore-not-found --output jsonpath='{.spec.volumeName}')
   [ -n "$volume" ] || return 0
   node=$(kubectl get pv "$volume" --output jsonpath='{.spec.nodeAffinity.required.nodeSelectorTerms[0].matchExpressions[0].values[0]}')
@@ -19,7 +21,9 @@ give_up_volume_of_a_worker() {
   control_planes=$(kubectl get nodes --selector node-role.kubernetes.io/control-plane --output name)
   if grep -qxF "node/$node" <<<"$control_planes"; then return; fi
   say "operator: moving from $node to the control plane; its volume and all MapReduceJobs are deleted"
-  kubectl delete mrj --all --all-namespaces --timeout 180s || note "the new operator will finish their deletion"
+  # Where no operator is, nobody finishes their deletion, and to wait is in vain.
+  if has_deployment; then waits=true; else waits=false; fi
+  kubectl delete mrj --all --all-namespaces --wait=$waits --timeout 180s || note "the new operator will finish their deletion"
   helm uninstall "$RELEASE" --namespace "$NAMESPACE" --ignore-not-found --wait --timeout 180s
   kubectl delete pvc "$RELEASE" --namespace "$NAMESPACE" --timeout 180s
 }
@@ -56,7 +60,7 @@ if [ "${KUBECONFIG:-}" = "$OWN_KUBECONFIG" ]; then
   forget_unfinished_revisions
 fi
 
-if ! kubectl get deployment "$RELEASE" --namespace "$NAMESPACE" >/dev/null 2>&1; then
+if ! has_deployment; then
   say "operator: installing $image by Helm into the namespace $NAMESPACE (about 25 s)"
 fi
 if ! helm upgrade --install "$RELEASE" "$PROJECT/charts/mapreduce-operator" --namespace "$NAMESPACE" --create-namespace \
