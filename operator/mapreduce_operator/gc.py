@@ -31,8 +31,7 @@ from mapreduce_operator.core.names import INPUTS, RunRef, StorageKeys
 from mapreduce_operator.core.texts import counted
 from mapreduce_operator.engine.journal import Journal
 from mapreduce_operator.engine.leadership import SoleLeader
-from mapreduce_operator.engine.orphans import listed
-from mapreduce_operator.engine.reading import read, read_letters
+from mapreduce_operator.engine.reading import letters_in, read, read_letters
 from mapreduce_operator.ports import ClusterError, ObjectStore, StorageError
 from mapreduce_operator.settings import Settings, SettingsError
 
@@ -180,7 +179,7 @@ async def _written_at(store: ObjectStore, run: RunRef, keys: Sequence[str]) -> f
     if segments and (newest := await read(store, segments[-1])) is not None:
         header = salvage(newest.data, records_too=False).header
         found += [header.at] if header is not None else []
-    async for _, letter in read_letters(store, there, await listed(store, there)):
+    async for _, letter in read_letters(store, there, await letters_in(store, there)):
         if isinstance(letter, Letter):
             found.append(letter.last_attempt_at.timestamp())
     return max(found, default=None)

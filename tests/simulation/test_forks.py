@@ -21,6 +21,7 @@ from tests.simulation.going_back import (
     until_items,
 )
 from tests.simulation.jobs import reduce_work
+from tests.simulation.letters import bodies
 from tests.simulation.operator_in_memory import OperatorInMemory, audited, operating
 from tests.simulation.simulated_cluster import SimulatedCluster
 
@@ -214,6 +215,23 @@ async def test_dead_letters_come_along_with_their_bodies_or_are_run(include: boo
             await operator.until(lambda: items(operator, CHILD) == {"succeeded": 4}, 300)
         assert stored(store) == before
     assert runs.since == {"b": 1, "d": 1}
+
+
+async def test_a_dead_letter_that_was_purged_after_the_checkpoint_comes_along_without_its_history() -> None:
+    agents = Agents("b")
+    cluster, store = SimulatedCluster(agents), MemoryStore()
+    async with operating(cluster, job("abc", deadLetter={"retentionSeconds": 600}), store) as operator:
+        await operator.until_finished()
+        ended = checkpoint_with(cluster, 2, dead_lettered=1)
+        agents.failing.clear()
+        await operator.redrive("again")
+        await operator.until_finished()
+        await operator.until(lambda: not bodies(store), 900)
+        apply(operator, store, fork(checkpoint=ended, resumePolicy={"includeDeadLetters": False}))
+        await operator.until_finished(uid=CHILD)
+        assert [body["message"] for body in bodies(store).values()] == ["boom"]
+        told = await operator.redrive("of-the-child", queue="child")
+        assert (told["selected"], told["succeeded"]) == (1, 1)
 
 
 @pytest.mark.parametrize("include", [True, False])

@@ -23,6 +23,7 @@ from tests.simulation.going_back import (
     until_items,
 )
 from tests.simulation.jobs import redrive, reduce_work
+from tests.simulation.letters import bodies
 from tests.simulation.operator_in_memory import OperatorInMemory, operating
 from tests.simulation.simulated_cluster import SimulatedCluster
 
@@ -138,6 +139,27 @@ async def test_a_dead_letter_that_was_redriven_after_the_checkpoint_is_open_agai
         assert (told["selected"], told["succeeded"]) == (1, 1)
         await operator.until(lambda: operator.status_of(RUN)["items"]["succeeded"] == 3)
     assert runs.since == {"b": 1}
+
+
+async def test_a_dead_letter_that_was_purged_after_the_checkpoint_is_back_without_its_history() -> None:
+    agents = Agents("b")
+    cluster, store = SimulatedCluster(agents), MemoryStore()
+    async with operating(cluster, job("abc", deadLetter={"retentionSeconds": 600}), store) as operator:
+        await operator.until_finished()
+        ended, before = checkpoint_with(cluster, 2, dead_lettered=1), bodies(store)["b"]
+        agents.failing.clear()
+        await operator.redrive("again")
+        await operator.until_finished()
+        await operator.until(lambda: not bodies(store), 900)
+        await suspend(operator)
+        status = await restore(operator, ended)
+        assert status["deadLetters"]["open"] == 1
+        told = {"cause", "reason", "message", "signature", "attempts", "payload", "lastAttemptAt"}
+        assert {name: bodies(store)["b"][name] for name in told} == {name: before[name] for name in told}
+        assert (before["history"], bodies(store)["b"].get("history", [])) != ([], before["history"])
+        operator.edit(lambda spec: spec.update(suspend=False))
+        found = await operator.redrive("once-more")
+        assert (found["selected"], found["succeeded"]) == (1, 1)
 
 
 async def test_a_restore_into_a_redrive_that_was_under_way_runs_the_rest_of_it_again() -> None:

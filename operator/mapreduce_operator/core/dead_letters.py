@@ -17,8 +17,9 @@ import msgspec
 from mapreduce_operator.api import Cause, LetterState, Reason
 from mapreduce_operator.core.failures import end_of
 from mapreduce_operator.core.items import Item
-from mapreduce_operator.core.letters import Letter
+from mapreduce_operator.core.letters import Letter, moment
 from mapreduce_operator.core.outcomes import Outcome
+from mapreduce_operator.core.plan import PlannedItem
 from mapreduce_operator.core.signatures import signature_of
 
 ENTRY_CHARACTERS: Final = 256
@@ -186,6 +187,26 @@ class DeadLetters:
 
     def get(self, position: int) -> Entry | None:
         return self._entries.get(position)
+
+    def body(self, position: int, item: PlannedItem, key: str) -> Letter:
+        """The body of a letter that was purged since: all that is remembered, which is not its history."""
+        entry = self._entries[position]
+        return Letter(
+            id=item.id,
+            key=key,
+            position=position,
+            payload=msgspec.Raw(item.payload),
+            cause=entry.cause,
+            reason=entry.reason,
+            message=entry.message,
+            signature_id=entry.signature,
+            signature=self._texts[entry.signature],
+            first_attempt_at=moment(entry.at),
+            last_attempt_at=moment(entry.at),
+            attempts=entry.attempts,
+            node=entry.node,
+            omitted=entry.attempts,
+        )
 
     def state(self, position: int) -> LetterState | None:
         """Where a letter is; None where there is none. One that is run again just now is claimed."""

@@ -34,7 +34,7 @@ from mapreduce_operator.core.plan import Limits, canonical, keys_of
 from mapreduce_operator.core.survival import fitted
 from mapreduce_operator.engine.chain import all_segments, sequence_of
 from mapreduce_operator.engine.journal import Journal, books_of
-from mapreduce_operator.engine.reading import read_checked, read_letters
+from mapreduce_operator.engine.reading import letters_in, read_checked, read_letters
 from mapreduce_operator.engine.recovery import dispatches_known, survivors, what_is_lost
 from mapreduce_operator.ports import (
     Checkpointer,
@@ -112,8 +112,7 @@ class StoredCheckpoints(Checkpointer):
 
     async def read(self, run: RunRef, checkpoint: Checkpoint) -> Saved:
         """The run as of one of its checkpoints. Raises JournalError, StorageError."""
-        journal = self._journal(run)
-        journal.look_at(checkpoint)
+        journal = self._journal(run, checkpoint)
         items = [item async for item in journal.plan.items()]
         books = await journal.books([item.id for item in items])
         ledger = books.ledgers[Stage.MAP]
@@ -129,8 +128,7 @@ class StoredCheckpoints(Checkpointer):
             return await self.read(run, checkpoint), ""
         except DamagedError as error:
             log.warning("%s", error)
-        journal = self._journal(run)
-        journal.look_at(checkpoint)
+        journal = self._journal(run, checkpoint)
         items = [item async for item in journal.plan.items()]
         left = await survivors(self._store, run, checkpoint, None)
         books = books_of(run, [item.id for item in items], None, left.before)
@@ -150,8 +148,7 @@ class StoredCheckpoints(Checkpointer):
 
     async def books(self, run: RunRef, checkpoint: Checkpoint) -> Books:
         """The run as of one of its checkpoints, without payloads and results."""
-        journal = self._journal(run)
-        journal.look_at(checkpoint)
+        journal = self._journal(run, checkpoint)
         return await journal.books(await journal.plan.ids())
 
     async def dispatched(self, run: RunRef) -> dict[DispatchedKey, int]:
@@ -198,7 +195,7 @@ class StoredCheckpoints(Checkpointer):
         planned, rerun = edited_items(saved.items, edits, spec.input.id_expression, self._limits)
         keys_of(child.uid, [item.id for item in planned.items])
         taken = carried(saved, child.uid, planned.items, spec.resume_policy, rerun=rerun)
-        await self.copy_letters(run, child, taken.letters)
+        await self.copy_letters(run, child, saved, taken.letters)
         parent = saved.checkpoint
         lineage = Lineage(run.name, run.uid, parent.sequence, 1 + (parent.lineage.depth if parent.lineage else 0))
         text, now = canonical(spec.work_as_written()), self._clock.now()
@@ -215,18 +212,34 @@ class StoredCheckpoints(Checkpointer):
             planned, text, batches, started_at=began, lineage=lineage, kept=spec.checkpoint.enabled
         )
 
-    async def copy_letters(self, run: RunRef, child: RunRef, letters: Iterable[CarriedLetter]) -> None:
+    async def copy_letters(self, run: RunRef, child: RunRef, saved: Saved, letters: Iterable[CarriedLetter]) -> None:
         """Gives the child bodies of its own of the dead letters that it begins with. Raises StorageError."""
-        theirs, new = StorageKeys(child), {one.key_before: one for one in letters}
-        async for key, letter in read_letters(self._store, StorageKeys(run), new):
-            one = new[key]
+        known, new = saved.books.account.dead_letters, {one.key_before: one for one in letters}
+        async for key, found in read_letters(self._store, StorageKeys(run), new):
+            one, before = new[key], saved.books.position(Stage.MAP, key)
+            purged = found is None and known.get(before) is not None
+            letter = known.body(before, saved.items[before], key) if purged else found
             if isinstance(letter, Letter):
-                body = encode_letter(msgspec.structs.replace(letter, key=one.key, position=one.position))
-                with contextlib.suppress(StorageConflictError):
-                    await self._store.put(theirs.letter(one.key), body, if_absent=True)
+                await self._add(child, msgspec.structs.replace(letter, key=one.key, position=one.position))
 
-    def _journal(self, run: RunRef) -> Journal:
-        return Journal(self._store, run, self._clock, self._leadership)
+    async def put_back_letters(self, run: RunRef, checkpoint: Checkpoint, books: Books) -> None:
+        """Writes the letters that a checkpoint of the run tells of, and that were purged since. Raises StorageError."""
+        known, there = books.account.dead_letters, set(await letters_in(self._store, StorageKeys(run)))
+        plan, ledger = self._journal(run, checkpoint).plan, books.ledgers[Stage.MAP]
+        for position in [entry.position for entry, _, _ in known.all()]:
+            if (key := ledger.key(position)) not in there:
+                await self._add(run, known.body(position, await plan.item(position), key))
+
+    async def _add(self, run: RunRef, letter: Letter) -> None:
+        with contextlib.suppress(StorageConflictError):
+            await self._store.put(StorageKeys(run).letter(letter.key), encode_letter(letter), if_absent=True)
+
+    def _journal(self, run: RunRef, checkpoint: Checkpoint | None = None) -> Journal:
+        """Of a run, as it is or as of one of its checkpoints."""
+        journal = Journal(self._store, run, self._clock, self._leadership)
+        if checkpoint is not None:
+            journal.look_at(checkpoint)
+        return journal
 
 
 def batches_of(taken: Carried, standing: Batch, items: int) -> list[Batch]:

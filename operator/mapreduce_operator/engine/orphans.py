@@ -22,10 +22,10 @@ from mapreduce_operator.core.redrive_report import refused, waiting
 from mapreduce_operator.engine.answers import write_answer
 from mapreduce_operator.engine.journal import Journal
 from mapreduce_operator.engine.loading import read_books
-from mapreduce_operator.engine.reading import read_letters
+from mapreduce_operator.engine.reading import letters_in, read_letters
 from mapreduce_operator.engine.world import World
 from mapreduce_operator.logs import about_run
-from mapreduce_operator.ports import ClusterError, ClusterErrorReason, ObjectStore, StorageError
+from mapreduce_operator.ports import ClusterError, ClusterErrorReason, StorageError
 
 log = logging.getLogger(__name__)
 
@@ -158,7 +158,7 @@ class Orphans:
             log.warning("%s; all letters of the queue %s are taken for open", error, _name(queue))
             books = None
         keys = StorageKeys(run)
-        async for key, letter in read_letters(self._world.store, keys, await listed(self._world.store, keys)):
+        async for key, letter in read_letters(self._world.store, keys, await letters_in(self._world.store, keys)):
             if not isinstance(letter, Letter):
                 log.warning("%s", letter or f"{keys.letter(key)} is not in storage any more")
                 continue
@@ -190,11 +190,6 @@ class Orphans:
 
     async def _delete_letters(self, run: RunRef) -> None:
         await self._world.store.delete([key async for key in self._world.store.list(StorageKeys(run).letters)])
-
-
-async def listed(store: ObjectStore, keys: StorageKeys) -> list[str]:
-    """Keys of the items of which there are letters in storage."""
-    return [key.removeprefix(keys.letters).removesuffix(".json") async for key in store.list(keys.letters)]
 
 
 def state_without_job(books: Books | None, position: int) -> LetterState | None:

@@ -61,6 +61,11 @@ async def read_letter(store: ObjectStore, keys: StorageKeys, key: str) -> Letter
     return None if stored is None else decode_letter(stored.data, where)
 
 
+async def letters_in(store: ObjectStore, keys: StorageKeys) -> list[str]:
+    """Keys of the items of which there are letters in storage. Raises StorageError."""
+    return [key.removeprefix(keys.letters).removesuffix(".json") async for key in store.list(keys.letters)]
+
+
 async def read_letters(
     store: ObjectStore, keys: StorageKeys, items: Iterable[str]
 ) -> AsyncIterator[tuple[str, Letter | LetterError | None]]:

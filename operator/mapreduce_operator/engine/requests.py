@@ -174,6 +174,7 @@ class Requests:
             opened_at=now,
             spec=state.works.text,
         )
+        await checkpoints.put_back_letters(self._run, then, books)
         base = msgspec.structs.replace(then, lineage=head.lineage, recovered=head.recovered)
         await world.counted(batch.reason, self._journal.branch(base, [batch]))
         await self._journal.keep()

@@ -321,7 +321,9 @@ class Run:
             self._thorough = True
             self._thorough_loads += 1
             return True
-        if effects.pending or not self._requests.is_replacing(self._standing.job, state, self._world.clock.now()):
+        purging = self._standing.keeper is not None and self._standing.keeper.pending
+        waits = effects.pending or purging
+        if waits or not self._requests.is_replacing(self._standing.job, state, self._world.clock.now()):
             return False
         told = await self._requests.do(self._standing.job, state)
         if told is not None:

@@ -19,8 +19,8 @@ from mapreduce_operator.core.letter_export import json_line
 from mapreduce_operator.core.letter_queries import FIELDS, LetterFilter
 from mapreduce_operator.core.letters import Letter
 from mapreduce_operator.core.names import RunRef, Stage, StorageKeys, item_key
-from mapreduce_operator.engine.orphans import listed, state_without_job
-from mapreduce_operator.engine.reading import read_letters
+from mapreduce_operator.engine.orphans import state_without_job
+from mapreduce_operator.engine.reading import letters_in, read_letters
 from mapreduce_operator.ports import ObjectStore
 from mapreduce_operator.serving.errors import RefusedError
 from mapreduce_operator.serving.filtering import Filters
@@ -52,7 +52,7 @@ class Letters:
                 "MapReduceJob names it",
             )
         if picture is None:
-            return cls(pictures.store, run, dict.fromkeys(await listed(pictures.store, keys), LetterState.OPEN))
+            return cls(pictures.store, run, dict.fromkeys(await letters_in(pictures.store, keys), LetterState.OPEN))
         books, ledger = picture.books, picture.books.ledgers[Stage.MAP]
         states = {
             ledger.key(entry.position): state
@@ -61,7 +61,7 @@ class Letters:
         }
         if not job_exists:
             # Some bodies may have been deleted since, which the journal of a job that is gone does not tell of.
-            there = set(await listed(pictures.store, keys))
+            there = set(await letters_in(pictures.store, keys))
             states = {key: state for key, state in states.items() if key in there}
         return cls(pictures.store, run, states)
 
