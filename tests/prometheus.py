@@ -20,7 +20,7 @@ import yaml
 
 from tests.tools import program
 
-_START_SECONDS: Final = 30.0
+_START_SECONDS: Final = 120.0
 _STOP_SECONDS: Final = 10.0
 
 
@@ -94,7 +94,7 @@ class Prometheus:
         return json.loads(body)["data"]
 
     def _request(self, path: str) -> tuple[int, str]:
-        connection = http.client.HTTPConnection(self._address, timeout=10)
+        connection = http.client.HTTPConnection(self._address, timeout=60)
         try:
             connection.request("GET", path)
             response = connection.getresponse()

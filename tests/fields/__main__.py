@@ -15,7 +15,7 @@ from typing import Final
 from tests.fields.table import TABLE, Entry, entries
 
 PROJECT: Final = Path(__file__).resolve().parents[2]
-SECONDS: Final = 30
+SECONDS = 120
 """For one test. Most of those that fail do so by waiting for what does not come."""
 
 
