@@ -6,7 +6,7 @@ import pytest
 
 from mapreduce_operator.adapters.storage.memory import MemoryStore
 from tests.simulation.agents import Ends, steady
-from tests.simulation.going_back import RUN, Agents, Runs, ask, items, job, restart, suspend
+from tests.simulation.going_back import RUN, Agents, Runs, ask, items, job, restart, suspend, until_items
 from tests.simulation.jobs import condition_of, redrive, reduce_work
 from tests.simulation.operator_in_memory import operating
 from tests.simulation.simulated_cluster import SimulatedCluster
@@ -27,6 +27,19 @@ async def test_the_agents_are_interrupted_and_the_rest_stays_pending() -> None:
         assert status["attempts"]["total"] == 0
         await asyncio.sleep(100)
         assert cluster.jobs == {}
+
+
+async def test_a_restore_that_waits_for_agents_is_not_done_when_the_job_is_cancelled() -> None:
+    cluster = SimulatedCluster(lambda seen: Ends(5000.0, traps=29.0) if seen.context["itemId"] == "b" else Ends(3.0))
+    async with operating(cluster, job("abc")) as operator:
+        await until_items(operator, succeeded=1, running=1)
+        await asyncio.sleep(2)
+        ask(operator, suspend=True, restore={"checkpoint": 0})
+        await operator.until(lambda: operator.condition("Restored")["reason"] == "AgentsRunning", 20)
+        ask(operator, cancel=True)
+        status = await operator.until_finished(60)
+        assert (status["reason"], operator.condition("Restored")["reason"]) == ("Cancelled", "Cancelled")
+        assert items(operator) == {"succeeded": 1, "pending": 2}
 
 
 async def test_a_job_that_is_suspended_can_be_cancelled() -> None:

@@ -14,6 +14,8 @@ from mapreduce_operator.core.works import Works
 
 CANCELLED: Final = "Cancelled"
 OVERDUE: Final = "DeadlineExceeded"
+UNTIL_TAKEN_BACK: Final = CANCELLED, "spec.cancel is true: set it to false, and this is done"
+"""(reason, message) of why nothing that is asked of a cancelled job is done."""
 """Reasons of a run that was ended at once, planned or not."""
 
 
@@ -122,7 +124,7 @@ class Course:
     def redrive_waits(self) -> tuple[str, str] | None:
         """(reason, message) of why no letters can be taken just now; None when they can."""
         if self._works.spec.cancel:
-            return "Cancelled", "spec.cancel is true: set it to false, and this is done"
+            return UNTIL_TAKEN_BACK
         if self.turn.phase is Phase.REDUCE:
             return "Reducing", "the reduce of the job runs over the results as they are; letters are taken when it ends"
         if (stop := self.stop()) is not None:

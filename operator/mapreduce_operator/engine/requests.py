@@ -23,6 +23,7 @@ from mapreduce_operator.core.checkpoint import (
     Restarted,
     Restored,
 )
+from mapreduce_operator.core.course import UNTIL_TAKEN_BACK
 from mapreduce_operator.core.effects import Announce
 from mapreduce_operator.core.names import ANNOTATION_CHECKPOINT, RunRef, Stage
 from mapreduce_operator.core.phases import FINAL_PHASES, RESTARTED, Turn
@@ -145,7 +146,7 @@ class Requests:
         """Why the run does not stand still for a request, as (reason, message)."""
         ended = state.phase in FINAL_PHASES
         if job.spec.cancel:
-            return state.course.redrive_waits()
+            return UNTIL_TAKEN_BACK
         if not job.spec.suspend and not (ended and isinstance(asked, Restart)):
             message = "the job must be suspended for this: set spec.suspend to true, and it is done; or take it back"
             return "NotSuspended", message
