@@ -39,8 +39,13 @@ def test_what_is_in_the_repository_is_what_the_operator_writes_today() -> None:
     wanted = files()
     written = {file for file in FILES if "testdata" in file.parts or file.name == "argocd-cm.yaml"}
 
-    stale = {file.name for file, text in wanted.items() if FILES.get(file) != text}
+    stale = {file.name for file, text in wanted.items() if _timeless(FILES.get(file, "")) != _timeless(text)}
     assert (stale, written - wanted.keys()) == (set(), set()), "run python -m tests.unit.gitops.scenes"
+
+
+def _timeless(text: str) -> str:
+    """When something happens in a scene is nothing that tools go by."""
+    return re.sub(r"\d{4}-\d\d-\d\dT[\d:.]+Z", "", text)
 
 
 def test_there_is_a_scene_of_every_phase_and_they_are_objects_of_ours() -> None:
