@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from mapreduce_operator.adapters.storage.memory import MemoryStore
+from mapreduce_operator.ports import StorageError
 from tests.simulation.agents import Ends, Seen, steady
 from tests.simulation.going_back import (
     RUN,
@@ -20,7 +21,7 @@ from tests.simulation.going_back import (
     suspend,
     until_items,
 )
-from tests.simulation.jobs import reduce_work
+from tests.simulation.jobs import redrive, reduce_work
 from tests.simulation.letters import bodies
 from tests.simulation.operator_in_memory import OperatorInMemory, audited, operating
 from tests.simulation.simulated_cluster import SimulatedCluster
@@ -232,6 +233,42 @@ async def test_a_dead_letter_that_was_purged_after_the_checkpoint_comes_along_wi
         assert [body["message"] for body in bodies(store).values()] == ["boom"]
         told = await operator.redrive("of-the-child", queue="child")
         assert (told["selected"], told["succeeded"]) == (1, 1)
+
+
+@pytest.mark.parametrize("again", ["fails", "runs"])
+async def test_a_fork_that_has_to_begin_anew_tells_of_its_letters_as_they_are_by_then(again: str) -> None:
+    class Headless(MemoryStore):
+        fails = True
+
+        async def put(self, key: str, data: bytes, *, if_absent: bool = False, if_match: str | None = None) -> str:
+            if self.fails and key.endswith(f"/{CHILD}/head.json"):
+                raise StorageError("no space left on device")
+            return await super().put(key, data, if_absent=if_absent, if_match=if_match)
+
+    def agent(seen: Seen) -> Ends:
+        if seen.context["itemId"] == "a":
+            return Ends()
+        return Ends(500.0 if seen.dispatch == 3 and again == "runs" else 2.0, 1, "boom")
+
+    cluster, store = SimulatedCluster(agent), Headless()
+    async with operating(cluster, job("ab"), store) as operator:
+        await operator.until_finished()
+        await operator.redrive("once")
+        apply(operator, store, fork(resumePolicy={"includeDeadLetters": False}))
+        await operator.until(lambda: any("/dead-letters/" in key for key in stored(store, CHILD)), 60)
+        if again == "fails":
+            await operator.redrive("again")
+        else:
+            cluster.redrives.create(redrive("again"))
+            await until_items(operator, running=1)
+        store.fails = False
+        await operator.until_finished(uid=CHILD)
+    parent, child = (
+        json.loads(data) for uid in (RUN, CHILD) for key, data in stored(store, uid).items() if "/dead-letters/" in key
+    )
+    of_parent = [f"demo-{parent['key']}-d{number}" for number in (1, 2, 3)]
+    jobs = of_parent if again == "fails" else [f"child-{child['key']}-d1"]
+    assert [one["job"] for one in child["history"]] == jobs
 
 
 @pytest.mark.parametrize("include", [True, False])

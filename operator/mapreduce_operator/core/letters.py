@@ -161,9 +161,10 @@ def merged(before: Letter | None, now: Letter) -> Letter:
     """The body to write: the later state of the item, with the first attempt and all dispatches that either knows.
 
     Which state is later is told by the number of dispatches, not by who writes last: a write that comes late takes
-    nothing back.
+    nothing back. Of another course, which a fork that had to begin anew left behind, nothing counts.
     """
-    before = before or now
+    if before is None or not _of_one_course(before, now):
+        before = now
     if before.key != now.key:
         raise ValueError(f"letters of two items, {before.key} and {now.key}, cannot be merged")
     older, newer = (before, now) if _dispatches(before) <= _dispatches(now) else (now, before)
@@ -180,6 +181,12 @@ def merged(before: Letter | None, now: Letter) -> Letter:
         omitted=history[-1].dispatch - len(history) if history else 0,
         redrives=dict(sorted((older.redrives | newer.redrives).items())),
     )
+
+
+def _of_one_course(before: Letter, now: Letter) -> bool:
+    """No dispatch was run by different Jobs: in one run the number says the name."""
+    jobs = {one.dispatch: one.job for one in before.history}
+    return all(jobs.get(one.dispatch, "") in {"", one.job} or not one.job for one in now.history)
 
 
 def _dispatches(letter: Letter) -> int:

@@ -4,7 +4,6 @@ Nothing here changes the run that is read, or disturbs a leader that is at work 
 """
 
 import asyncio
-import contextlib
 import logging
 from collections import Counter
 from collections.abc import Iterable
@@ -27,11 +26,12 @@ from mapreduce_operator.core.checkpoint import (
     decode_checkpoint,
     verified,
 )
-from mapreduce_operator.core.letters import Letter, encode_letter
+from mapreduce_operator.core.letters import Letter, encode_letter, merged
 from mapreduce_operator.core.names import RunRef, Stage, StorageKeys
 from mapreduce_operator.core.phases import Turn
 from mapreduce_operator.core.plan import Limits, canonical, keys_of
 from mapreduce_operator.core.survival import fitted
+from mapreduce_operator.engine.bodies import write_body
 from mapreduce_operator.engine.chain import all_segments, sequence_of
 from mapreduce_operator.engine.journal import Journal, books_of
 from mapreduce_operator.engine.reading import letters_in, read_checked, read_letters
@@ -231,8 +231,12 @@ class StoredCheckpoints(Checkpointer):
                 await self._add(run, known.body(position, await plan.item(position), key))
 
     async def _add(self, run: RunRef, letter: Letter) -> None:
-        with contextlib.suppress(StorageConflictError):
-            await self._store.put(StorageKeys(run).letter(letter.key), encode_letter(letter), if_absent=True)
+        where = StorageKeys(run).letter(letter.key)
+        try:
+            await self._store.put(where, encode_letter(letter), if_absent=True)
+        except StorageConflictError:
+            # An attempt that failed left it, as of an earlier checkpoint; or another leader, and the run has gone on.
+            await write_body(self._store, where, lambda there: letter if there is None else merged(letter, there))
 
     def _journal(self, run: RunRef, checkpoint: Checkpoint | None = None) -> Journal:
         """Of a run, as it is or as of one of its checkpoints."""

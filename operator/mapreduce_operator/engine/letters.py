@@ -12,13 +12,14 @@ from typing import Final
 import msgspec
 
 from mapreduce_operator.core.batches import GivenUp
-from mapreduce_operator.core.letters import Letter, LetterError, decode_letter, encode_letter, merged, moment
+from mapreduce_operator.core.letters import Letter, LetterError, merged, moment
 from mapreduce_operator.core.names import RunRef, StorageKeys
 from mapreduce_operator.core.signatures import signature_of
+from mapreduce_operator.engine.bodies import write_body
 from mapreduce_operator.engine.journal import Journal
 from mapreduce_operator.engine.reading import read_letters
 from mapreduce_operator.engine.world import World
-from mapreduce_operator.ports import ClusterError, StorageConflictError, StorageError
+from mapreduce_operator.ports import ClusterError, StorageError
 
 log = logging.getLogger(__name__)
 
@@ -97,32 +98,7 @@ class Letters:
             history=(*earlier, last),
             redrives={last.redrive_number: last.redrive} if last.redrive_number else {},
         )
-        await self._merge(letter)
-
-    async def _merge(self, letter: Letter) -> None:
-        """Writes a body over none but the one that was read: a former leader may still write its own."""
-        key = self._keys.letter(letter.key)
-        for last in (False, False, True):
-            stored = await self._world.store.get(key)
-            try:
-                before = decode_letter(stored.data, key) if stored is not None else None
-            except LetterError as error:
-                # What was damaged on its way here must not be written over what is there.
-                if not last:
-                    continue
-                log.warning("%s; it is written anew, without what it told before", error)
-                before = None
-            body = encode_letter(merged(before, letter))
-            try:
-                if stored is None:
-                    await self._world.store.put(key, body, if_absent=True)
-                else:
-                    await self._world.store.put(key, body, if_match=stored.etag)
-            except StorageConflictError:
-                if last:
-                    raise
-            else:
-                return
+        await write_body(self._world.store, self._keys.letter(letter.key), lambda before: merged(before, letter))
 
     async def _read_logs(self, letters: Sequence[GivenUp]) -> None:
         """The end of each agent's last log, as far as it can be had: the Job is deleted after the commit."""

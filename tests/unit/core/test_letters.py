@@ -344,6 +344,13 @@ def test_two_judgements_of_one_dispatch_are_not_mixed() -> None:
     assert (attempt.log_tail, attempt.node, attempt.started_at) == ("tail", "node-1", seen.started_at)
 
 
+def test_what_other_jobs_ran_is_not_of_this_course() -> None:
+    left = letter_of(*(msgspec.structs.replace(one, job=f"theirs-d{one.dispatch}") for one in story(3)))
+    now = letter_of(msgspec.structs.replace(failed(1), job="mine-d1"))
+
+    assert merged(left, now) == now
+
+
 def test_letters_of_two_items_are_never_merged() -> None:
     other = msgspec.structs.replace(letter_of(failed(1)), key="xyz")
 
