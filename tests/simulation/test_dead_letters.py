@@ -1,10 +1,12 @@
 """What becomes of items that are given up: letters, their queue, and how long both stay."""
 
 import asyncio
+from collections.abc import Iterable
 
 import pytest
 
 from mapreduce_operator.adapters.storage.memory import MemoryStore
+from mapreduce_operator.ports import StorageError, StorageErrorReason
 from tests.simulation.agents import Ends, Seen
 from tests.simulation.connection import NoFaults, Trip
 from tests.simulation.jobs import condition_of, map_reduce_job
@@ -272,3 +274,43 @@ async def test_letters_are_purged_when_their_time_is_over_and_open_ones_only_whe
         assert status["selected"] == len(left)
         await operator.until_finished()
     assert cluster.status["items"]["succeeded"] == 2
+
+
+class Keeping(MemoryStore):
+    """Deletes nothing while there is a reason."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reason: StorageErrorReason | None = None
+
+    async def delete(self, keys: Iterable[str]) -> None:
+        if self.reason is not None and any("/dead-letters/" in key for key in keys):
+            raise StorageError("nothing can be deleted", self.reason)
+        await super().delete(keys)
+
+
+async def test_a_job_says_that_it_has_ended_although_letters_cannot_be_deleted() -> None:
+    def agent(seen: Seen) -> Ends:
+        return Ends(1.0 if seen.item == "a" else 300.0, exit_code=1, message="boom")
+
+    cluster, store = SimulatedCluster(agent), Keeping()
+    policy = {"retentionSeconds": 30, "purgeOpen": True}
+    async with operating(cluster, job(["a", "b", "c"], deadLetter=policy), store) as operator:
+        store.reason = StorageErrorReason.UNAVAILABLE
+        status = await operator.until_finished(400)
+        assert (status["phase"], status["items"]["deadLettered"]) == ("Failed", 3)
+        await asyncio.sleep(300)
+        store.reason = None
+        await operator.until(lambda: not bodies(store), 900)
+
+
+async def test_an_operator_that_may_not_delete_letters_plans_a_job_anew_all_the_same() -> None:
+    cluster, store = SimulatedCluster(fails({"a": "boom"})), Keeping()
+    policy = {"retentionSeconds": 30, "purgeOpen": True}
+    async with operating(cluster, job(["a", "b"], deadLetter=policy), store) as operator:
+        store.reason = StorageErrorReason.FORBIDDEN
+        await operator.until_finished()
+        await asyncio.sleep(300)
+        operator.edit(lambda spec: spec.update(restart={"phase": "Plan", "token": "again"}))
+        await operator.until(lambda: operator.condition("Restarted")["status"] == "True", 60)
+        await operator.until_finished()

@@ -106,8 +106,9 @@ class Uncommitted:
     def urgent(self) -> CommitReason | None:
         """What somebody waits for; None while nobody does."""
         taken = self.redrives or self.claims or self.marks or self.called_off or self.given_back
-        skipped = CommitReason.SKIP if self.left_out else None
-        return self.asked or (CommitReason.REDRIVE if taken or self.reduce_again else skipped)
+        if self.asked is None and (taken or self.reduce_again):
+            return CommitReason.REDRIVE
+        return self.asked or (CommitReason.SKIP if self.left_out else None)
 
     @property
     def unrecorded(self) -> set[str]:

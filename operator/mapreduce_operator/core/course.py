@@ -14,9 +14,9 @@ from mapreduce_operator.core.works import Works
 
 CANCELLED: Final = "Cancelled"
 OVERDUE: Final = "DeadlineExceeded"
+"""Reasons of a run that was ended at once, planned or not."""
 UNTIL_TAKEN_BACK: Final = CANCELLED, "spec.cancel is true: set it to false, and this is done"
 """(reason, message) of why nothing that is asked of a cancelled job is done."""
-"""Reasons of a run that was ended at once, planned or not."""
 
 
 def end_without_plan(

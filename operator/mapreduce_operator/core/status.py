@@ -71,15 +71,18 @@ def status_without_plan(report: Report, now: float) -> MapReduceJobStatus:
     return MapReduceJobStatus.model_validate(_common(report, now) | {"completion_time": now if ended else None})
 
 
-def status_before_loading(written: MapReduceJobStatus, situation: Situation, now: float) -> MapReduceJobStatus:
+def status_before_loading(
+    written: MapReduceJobStatus, situation: Situation, generation: int, now: float
+) -> MapReduceJobStatus:
     """The status of a run that was planned by an earlier operator and cannot be loaded yet.
 
-    What was written still holds; only the conditions say what is wrong.
+    What was written still holds; only the conditions say what is wrong. It answers to that generation of the object
+    where a person has to mend something; what may pass leaves the answer to whoever loads the run.
     """
-    generation = written.observed_generation or 0
+    generation = generation if situation.obstacle is not None else written.observed_generation or 0
     conditions = merge(written.conditions, conditions_of(situation), generation=generation, now=now, keeps=LASTING)
     failed = {"phase": Phase.FAILED, "reason": STATE_LOST} if situation.lost else {}
-    return written.model_copy(update={"conditions": conditions, **failed})
+    return written.model_copy(update={"conditions": conditions, "observed_generation": generation, **failed})
 
 
 def seen_at(status: MapReduceJobStatus, generation: int, token: str) -> MapReduceJobStatus:

@@ -226,9 +226,11 @@ class StoredCheckpoints(Checkpointer):
         """Writes the letters that a checkpoint of the run tells of, and that were purged since. Raises StorageError."""
         known, there = books.account.dead_letters, set(await letters_in(self._store, StorageKeys(run)))
         plan, ledger = self._journal(run, checkpoint).plan, books.ledgers[Stage.MAP]
-        for position in [entry.position for entry, _, _ in known.all()]:
-            if (key := ledger.key(position)) not in there:
-                await self._add(run, known.body(position, await plan.item(position), key))
+        # In the order of the plan, of which only a few shards stay in memory.
+        purged = sorted(one.position for one, _, _ in known.all() if ledger.key(one.position) not in there)
+        for first in range(0, len(purged), _AT_ONCE):
+            some = [known.body(one, await plan.item(one), ledger.key(one)) for one in purged[first : first + _AT_ONCE]]
+            await asyncio.gather(*(self._add(run, one) for one in some))
 
     async def _add(self, run: RunRef, letter: Letter) -> None:
         where = StorageKeys(run).letter(letter.key)

@@ -19,10 +19,10 @@ from mapreduce_operator.core.letters import Letter
 from mapreduce_operator.core.names import RunRef, Stage, StorageKeys, item_key
 from mapreduce_operator.core.queue_report import queue_status
 from mapreduce_operator.core.redrive_report import refused, waiting
-from mapreduce_operator.engine.answers import write_answer
 from mapreduce_operator.engine.journal import Journal
 from mapreduce_operator.engine.loading import read_books
 from mapreduce_operator.engine.reading import letters_in, read_letters
+from mapreduce_operator.engine.redrive_answers import write_answer
 from mapreduce_operator.engine.world import World
 from mapreduce_operator.logs import about_run
 from mapreduce_operator.ports import ClusterError, ClusterErrorReason, StorageError

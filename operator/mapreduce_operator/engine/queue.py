@@ -15,7 +15,7 @@ from mapreduce_operator.core.run import RunState
 from mapreduce_operator.engine.letters import Letters
 from mapreduce_operator.engine.pauses import pause_after
 from mapreduce_operator.engine.world import World
-from mapreduce_operator.ports import ClusterError, ClusterErrorReason, StorageError
+from mapreduce_operator.ports import ClusterError, ClusterErrorReason, StorageError, StorageErrorReason
 
 log = logging.getLogger(__name__)
 
@@ -88,22 +88,31 @@ class QueueKeeper:
                 async with asyncio.timeout(_PURGE_SECONDS):
                     await self._due.wait()
             self._due.clear()
-            try:
-                await self.purge()
-                await self.keep()
-                failures = 0
-                await asyncio.sleep(_INTERVAL_SECONDS)
-            except (ClusterError, StorageError) as error:
-                log.warning("%s/%s: the dead letter queue waits: %s", self._run.namespace, self._run.name, error)
+            failed = False
+            # Neither keeps the other waiting: the API server may be away, or storage may not delete.
+            for part in (self.keep, self.purge):
+                try:
+                    await part()
+                except (ClusterError, StorageError) as error:
+                    failed = True
+                    log.warning("%s/%s: the dead letter queue waits: %s", self._run.namespace, self._run.name, error)
+            if failed:
                 self._due.set()
-                await asyncio.sleep(pause_after(failures, _PAUSES))
-                failures += 1
+            await asyncio.sleep(pause_after(failures, _PAUSES) if failed else _INTERVAL_SECONDS)
+            failures = failures + 1 if failed else 0
 
     async def purge(self) -> None:
         """Deletes the letters whose time is over, when it is durable that they are let go. Raises StorageError."""
         if self._doomed and not self._state.unsaved.marks:
-            await self._letters.delete(self._doomed)
-            log.info("%s/%s: %d letters were purged", self._run.namespace, self._run.name, len(self._doomed))
+            try:
+                await self._letters.delete(self._doomed)
+            except StorageError as error:
+                if error.reason is not StorageErrorReason.FORBIDDEN:
+                    raise
+                # Nobody counts them any more; that the operator may not delete must not keep the run at work.
+                log.warning("%s/%s: bodies of purged letters stay: %s", self._run.namespace, self._run.name, error)
+            else:
+                log.info("%s/%s: %d letters were purged", self._run.namespace, self._run.name, len(self._doomed))
             self._doomed.clear()
             self._wake()
         now = self._world.clock.now()
@@ -122,7 +131,8 @@ class QueueKeeper:
             owed = self.owes
             try:
                 await self._keep()
-                self._failed = False
+                # One that is going, or gone, comes again by itself: nobody waits for that.
+                self._failed = self._queue is None and len(self._state.dead_letters) > 0
             except ClusterError:
                 self._failed = True
                 raise

@@ -19,7 +19,7 @@ _LONG_SECONDS: Final = 5.0
 
 
 async def read(store: ObjectStore, key: str) -> StoredObject | None:
-    """The object, or None where there is none. Raises StorageError when storage has failed for some seconds.
+    """The object, or None where there is none. Raises StorageError after five failures, or two waits in vain.
 
     One answer that never comes must not end a reading of hundreds of objects, which would begin anew with the first.
     """

@@ -32,10 +32,10 @@ from mapreduce_operator.core.redrive_report import (
 )
 from mapreduce_operator.core.redrives import patch_problem, patched_item
 from mapreduce_operator.core.run import RunState
-from mapreduce_operator.engine.answers import write_answer
 from mapreduce_operator.engine.dispatcher import Dispatcher
 from mapreduce_operator.engine.letters import Letters
 from mapreduce_operator.engine.pauses import pause_after
+from mapreduce_operator.engine.redrive_answers import write_answer
 from mapreduce_operator.engine.world import World
 from mapreduce_operator.ports import ClusterError, StorageError
 

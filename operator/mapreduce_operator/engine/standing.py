@@ -35,6 +35,8 @@ class Standing:
         self._troubles: Final = troubles
         self._requests: Final = requests
         self._ref: Final = RunRef.of(job)
+        self.at_rest = False
+        """Nothing is asked of the run, which has ended."""
         self._edits_problem: tuple[str, str] | None = None
         """Why the edits of a fork do not fit its template any more; the last one that they fitted is run."""
         self.job = job
@@ -52,8 +54,6 @@ class Standing:
         """The operator's own cap grants less than the run wants."""
         self.ended = job.status if job.status is not None and job.status.completion_time is not None else None
         """The last status of a run that has ended, until it is at work again."""
-        self.at_rest = False
-        """Nothing is asked of the run, which has ended."""
         started = job.status.start_time if job.status is not None else None
         self.start_time = started.timestamp() if started is not None else world.clock.now()
         """In seconds since the epoch."""
@@ -65,6 +65,8 @@ class Standing:
         except InputError as error:
             spec, self._edits_problem = as_before(job.spec, self.job.spec), (error.reason, str(error))
         self.job = job.model_copy(update={"spec": spec})
+        # Until the run has looked at what it asks for.
+        self.at_rest = False
 
     def enter_memory(self, state: RunState, ids: list[str]) -> None:
         """The run was loaded."""
@@ -128,7 +130,7 @@ class Standing:
                     return written
                 if self.ended is not None and written.phase is not None:
                     turn = Turn(written.phase, written.reason or "", "the state of the run is being loaded")
-                return status_before_loading(written, self._situation(turn), now)
+                return status_before_loading(written, self._situation(turn), self.job.metadata.generation, now)
         else:
             turn = self.state.committed_turn
             if turn.phase in FINAL_PHASES and self.keeper is not None and self.keeper.owes:
@@ -160,7 +162,9 @@ class Standing:
         state, generation = self.state, self.job.metadata.generation
         if state is None or turn.phase not in FINAL_PHASES or written is None or written.observed_generation is None:
             return generation
-        leaves = not state.course.settled or self._requests.is_due(self.job, state, self._world.clock.now())
+        # What is not durable yet may be an answer, or keep a request waiting.
+        leaves = not state.course.settled or bool(state.unsaved)
+        leaves = leaves or self._requests.is_due(self.job, state, self._world.clock.now())
         return written.observed_generation if leaves else generation
 
     def _situation(self, turn: Turn, *, planned: bool = True) -> Situation:

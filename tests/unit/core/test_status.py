@@ -251,13 +251,23 @@ def test_conditions_keep_the_time_of_their_last_transition() -> None:
 
 def test_a_planned_job_that_cannot_be_loaded_yet_keeps_its_status_and_says_what_is_wrong() -> None:
     written = status(run_with(Item(ItemState.SUCCEEDED, attempts=1), Item()))
-    away = replace(RUNNING, obstacle=("StorageUnavailable", "connection refused"))
+    away = replace(RUNNING, storage_problem=("StorageUnavailable", "connection refused"))
 
-    told = status_before_loading(written, away, NOW + 99)
+    told = status_before_loading(written, away, 9, NOW + 99)
+
+    (healthy,) = (one for one in told.conditions if one.type == "CheckpointHealthy")
+    assert (healthy.reason, healthy.message) == ("StorageUnavailable", "connection refused")
+    assert told.model_copy(update={"conditions": written.conditions}) == written
+
+
+def test_a_job_whose_state_a_person_has_to_mend_answers_to_the_object_as_it_is() -> None:
+    written = status(run_with(Item(ItemState.SUCCEEDED, attempts=1), Item()))
+    lost = replace(RUNNING, obstacle=("StateTooNew", "run the newer operator again"))
+
+    told = status_before_loading(written, lost, 9, NOW + 99)
 
     (stalled,) = (one for one in told.conditions if one.type == "Stalled")
-    assert (stalled.reason, stalled.message) == ("StorageUnavailable", "connection refused")
-    assert told.model_copy(update={"conditions": written.conditions}) == written
+    assert (stalled.reason, stalled.observed_generation, told.observed_generation) == ("StateTooNew", 9, 9)
 
 
 def test_a_status_that_still_holds_answers_to_a_later_version_of_the_object() -> None:

@@ -1,5 +1,7 @@
 """Writes the status of Redrives: for the runs that serve them, and for the look after those that no run serves."""
 
+import asyncio
+
 from mapreduce_operator.api import Redrive, RedriveStatus
 from mapreduce_operator.core.redrive_report import is_over
 from mapreduce_operator.engine.world import World
@@ -19,8 +21,8 @@ async def write_answer(world: World, redrive: Redrive, status: RedriveStatus) ->
             await world.cluster.write_redrive_status(
                 metadata.namespace, metadata.name, metadata.uid, status.to_kubernetes()
             )
-        except ClusterError as error:
-            if error.reason is ClusterErrorReason.NOT_FOUND:
+        except (ClusterError, asyncio.CancelledError) as error:
+            if isinstance(error, ClusterError) and error.reason is ClusterErrorReason.NOT_FOUND:
                 world.desk.forget_redrive(metadata.uid)
                 return
             if is_over(redrive.model_copy(update={"status": status})):
