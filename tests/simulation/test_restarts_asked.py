@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from mapreduce_operator.adapters.storage.memory import MemoryStore
+from mapreduce_operator.ports import StoredObject
 from tests.simulation.agents import Agent, Ends, Seen, steady
 from tests.simulation.going_back import (
     RUN,
@@ -260,15 +261,26 @@ async def test_a_reduce_that_failed_for_good_gets_its_attempts_again() -> None:
 
 
 async def test_a_job_without_a_reduce_cannot_run_it_until_it_is_given_one() -> None:
-    cluster = SimulatedCluster(steady())
-    async with operating(cluster, job("ab")) as operator:
+    class Counting(MemoryStore):
+        reads = 0
+
+        async def get(self, key: str) -> StoredObject | None:
+            self.reads += 1
+            return await super().get(key)
+
+    cluster, store = SimulatedCluster(steady()), Counting()
+    async with operating(cluster, job("ab"), store) as operator:
         await operator.until_finished()
         ask(operator, restart={"phase": "Reduce", "token": "1"})
         await operator.until(lambda: operator.condition("Restarted")["reason"] == "NoReduce", 60)
         assert operator.condition("Restarted")["status"] == "False"
         assert operator.status_of(RUN)["phase"] == "Succeeded"
+        await asyncio.sleep(30)
+        store.reads = 0
+        await asyncio.sleep(5000)
+        assert store.reads == 0
         ask(operator, reduce=reduce_work())
-        await operator.until(lambda: operator.status_of(RUN).get("restart", {}).get("token") == "1", 1000)
+        await operator.until(lambda: operator.status_of(RUN).get("restart", {}).get("token") == "1", 30)
         await operator.until_finished()
     assert cluster.runs_of == {"a": 1, "b": 1, "reduce": 1}
 

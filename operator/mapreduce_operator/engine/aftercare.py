@@ -1,12 +1,13 @@
 """When a run that has ended is looked at once more.
 
 It is not in memory any more, and to load it costs as much as it is long. So it is loaded for a Redrive, to purge
-letters whose time is over, when its queue is not as the end of the run left it, and when somebody asks for a restart.
+letters whose time is over, when its queue is not as the end of the run left it, and when somebody asks for a restart;
+again for that when the spec is edited, or when what was in the way may pass by itself.
 """
 
 from typing import Final
 
-from mapreduce_operator.api import DeadLetterQueue, MapReduceJobSpec, MapReduceJobStatus, Restart, Restore
+from mapreduce_operator.api import DeadLetterQueue, MapReduceJob, MapReduceJobStatus
 from mapreduce_operator.core.names import RunRef
 from mapreduce_operator.core.requests import asks_of_ended
 from mapreduce_operator.engine.pauses import pause_after
@@ -28,23 +29,24 @@ class Aftercare:
         self._run: Final = run
         self._settled_at: Final = world.clock.now() + SETTLE_SECONDS
         self._rested_at = 0.0
-        self._asked: tuple[Restart | None, Restore | None] = None, None
+        self._generation: int | None = None
+        """Of the object, when the run was looked at."""
         self._may_pass = True
         self._looks = 0
 
-    def looked(self, spec: MapReduceJobSpec, *, may_pass: bool) -> None:
-        """The run was looked at just now, with this spec. `may_pass`: what that asks for may become possible yet."""
+    def looked(self, job: MapReduceJob, *, may_pass: bool) -> None:
+        """The run was looked at just now, as this asks. `may_pass`: what could not be done may be possible yet."""
         self._rested_at = self._world.clock.now() + LOOKS_SECONDS
-        asked = spec.restart, spec.restore
-        self._looks = self._looks + 1 if asked == self._asked else 0
-        self._asked, self._may_pass = asked, may_pass
+        self._looks = self._looks + 1 if job.metadata.generation == self._generation else 0
+        self._generation, self._may_pass = job.metadata.generation, may_pass
 
-    def next_look(self, spec: MapReduceJobSpec, ended: MapReduceJobStatus | None) -> float | None:
+    def next_look(self, job: MapReduceJob, ended: MapReduceJobStatus | None) -> float | None:
         """In seconds since the epoch; None for never, as things are. `ended` is the last status of the run."""
         if self._world.desk.waiting_for(self._run):
             return 0.0
-        if ended is not None and asks_of_ended(spec, ended):
-            if self._asked != (spec.restart, spec.restore):
+        if ended is not None and asks_of_ended(job.spec, ended):
+            if self._generation != job.metadata.generation:
+                # Any field may have been what it waited for.
                 return 0.0
             if self._may_pass:
                 return self._rested_at + pause_after(self._looks, REFUSED_SECONDS)

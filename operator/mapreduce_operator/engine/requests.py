@@ -228,10 +228,11 @@ class Requests:
             return Announce("Warning", "CheckpointFallback", message)
         return Announce("Normal", "Planned", message)
 
-    def are_open(self, job: MapReduceJob) -> bool:
-        """Something is asked for that was neither done nor refused, as far as that is durable."""
+    def may_pass(self, job: MapReduceJob) -> bool:
+        """What is asked for was tried, and may be possible without an edit: not when the spec itself is in the way."""
         answers = self._journal.head.answers
-        return open_restore(job.spec, answers) is not None or open_restart(job.spec, answers) is not None
+        asked = open_restore(job.spec, answers), open_restart(job.spec, answers)
+        return self._problem is not None and self._problem[0] in asked
 
     # ------------------------------------------------------------------------------------------ what is said
 

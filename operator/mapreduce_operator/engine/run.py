@@ -67,8 +67,8 @@ class Run:
         self._thorough = False
         """Storage is known to be damaged."""
         self._thorough_loads = 0
-        self._seen = job.spec
-        """As of the last step, or load."""
+        self._seen = job
+        """As of the last step, or before the last load."""
         self._name: Final = f"{self.ref.namespace}/{self.ref.name}"
 
     # ----------------------------------------------------------------------------------------------- from outside
@@ -124,10 +124,11 @@ class Run:
             self._awake.clear()
             self._standing.at_rest = not to_do
             if to_do:
+                self._seen = self._standing.job
                 await self._establish()
                 if self._standing.state is not None:
                     await self._work(self._standing.state)
-                    self._aftercare.looked(self._seen, may_pass=self._requests.are_open(self._standing.job))
+                    self._aftercare.looked(self._seen, may_pass=self._requests.may_pass(self._seen))
             else:
                 self._reporter.request()
                 await self._sleep(self._next_look)
@@ -150,7 +151,7 @@ class Run:
         if ended is not None and ended.plan is None:
             # Whatever else is asked of it, there is nothing to do it with.
             return None if self._standing.end_without_plan is not None else 0.0
-        return self._aftercare.next_look(self._standing.job.spec, ended)
+        return self._aftercare.next_look(self._standing.job, ended)
 
     @property
     def _is_due(self) -> bool:
@@ -237,8 +238,6 @@ class Run:
     # ----------------------------------------------------------------------------------------------------- work
 
     async def _work(self, state: RunState) -> None:
-        # A run that has ended may have no step to do.
-        self._seen = state.spec
         ids, letters = self._standing.ids, Letters(self._world, self.ref, self._journal)
         keeper = QueueKeeper(self._world, state, letters, ids.__getitem__, self._awake.set)
         self._redriving = redriving = Redriving(
@@ -370,7 +369,7 @@ class Run:
     async def _step(self, state: RunState, effects: Effects) -> None:
         """Takes in what happened, does what follows, and waits for more."""
         began = asyncio.get_running_loop().time()
-        self._seen = self._standing.job.spec
+        self._seen = self._standing.job
         # Also when it is the same but for the items, which need not stay in memory any more.
         if self._standing.job.spec is not state.spec:
             state.respec(self._standing.job.spec, self._world.clock.now())
