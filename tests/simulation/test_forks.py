@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from mapreduce_operator.adapters.storage.memory import MemoryStore
-from mapreduce_operator.ports import StorageError
+from mapreduce_operator.ports import StorageError, StoredObject
 from tests.simulation.agents import Ends, Seen, steady
 from tests.simulation.going_back import (
     RUN,
@@ -293,6 +293,29 @@ async def test_additional_attempts_hold_for_a_fork() -> None:
         apply(operator, store, fork(resumePolicy={"additionalAttempts": 3}))
         await operator.until_finished(uid=CHILD)
     assert runs.since == {"b": 3}
+
+
+async def test_a_fork_that_waits_for_storage_tries_again_now_and_then_whatever_it_tells() -> None:
+    class Away(MemoryStore):
+        away = False
+        asked = 0
+
+        async def get(self, key: str) -> StoredObject | None:
+            if self.away:
+                self.asked += 1
+                raise StorageError(f"request {self.asked} failed")
+            return await super().get(key)
+
+    cluster, store = SimulatedCluster(steady()), Away()
+    async with operating(cluster, job("ab"), store) as operator:
+        await operator.until_finished()
+        store.away = True
+        apply(operator, store, fork())
+        await asyncio.sleep(60)
+        assert operator.status_of(CHILD)["phase"] == "Planning"
+        assert 10 <= store.asked <= 13
+        store.away = False
+        await operator.until_finished(uid=CHILD)
 
 
 async def test_a_fork_of_a_fork_knows_how_deep_it_is() -> None:

@@ -93,8 +93,10 @@ class Filling:
 
     def observe(self, body: Mapping[str, Any]) -> None:
         """The object changed, and its map is missing still."""
-        self._body = body
-        self._changed.set()
+        before, self._body = _edition(self._body), body
+        if _edition(body) != before:
+            # Not for the status: each problem that it tells of would be followed by the next attempt.
+            self._changed.set()
 
     async def serve(self) -> None:
         """Returns when everything is filled in, or the object is gone."""
@@ -170,3 +172,9 @@ class Filling:
         situation = Situation(turn.phase, turn.reason, turn.message, planned=planned, obstacle=self._problem)
         report = Report(self.run, self._generation, situation, url, self._start_time, before)
         return status_without_plan(report, self._world.clock.now())
+
+
+def _edition(body: Mapping[str, Any]) -> tuple[int, bool]:
+    """Changes with what users ask of the object."""
+    metadata = body["metadata"]
+    return metadata.get("generation", 0), "deletionTimestamp" in metadata
