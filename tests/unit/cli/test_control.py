@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from mapreduce_operator.core import course
 from mapreduce_operator.core.course import Course
 from tests.unit.adapters.kube.fake_api import FakeApi, answer, chunks, event
 from tests.unit.cli.little_cluster import FINISHED, JOBS, call, job, little_cluster, there
@@ -191,6 +192,7 @@ def reasons_to_wait() -> list[str]:
     answers = [node.value for node in ast.walk(function) if isinstance(node, ast.Return)]
     pairs = [answer.elts[0] for answer in answers if isinstance(answer, ast.Tuple)]
     reasons = [reason.value for reason in pairs if isinstance(reason, ast.Constant)]
+    reasons += [getattr(course, answer.id)[0] for answer in answers if isinstance(answer, ast.Name)]
     assert len(reasons) == len(answers) - 1, "all but None are known"
     return [str(reason) for reason in reasons]
 
