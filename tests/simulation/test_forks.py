@@ -295,6 +295,25 @@ async def test_additional_attempts_hold_for_a_fork() -> None:
     assert runs.since == {"b": 3}
 
 
+async def test_a_fork_of_many_letters_is_made_where_each_write_fails_once() -> None:
+    class Failing(MemoryStore):
+        failed: set[str]
+
+        async def put(self, key: str, data: bytes, *, if_absent: bool = False, if_match: str | None = None) -> str:
+            if f"/{CHILD}/dead-letters/" in key and key not in self.failed:
+                self.failed.add(key)
+                raise StorageError("please try again")
+            return await super().put(key, data, if_absent=if_absent, if_match=if_match)
+
+    cluster, store = SimulatedCluster(Agents(*"abcdefghijkl")), Failing()
+    store.failed = set()
+    async with operating(cluster, job("abcdefghijkl"), store) as operator:
+        await operator.until_finished()
+        apply(operator, store, fork(resumePolicy={"includeDeadLetters": False}))
+        await operator.until_finished(30, uid=CHILD)
+        assert items(operator, CHILD) == {"deadLettered": 12}
+
+
 async def test_a_fork_that_waits_for_storage_tries_again_now_and_then_whatever_it_tells() -> None:
     class Away(MemoryStore):
         away = False

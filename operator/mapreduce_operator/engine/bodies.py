@@ -28,7 +28,7 @@ async def write_body(store: ObjectStore, where: str, composed: Callable[[Letter 
         try:
             if stored is None:
                 await store.put(where, body, if_absent=True)
-            else:
+            elif stored.data != body:
                 await store.put(where, body, if_match=stored.etag)
         except StorageConflictError:
             if last:

@@ -34,7 +34,7 @@ from mapreduce_operator.core.survival import fitted
 from mapreduce_operator.engine.bodies import write_body
 from mapreduce_operator.engine.chain import all_segments, sequence_of
 from mapreduce_operator.engine.journal import Journal, books_of
-from mapreduce_operator.engine.reading import letters_in, read_checked, read_letters
+from mapreduce_operator.engine.reading import letters_in, patiently, read_checked, read_letters
 from mapreduce_operator.engine.recovery import dispatches_known, survivors, what_is_lost
 from mapreduce_operator.ports import (
     Checkpointer,
@@ -233,7 +233,9 @@ class StoredCheckpoints(Checkpointer):
             await asyncio.gather(*(self._add(run, one) for one in some))
 
     async def _add(self, run: RunRef, letter: Letter) -> None:
-        where = StorageKeys(run).letter(letter.key)
+        await patiently(lambda: self._write(StorageKeys(run).letter(letter.key), letter))
+
+    async def _write(self, where: str, letter: Letter) -> None:
         try:
             await self._store.put(where, encode_letter(letter), if_absent=True)
         except StorageConflictError:

@@ -1,7 +1,7 @@
 """Reads one object of many: where storage fails now and then, a fault of one must not be one of the whole."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from itertools import islice
 from typing import Final, TypeVar
 
@@ -19,7 +19,12 @@ _LONG_SECONDS: Final = 5.0
 
 
 async def read(store: ObjectStore, key: str) -> StoredObject | None:
-    """The object, or None where there is none. Raises StorageError after five failures, or two waits in vain.
+    """The object, or None where there is none. Raises StorageError when storage has failed for some seconds."""
+    return await patiently(lambda: store.get(key))
+
+
+async def patiently(call: Callable[[], Awaitable[T]]) -> T:
+    """One of many calls that may be made again. Raises StorageError when storage has failed for some seconds.
 
     One answer that never comes must not end a reading of hundreds of objects, which would begin anew with the first.
     """
@@ -27,14 +32,14 @@ async def read(store: ObjectStore, key: str) -> StoredObject | None:
     for pause in _PAUSES:
         began = clock.time()
         try:
-            return await store.get(key)
+            return await call()
         except StorageError:
             hangs = clock.time() - began > _LONG_SECONDS
             if hung and hangs:
                 raise
             hung = hung or hangs
             await asyncio.sleep(pause)
-    return await store.get(key)
+    return await call()
 
 
 async def read_checked(store: ObjectStore, key: str, decode: Callable[[bytes], T]) -> T:
