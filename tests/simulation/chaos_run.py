@@ -123,22 +123,28 @@ class ChaosRun:
         self._wishes.tell()
         if self.scenario.deleted_at is not None:
             self._at(self.scenario.deleted_at, self._delete)
+        late = False
         try:
             async with asyncio.timeout(LIMIT_SECONDS):
                 await self._until_the_end()
         except TimeoutError:
+            late = True
             self._say("time is up")
         if self.cluster.deleted:
             self._check_deleted()
         else:
             await self._close()
+        if late:
+            # Last, since what was found above says why.
+            self._wrong("time is up, and somebody waits still")
         for operator in self._operators:
             await operator.kill()
 
     async def _close(self) -> None:
         """All is over, of the job and of its forks."""
         for uid, audit in self.cluster.audits.items():
-            audit.close(self.scenario.items if uid == self._run.uid else self.cluster.status_of[uid]["items"]["total"])
+            planned = self.cluster.status_of.get(uid, {}).get("items", {}).get("total", 0)
+            audit.close(self.scenario.items if uid == self._run.uid else planned)
             await audit.check_kept()
         self._check_counted()
 

@@ -150,6 +150,7 @@ class Durable:
         self._map_keys: Final[set[str]] = set()
         self._numbers: Final[dict[int, Accepted]] = {}
         self._purged: Final[set[str]] = set()
+        """Keys of items whose letters were let go once, be it on another path, or in the parent."""
         self._inherited: Final[dict[str, dict[int, tuple[str, str]]]] = {}
         """What letters told of their items when these were carried over."""
 
@@ -172,6 +173,9 @@ class Durable:
         if before != self._tail:
             self._go_back_to(before, chain[0] if chain else None)
         self.sequence = self._tail = sequence
+        # With one head all of it counts: what a fork begins with tells of a letter, and then that it was let go.
+        marks = (mark for segment in chain for mark in segment.header.get("marks", ()))
+        self._purged.update(key for key, kind in marks if kind == "Purged")
         for segment in chain:
             self._segments[segment.number] = segment
             self._take(segment)
@@ -224,8 +228,7 @@ class Durable:
             self._wrong(f"the run goes on from segment {number} instead of {self._tail}, by {reason}")
         for known in (self.settled, self.letters, self.redrives, self.claims, self._spent, self._numbers):
             known.clear()
-        for keys in (self._map_keys, self._purged):
-            keys.clear()
+        self._map_keys.clear()
         path: list[_Segment] = []
         while number:
             path.append(self._segments[number])
@@ -311,7 +314,6 @@ class Durable:
             if state not in {"Open", "Resolved", "Archived"}:
                 self._wrong(f"the letter of {key} is purged, and is {state}")
             self.letters.pop(key, None)
-            self._purged.add(key)
         else:
             if state != "Open":
                 self._wrong(f"the letter of {key} is set aside, and is {state}")
@@ -430,19 +432,22 @@ class Durable:
         """The letter is there before its item is marked, and tells of every dispatch as it is recorded."""
         data = self.objects.get(self.keys.letter(key))
         if data is None:
-            self._wrong(f"{key} is a dead letter, and its body is not in storage")
+            if not (carried and key in self._purged):
+                self._wrong(f"{key} is a dead letter, and its body is not in storage")
             return
         body = msgspec.json.decode(data)
         told = {one["dispatch"]: (one["verdict"], one["job"]) for one in body.get("history", ())}
         if carried:
             # What happened before this run is known from nothing else.
             self._inherited[key] = told
+            if "omitted" in body:
+                self._purged.add(key)
         happened = self._inherited.get(key, {}) | {
             number: (self.outcomes[Dispatch(key, number)]["verdict"], self.outcomes[Dispatch(key, number)]["job"])
             for number in range(1, line["dispatch"] + 1)
             if Dispatch(key, number) in self.outcomes
         }
         # Of what was before a purge nobody knows any more, nor of what led to a letter that is not on this path.
-        incomplete = key in self._purged or line["attempts"] < len(happened) or "omitted" in body
+        incomplete = key in self._purged or line["attempts"] < len(happened)
         if told != happened and not (incomplete and told.items() <= happened.items()):
             self._wrong(f"the letter of {key} tells of {told}; what happened is {happened}")

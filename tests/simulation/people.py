@@ -10,7 +10,7 @@ from tests.simulation.api_server import Job, Pod
 from tests.simulation.asked import FIXED, Asked, Wish
 from tests.simulation.audit_history import numbers
 from tests.simulation.audit_letters import is_over
-from tests.simulation.jobs import redrive
+from tests.simulation.jobs import redrive, reduce_work
 from tests.simulation.objects import Body
 from tests.simulation.scenario import GOOD_IMAGE, Scenario
 from tests.simulation.simulated_cluster import SimulatedCluster
@@ -32,7 +32,7 @@ class Wishes:
         self.on_fork: Final[list[Callable[[Body], None]]] = []
         """Called with a fork that is about to be applied."""
         self.on_rest: Final[list[Callable[[], None]]] = []
-        """Called when the last wish was told."""
+        """Called when a wish was told, or taken back."""
 
     @property
     def waits(self) -> bool:
@@ -67,6 +67,9 @@ class Wishes:
                 self._at(wish.seconds, self._want_all)
             case phase:
                 spec["restart"] = {"phase": phase, "token": token}
+                if phase == "Reduce":
+                    self._at(wish.seconds, self._give_reduce)
+                self._at(1000.0, self._give_up, spec["restart"])
         self._edited(self._uid)
         if wish.kind not in {"Restore", "Cancel", "Skip"}:
             self._told()
@@ -89,8 +92,26 @@ class Wishes:
         self._edited(self._uid)
         self._told()
 
+    def _give_reduce(self) -> None:
+        """A reduce was asked for, whether the job has one or not."""
+        if "reduce" not in self._body["spec"]:
+            self._say("the job is given a reduce")
+            self._body["spec"]["reduce"] = reduce_work(runWhen="Always")
+            self._edited(self._uid)
+
+    def _give_up(self, restart: dict[str, Any]) -> None:
+        """Nobody waits for ever for what a limit of the job keeps from being done."""
+        if self._body["spec"].get("restart") == restart:
+            self._say("a restart is taken back, if it was not done")
+            del self._body["spec"]["restart"]
+            self._edited(self._uid)
+            self._rested()
+
     def _told(self) -> None:
         self._to_come -= 1
+        self._rested()
+
+    def _rested(self) -> None:
         for hook in self.on_rest:
             hook()
 

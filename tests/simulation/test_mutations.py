@@ -153,7 +153,7 @@ class ForgetsRedrives(Redriving):
         (core_run, "Agents", ForgetsItsRetries, "the budget is"),
         (core_run, "Books", ForgetsHistory, "what happened is"),
         (core_run, "Guard", TriesEverything, "probes at a time"),
-        (engine_run, "Redriving", ForgetsRedrives, "; durable is"),
+        (engine_run, "Redriving", ForgetsRedrives, "the Redrive redrive-"),
     ],
     ids=lambda value: value.__name__ if isinstance(value, type) else "",
 )
