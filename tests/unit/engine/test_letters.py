@@ -110,7 +110,7 @@ async def test_letters_whose_writing_failed_are_given_again_and_all_are_there(lo
 
     assert [office.body(name).message for name in names] == [f"boom of {name}" for name in names]
     assert [len(office.body(name).history) for name in names] == [1, 1, 1]
-    assert len(store.puts) == 4, "what was written is not written again"
+    assert len(store.puts) == (3 if performs else 4), "what is there is not written again"
 
 
 class Racing(LossyStore):
