@@ -94,11 +94,13 @@ class LimitsAudit:
         if any(failed(one) and one.dispatch not in self._durable.outcomes for one in self._created):
             # It may have been open once more since, which is not durable yet.
             return
-        # One whose creation was under way when it opened is a probe like any other that runs then.
+        passed = sum(one.shown is not None and not failed(one) for one in probes)
+        # One whose creation was under way when it opened counts if it ends after the wait, and not if it ends before.
         opened = self._open_until - self._breaker["openSeconds"]
-        passed = sum(one.shown is not None and not failed(one) for one in self._created if one.created_at >= opened)
+        early = [one for one in self._created if opened <= one.created_at < self._open_until]
+        perhaps = passed + sum(one.shown is not None and not failed(one) for one in early)
         flying = [one.name for one in probes if one.alive and not one.touched]
-        if passed < self._breaker["probes"] < passed + len(flying):
+        if perhaps < self._breaker["probes"] < passed + len(flying):
             self._wrong(f"{len(flying)} probes at a time, {passed} have passed; with {job.name}: {flying}")
 
 
