@@ -19,12 +19,12 @@ _LONG_SECONDS: Final = 5.0
 
 
 async def read(store: ObjectStore, key: str) -> StoredObject | None:
-    """The object, or None where there is none. Raises StorageError when storage has failed for some seconds."""
+    """The object, or None where there is none. Raises StorageError after five failures, or two waits in vain."""
     return await patiently(lambda: store.get(key))
 
 
 async def patiently(call: Callable[[], Awaitable[T]]) -> T:
-    """One of many calls that may be made again. Raises StorageError when storage has failed for some seconds.
+    """One of many calls that may be made again. Raises StorageError after five failures, or two waits in vain.
 
     One answer that never comes must not end a reading of hundreds of objects, which would begin anew with the first.
     """
