@@ -3,6 +3,8 @@
 from collections import Counter
 from typing import Any
 
+from mapreduce_operator.adapters.storage.memory import MemoryStore
+from mapreduce_operator.ports import StoredObject
 from tests.simulation.agents import Ends, Seen
 from tests.simulation.audit_history import numbers
 from tests.simulation.durable import Durable
@@ -114,6 +116,18 @@ async def restart(operator: OperatorInMemory, phase: str, token: str) -> dict[st
     await operator.until(lambda: operator.status_of(RUN).get("restart", {}).get("token") == token, 300)
     assert operator.condition("Restarted")["status"] == "True"
     return await operator.until_finished(uid=RUN)
+
+
+class ReadStore(MemoryStore):
+    """Counts what is read of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reads = 0
+
+    async def get(self, key: str) -> StoredObject | None:
+        self.reads += 1
+        return await super().get(key)
 
 
 class Agents:

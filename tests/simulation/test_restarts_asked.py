@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from mapreduce_operator.adapters.storage.memory import MemoryStore
-from mapreduce_operator.ports import StoredObject
 from tests.simulation.agents import Agent, Ends, Seen, steady
 from tests.simulation.going_back import (
     RUN,
     Agents,
+    ReadStore,
     Runs,
     ask,
     checkpoint_with,
@@ -261,14 +261,7 @@ async def test_a_reduce_that_failed_for_good_gets_its_attempts_again() -> None:
 
 
 async def test_a_job_without_a_reduce_cannot_run_it_until_it_is_given_one() -> None:
-    class Counting(MemoryStore):
-        reads = 0
-
-        async def get(self, key: str) -> StoredObject | None:
-            self.reads += 1
-            return await super().get(key)
-
-    cluster, store = SimulatedCluster(steady()), Counting()
+    cluster, store = SimulatedCluster(steady()), ReadStore()
     async with operating(cluster, job("ab"), store) as operator:
         await operator.until_finished()
         ask(operator, restart={"phase": "Reduce", "token": "1"})

@@ -5,11 +5,11 @@ import asyncio
 import pytest
 
 from mapreduce_operator.adapters.storage.memory import MemoryStore
-from mapreduce_operator.ports import StoredObject
 from tests.simulation.agents import steady
 from tests.simulation.going_back import (
     RUN,
     Agents,
+    ReadStore,
     Runs,
     ask,
     checkpoint_with,
@@ -270,14 +270,7 @@ async def test_a_job_that_goes_on_after_a_refused_restore_is_not_busy() -> None:
 
 
 async def test_the_next_operator_does_not_load_an_ended_job_again_and_again_for_a_refused_restore() -> None:
-    class Counting(MemoryStore):
-        reads = 0
-
-        async def get(self, key: str) -> StoredObject | None:
-            self.reads += 1
-            return await super().get(key)
-
-    cluster, store, body = SimulatedCluster(Agents("b")), Counting(), job("ab")
+    cluster, store, body = SimulatedCluster(Agents("b")), ReadStore(), job("ab")
     async with operating(cluster, body, store) as operator:
         await operator.until_finished()
         await suspend(operator)

@@ -8,9 +8,8 @@ from typing import Any
 import pytest
 
 from mapreduce_operator.adapters.storage.memory import MemoryStore
-from mapreduce_operator.ports import StoredObject
 from tests.simulation.agents import steady
-from tests.simulation.going_back import RUN, ask, items, job
+from tests.simulation.going_back import RUN, ReadStore, ask, items, job
 from tests.simulation.operator_in_memory import OperatorInMemory, operating
 from tests.simulation.simulated_cluster import SimulatedCluster
 from tests.simulation.timeline import EPOCH
@@ -138,18 +137,6 @@ async def test_a_fork_that_was_cancelled_before_its_parent_was_there_goes_on_by_
         operator.apply(job("ab", uid="run-2", name="nobody"))
         await operator.until(lambda: items(operator) == {"succeeded": 2}, 300)
         assert operator.status_of(RUN)["startTime"] == ended["startTime"]
-
-
-class ReadStore(MemoryStore):
-    """Counts what is read of it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.reads = 0
-
-    async def get(self, key: str) -> StoredObject | None:
-        self.reads += 1
-        return await super().get(key)
 
 
 async def test_nothing_is_looked_for_while_it_is_over_whatever_is_asked_of_it() -> None:
